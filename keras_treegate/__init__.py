@@ -1,0 +1,15 @@
+"""Tree-structured conditional computation for Keras 3.
+
+The layer of K. Cho and Y. Bengio, "Exponentially Increasing the
+Capacity-to-Computation Ratio for Conditional Computation in Deep Learning"
+(arXiv 1406.7362), on TensorFlow, JAX and PyTorch.
+"""
+
+from keras_treegate import credit as credit
+from keras_treegate import gates as gates
+from keras_treegate import layers as layers
+from keras_treegate import optimizers as optimizers
+
+__version__ = "0.1.0"
+
+__all__ = ["credit", "gates", "layers", "optimizers"]

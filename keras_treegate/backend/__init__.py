@@ -1,0 +1,53 @@
+"""What the frameworks do each in their own way: the only folder that names one.
+
+Each file has the same functions:
+
+    take_rows(variable, ids, as_rows)
+        Rows of a table. Its gradient is carried to the optimizer as the rows it
+        touches, at least where `as_rows` says that an optimizer looks for them.
+    lift(gradient, variable)
+        The gradient, a `RowGradient` where it was carried as rows; and why it
+        is dense where it was rows and is no longer, or `None`.
+    read_rows(variable, ids)
+        Rows without a gradient; all of them where `ids` is `None`.
+    write_rows(variable, ids, rows)
+        Sets rows, and reads and writes no others; all where `ids` is `None`.
+    owed_decay(clock, stamps, ids)
+        `decay.owed` of two variables, with no gradient.
+
+`ids` are distinct, ascending and in bounds everywhere.
+"""
+
+import importlib
+from typing import Any
+
+import keras
+
+from keras_treegate.backend.reference import path_product as path_product
+from keras_treegate.backend.reference import path_sums as path_sums
+from keras_treegate.backend.reference import take_slots as take_slots
+from keras_treegate.backend.row_gradient import RowGradient as RowGradient
+
+_framework: Any = importlib.import_module(
+    f"keras_treegate.backend.{keras.backend.backend()}"
+)
+
+take_rows = _framework.take_rows
+lift = _framework.lift
+read_rows = _framework.read_rows
+write_rows = _framework.write_rows
+owed_decay = _framework.owed_decay
+DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
+
+__all__ = [
+    "DECAY_STATE_IS_TRAINABLE",
+    "RowGradient",
+    "lift",
+    "owed_decay",
+    "path_product",
+    "path_sums",
+    "read_rows",
+    "take_rows",
+    "take_slots",
+    "write_rows",
+]

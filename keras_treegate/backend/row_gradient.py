@@ -1,0 +1,35 @@
+"""The gradient of a table of which a step used only some rows."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_treegate.tree import distinct_rows, starts_run
+
+
+class RowGradient(NamedTuple):
+    """A gradient that is zero outside the rows `ids`.
+
+    ids: (R,) integers, distinct, ascending and in bounds.
+    rows: (R, W, Q), the gradient at these rows.
+    num_rows: the rows of the table.
+    """
+
+    ids: Any
+    rows: Any
+    num_rows: int
+
+
+def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:
+    """A `RowGradient` of ids (R,) that may repeat, R <= num_rows.
+
+    Rows of equal ids are summed; the slots that become spare hold other ids
+    with rows of zeros, so that shapes depend on R alone.
+    """
+    size = ops.shape(ids)[0]
+    order = ops.argsort(ids)
+    ascending = ops.expand_dims(ops.cast(ops.take(ids, order), "int32"), 0)
+    starts = starts_run(ascending)
+    ids, slots = distinct_rows(ascending, starts, num_rows, size)
+    rows = ops.segment_sum(ops.take(rows, order, axis=0), slots[0], size)
+    return RowGradient(ids[0], rows, num_rows)

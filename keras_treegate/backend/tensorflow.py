@@ -1,0 +1,70 @@
+"""Row gradients under TensorFlow, as `tf.IndexedSlices` of distinct ids.
+
+Keras's own optimizers are wrong on slices whose ids repeat, as those of a layer
+that is used twice do. So slices are made only for levels that a step-aware
+optimizer listens to, and every other optimizer gets a dense gradient.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_treegate import decay
+from keras_treegate.backend.row_gradient import RowGradient, merged
+
+# Optimizers write any variable here.
+DECAY_STATE_IS_TRAINABLE = False
+
+
+def _native(variable: Any) -> Any:
+    """The `tf.Variable`; an `update_step` may be handed that itself."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+    table = _native(variable)
+    if not as_rows:
+        # The gradient of a reshape is dense.
+        return tf.gather(tf.reshape(table, table.shape), ids)
+    # Of the resource itself: `ops.take` would copy the table first.
+    return tf.gather(table, ids)
+
+
+def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient, None
+    ids, rows = gradient.indices, gradient.values
+    num_rows = variable.shape[0]
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        cause = "replicas touch different rows, and their gradients are summed"
+        return tf.convert_to_tensor(gradient), cause
+    if ids.shape[0] is not None and ids.shape[0] > num_rows:
+        cause = "its layer is used more than once, with more ids than rows"
+        return tf.convert_to_tensor(gradient), cause
+    # One use of a layer has ascending ids; a sum of several repeats them.
+    distinct = tf.reduce_all(ids[1:] > ids[:-1])
+    ids, rows = tf.cond(
+        distinct,
+        lambda: (ids, rows),
+        lambda: merged(ids, rows, num_rows)[:2],
+    )
+    return RowGradient(ids, rows, num_rows), None
+
+
+def read_rows(variable: Any, ids: Any) -> Any:
+    if ids is None:
+        return tf.convert_to_tensor(_native(variable))
+    return tf.gather(_native(variable), ids)
+
+
+def write_rows(variable: Any, ids: Any, rows: Any) -> None:
+    table = _native(variable)
+    rows = tf.cast(rows, table.dtype)
+    if ids is None:
+        table.assign(rows)
+    else:
+        table.scatter_update(tf.IndexedSlices(rows, ids))
+
+
+def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return decay.owed(read_rows(clock, None), read_rows(stamps, ids))

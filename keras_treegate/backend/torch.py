@@ -1,0 +1,69 @@
+"""Row gradients under PyTorch, as a tensor that is dense only on demand."""
+
+from typing import Any
+
+import torch
+
+from keras_treegate import decay
+from keras_treegate.backend.row_gradient import RowGradient
+from keras_treegate.backend.torch_lazy_gradient import LazyGradient
+
+# Optimizers write any variable here.
+DECAY_STATE_IS_TRAINABLE = False
+
+
+class _TakeRows(torch.autograd.Function):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(table: Any, ids: Any) -> Any:
+        return table.index_select(0, ids)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        table, ids = inputs
+        ctx.save_for_backward(ids)
+        ctx.shape = table.shape
+
+    @staticmethod
+    def backward(ctx: Any, rows: Any) -> tuple:
+        (ids,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: needs a graph itself
+            return rows.new_zeros(ctx.shape).index_add(0, ids, rows), None
+        return LazyGradient.of_rows(ctx.shape, ids.long(), rows), None
+
+
+def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+    table = variable.value
+    if table.is_meta or torch.compiler.is_compiling():
+        return table.index_select(0, ids)
+    return _TakeRows.apply(table, ids)
+
+
+def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+    if not isinstance(gradient, LazyGradient):
+        return gradient, None
+    part = gradient.merged()
+    if part is None:
+        cause = "an operation on the gradient came before the optimizer"
+        return gradient.to_dense(), cause
+    return RowGradient(part[0], part[1], gradient.shape[0]), None
+
+
+def read_rows(variable: Any, ids: Any) -> Any:
+    value = variable.value.detach()
+    return value if ids is None else value.index_select(0, ids)
+
+
+def write_rows(variable: Any, ids: Any, rows: Any) -> None:
+    with torch.no_grad():
+        value = variable.value
+        rows = rows.to(value.dtype)
+        if ids is None:
+            value.copy_(rows)
+        else:
+            value.index_copy_(0, ids, rows)
+
+
+def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return decay.owed(read_rows(clock, None), read_rows(stamps, ids))

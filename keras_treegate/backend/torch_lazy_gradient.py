@@ -1,0 +1,231 @@
+"""A gradient that is made dense only when an operation needs it so."""
+
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+aten = torch.ops.aten
+
+
+class _Store:
+    """What a gradient and its aliases share, in one of two forms.
+
+    parts: pairs of ids and rows, whose sum the gradient is.
+    dense: the gradient itself.
+    """
+
+    def __init__(self, parts: tuple | None, dense: Any = None) -> None:
+        self.parts, self.dense = parts, dense
+
+
+class LazyGradient(torch.Tensor):
+    """The gradient of a table of which a step used only some rows.
+
+    Has the shape of the table. Sums with its like, scaling and norms keep the
+    rows apart; any other operation is done on the dense tensor, so that every
+    optimizer is right, and one that asks for `merged()` is fast.
+    """
+
+    _store: _Store
+
+    @staticmethod
+    def __new__(cls, like: Any, shape: Any, store: _Store) -> "LazyGradient":
+        gradient = torch.Tensor._make_wrapper_subclass(
+            cls, shape, dtype=like.dtype, device=like.device
+        )
+        gradient._store = store
+        return gradient
+
+    def __init__(self, like: Any, shape: Any, store: _Store) -> None:
+        pass
+
+    @classmethod
+    def of_rows(cls, shape: Any, ids: Any, rows: Any) -> "LazyGradient":
+        """A gradient of this shape, zero outside the distinct rows `ids`."""
+        return cls(rows, shape, _Store(((ids, rows),)))
+
+    def with_parts(self, parts: tuple) -> "LazyGradient":
+        return LazyGradient(self, self.shape, _Store(parts))
+
+    def merged(self) -> tuple | None:
+        """One pair of distinct ids and rows; `None` for a dense gradient."""
+        parts = self._store.parts
+        if not parts:
+            return None
+        if len(parts) > 1:
+            ids, slots = torch.unique(
+                torch.cat([ids for ids, _ in parts]), return_inverse=True
+            )
+            rows = torch.cat([rows for _, rows in parts])
+            total = rows.new_zeros((len(ids), *rows.shape[1:]))
+            total.index_add_(0, slots, rows)
+            self._store.parts = ((ids, total),)
+            return (ids, total)
+        return parts[0]
+
+    def to_dense(self) -> torch.Tensor:
+        if self._store.dense is not None:
+            return self._store.dense
+        dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        part = self.merged()
+        return dense if part is None else dense.index_copy_(0, *part)
+
+    def become_dense(self) -> torch.Tensor:
+        """The dense tensor that this gradient and its aliases are from now."""
+        self._store.dense = self.to_dense()
+        self._store.parts = None
+        return self._store.dense
+
+    def numpy(self, *, force: bool = False) -> Any:
+        return self.to_dense().numpy(force=force)
+
+    def __repr__(self, **_: Any) -> str:
+        parts = self._store.parts
+        rows = "" if parts is None else f", rows={[len(i) for i, _ in parts]}"
+        return f"LazyGradient(shape={tuple(self.shape)}{rows})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.to_dense().__reduce_ex__(protocol)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        handler = _BY_ROWS.get(func)
+        if handler is not None:
+            result = handler(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return _on_dense(func, args, kwargs)
+
+
+def _on_dense(func: Any, args: Any, kwargs: dict) -> Any:
+    """Calls an operation with dense tensors in place of lazy gradients."""
+    lazy_of = {}
+
+    def unwrap(value: Any, argument: Any) -> Any:
+        written = argument is not None and argument.alias_info is not None
+
+        def one(x: Any) -> Any:
+            if not isinstance(x, LazyGradient):
+                return x
+            dense = x.become_dense() if written else x.to_dense()
+            lazy_of[id(dense)] = x
+            return dense
+
+        return tree_map(one, value)
+
+    arguments = func._schema.arguments
+    named = {argument.name: argument for argument in arguments}
+    args = [unwrap(*pair) for pair in zip(args, arguments, strict=False)]
+    kwargs = {name: unwrap(x, named.get(name)) for name, x in kwargs.items()}
+    result = func(*args, **kwargs)
+    # An operation in place returns its argument.
+    return tree_map(lambda x: lazy_of.get(id(x), x), result)
+
+
+def _has_parts(x: Any) -> bool:
+    return isinstance(x, LazyGradient) and x._store.parts is not None
+
+
+def _scaled(function: Any, in_place: bool) -> Any:
+    def handler(x: Any, factor: Any, **options: Any) -> Any:
+        if options or not _has_parts(x):
+            return NotImplemented
+        if isinstance(factor, torch.Tensor) and factor.ndim:
+            return NotImplemented
+        parts = tuple(
+            (ids, function(rows, factor)) for ids, rows in x._store.parts
+        )
+        if not in_place:
+            return x.with_parts(parts)
+        x._store.parts = parts
+        return x
+
+    return handler
+
+
+def _summed(in_place: bool) -> Any:
+    def handler(x: Any, y: Any, alpha: Any = 1) -> Any:
+        if alpha != 1 or not (_has_parts(x) and _has_parts(y)):
+            return NotImplemented
+        if x.shape != y.shape or x.dtype != y.dtype:
+            return NotImplemented
+        parts = x._store.parts + y._store.parts
+        if not in_place:
+            return x.with_parts(parts)
+        x._store.parts = parts
+        return x
+
+    return handler
+
+
+def _norm(
+    x: Any,
+    ord: Any = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    dtype: Any = None,
+) -> Any:
+    part = x.merged()
+    if part is None or dim or keepdim or ord not in (1, 2, float("inf")):
+        return NotImplemented
+    return torch.linalg.vector_norm(part[1], ord, dtype=dtype)
+
+
+def _copy(x: Any, y: Any, non_blocking: bool = False) -> Any:
+    both = isinstance(x, LazyGradient) and isinstance(y, LazyGradient)
+    if not both or x.dtype != y.dtype:
+        return NotImplemented
+    dense = y._store.dense
+    x._store.parts = y._store.parts
+    x._store.dense = None if dense is None else dense.clone()
+    return x
+
+
+def _zeroed(x: Any) -> Any:
+    x._store.parts, x._store.dense = (), None
+    return x
+
+
+def _empty(x: Any, size: Any, stride: Any, **options: Any) -> Any:
+    alike = tuple(size) == tuple(x.shape)
+    if not alike or options.get("dtype") not in (None, x.dtype):
+        return NotImplemented
+    return x.with_parts(())
+
+
+def _clone(x: Any, memory_format: Any = None) -> Any:
+    return _copy(x.with_parts(()), x)
+
+
+def _alias(x: Any) -> Any:
+    return LazyGradient(x, x.shape, x._store)
+
+
+_BY_ROWS = {
+    aten.detach.default: _alias,
+    aten.alias.default: _alias,
+    aten.detach_.default: lambda x: x,
+    aten.clone.default: _clone,
+    # What autograd accumulates into is made with this, and then copied to.
+    aten.new_empty_strided.default: _empty,
+    aten.copy_.default: _copy,
+    aten.zero_.default: _zeroed,
+    aten.add.Tensor: _summed(in_place=False),
+    aten.add_.Tensor: _summed(in_place=True),
+    aten.mul.Tensor: _scaled(torch.mul, in_place=False),
+    aten.mul_.Tensor: _scaled(torch.mul, in_place=True),
+    aten.div.Tensor: _scaled(torch.div, in_place=False),
+    aten.div_.Tensor: _scaled(torch.div, in_place=True),
+    aten.linalg_vector_norm.default: _norm,
+}

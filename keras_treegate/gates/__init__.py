@@ -1,0 +1,43 @@
+"""Gates decide which path an example takes through each tree."""
+
+from typing import Any
+
+import keras
+
+from keras_treegate.gates.sign_gate import SignGate as SignGate
+
+__all__ = ["SignGate", "get"]
+
+
+def get(identifier: Any, seed: int | None = None) -> SignGate:
+    """Returns a gate: one as it is, one from its config, or a default one.
+
+    Args:
+        identifier: `None` for `SignGate(seed=seed)`, a `SignGate`, or the
+            dictionary that `keras.saving.serialize_keras_object` makes of one.
+        seed: Integer or `None`, the seed of the default gate. Defaults to
+            `None`.
+
+    Returns:
+        A `SignGate`.
+
+    Raises:
+        ValueError: For anything else.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> keras_treegate.gates.get(None, seed=1).threshold
+    'zero'
+    """
+    if identifier is None:
+        return SignGate(seed=seed)
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if not isinstance(identifier, SignGate):
+        raise ValueError(
+            "`gate` must be `None`, a `keras_treegate.gates.SignGate` or its "
+            f"config. Received: gate={identifier!r}. Write e.g. "
+            '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
+        )
+    return identifier

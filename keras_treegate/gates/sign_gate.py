@@ -1,0 +1,280 @@
+"""Sign bits of hidden units choose the path."""
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import checks
+from keras_treegate.registration import register
+from keras_treegate.tree import codes_from_bits
+
+THRESHOLDS = ("zero", "running_mean")
+
+
+@register
+class SignGate(keras.layers.Layer):
+    """Reads `depth` sign bits for each tree from units of the gate source.
+
+    The gate of a `TreeGatedDense`, which builds it with its number of trees
+    and depth. Bit `l` of tree `g` is
+
+        b(g, l) = 1 if z[units[g, l]] > threshold[g, l] else 0
+
+    where `z` is the gate source as it was handed to the layer, before any cast
+    to the compute dtype: bits do not depend on the precision of the product.
+    NaN reads as bit 0.
+
+    With `threshold="running_mean"` the threshold is a moving mean of each gate
+    unit, so that units which are never negative still split in halves. It is
+    kept in float32, and only finite values enter it. In training it is updated
+    first and then used:
+
+        rate = max(1 - momentum, 1 / (updates + 1))
+        moving_mean += rate * (mean over the batch - moving_mean)
+
+    so it is the plain mean of the first `1 / (1 - momentum)` batches and from
+    then on moves as the one of `keras.layers.BatchNormalization` does. It is
+    not updated outside training nor while the layer is not trainable.
+
+    Reference: K. Cho and Y. Bengio, arXiv 1406.7362, section 3 (sign bits). The
+    moving mean is ours.
+
+    Args:
+        units: Integer array (num_trees, depth), the units of the gate source
+            that each tree reads, in order, the first deciding at the root.
+            `None` draws them for each tree without replacement. Defaults to
+            `None`.
+        threshold: `"zero"` or `"running_mean"`. Defaults to `"zero"`.
+        momentum: Float in [0, 1), of the moving mean. Defaults to `0.99`.
+        seed: Integer or `None`, for drawing the units. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: The gate source (..., S), of a floating dtype.
+        training: Boolean. Updates the moving mean when true.
+
+    Output shape:
+        (..., num_trees), int32: the leaf code of each tree,
+        `sum over l of b(g, l) * 2^(depth - l)`.
+
+    Raises:
+        ValueError: At construction for an unknown `threshold`, a `momentum`
+            outside [0, 1) or `units` that are no 2-D integer array; when built,
+            for units of another shape than (num_trees, depth) or out of range,
+            and for a `depth` above the number of units there are.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_treegate
+    >>> gate = keras_treegate.gates.SignGate(units=[[0, 1], [2, 0]])
+    >>> codes = gate(np.array([[1.0, -1.0, 3.0]], dtype="float32"))
+    >>> np.array(codes).tolist()
+    [[2, 3]]
+    """
+
+    def __init__(
+        self,
+        units: Any = None,
+        threshold: str = "zero",
+        momentum: float = 0.99,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if threshold not in THRESHOLDS:
+            raise ValueError(
+                "`threshold` must be 'zero' or 'running_mean'. Received: "
+                f"threshold={threshold!r}. Use 'running_mean' where the gate "
+                "source is never negative."
+            )
+        if not (isinstance(momentum, int | float) and 0 <= momentum < 1):
+            raise ValueError(
+                "`momentum` must be a number of at least 0 and below 1. "
+                f"Received: momentum={momentum!r}. Try `momentum=0.99`."
+            )
+        if seed is not None:
+            seed = checks.integer("seed", seed, 0)
+        self._given_units = None if units is None else _unit_array(units)
+        super().__init__(autocast=False, **kwargs)
+        self.threshold = threshold
+        self.momentum = float(momentum)
+        self.seed = seed
+        self._draw_seed = random.randrange(2**31) if seed is None else seed
+        self._units: Any = None
+        self.moving_mean: Any = None
+        self.updates: Any = None
+        self.num_trees: int | None = None
+        self.depth: int | None = None
+        if self._given_units is not None:
+            self.num_trees, self.depth = self._given_units.shape
+
+    @property
+    def units(self) -> np.ndarray:
+        """The units each tree reads, an integer array (num_trees, depth)."""
+        if self._units is not None:
+            return np.array(ops.convert_to_numpy(self._units))
+        if self._given_units is None:
+            raise ValueError(
+                "The units of a gate are drawn when its layer is built. Build "
+                "the layer first, e.g. by calling it on a batch."
+            )
+        return self._given_units.copy()
+
+    def check(
+        self, source_shape: Any, num_trees: int | None, depth: int | None
+    ) -> int:
+        """Refuses what the gate cannot be built for; returns its width."""
+        if self.built:
+            raise ValueError(
+                f"The gate {self.name!r} is already built and belongs to "
+                "another layer. Give each layer a gate of its own, e.g. "
+                f"`{type(self).__name__}.from_config(gate.get_config())`."
+            )
+        num_sources = checks.feature_axis("gate source", source_shape)
+        if num_trees is None or depth is None:
+            raise ValueError(
+                "A gate without `units` is built by its TreeGatedDense, which "
+                "knows the number of trees and the depth. Received: units=None."
+                " Pass `units=` to use a gate by itself."
+            )
+        units = self._given_units
+        if units is not None and units.shape != (num_trees, depth):
+            raise ValueError(
+                "`units` must have the shape (num_trees, depth) = "
+                f"{(num_trees, depth)}. Received: an array of shape "
+                f"{units.shape}. Change `units`, `num_trees` or `depth`."
+            )
+        if units is not None and units.size and units.max() >= num_sources:
+            raise ValueError(
+                "`units` must be indices into the gate source, which has "
+                f"{num_sources} units. Received: a largest index of "
+                f"{units.max()}. Use indices of 0 to {num_sources - 1}."
+            )
+        if units is None and depth > num_sources:
+            raise ValueError(
+                f"`depth` must be at most the number of gate source units, "
+                f"{num_sources}: each bit of a tree is read from a unit of its "
+                f"own. Received: depth={depth}. Lower `depth`, pass wider "
+                "`gate_inputs`, or give the gate its `units`."
+            )
+        return num_sources
+
+    def setup(self, num_trees: int, depth: int) -> None:
+        """Tells the gate the sizes of its layer's trees, before it is built."""
+        self.num_trees, self.depth = num_trees, depth
+
+    def build(self, input_shape: Any) -> None:
+        num_sources = self.check(input_shape, self.num_trees, self.depth)
+        shape = (self.num_trees, self.depth)
+        self.input_spec = keras.layers.InputSpec(
+            min_ndim=2, axes={-1: num_sources}
+        )
+        self._units = self.add_weight(
+            name="units",
+            shape=shape,
+            dtype="int32",
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+                self._draw(num_sources), dtype="int32"
+            ),
+            trainable=False,
+            autocast=False,
+        )
+        if self.threshold == "running_mean":
+            self.moving_mean = self.add_weight(
+                name="moving_mean",
+                shape=shape,
+                dtype="float32",
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+            )
+            self.updates = self.add_weight(
+                name="updates",
+                shape=(),
+                dtype="float32",
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+            )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        units = ops.reshape(self._units.value, (-1,))
+        source = ops.take(inputs, units, axis=-1)
+        source = ops.reshape(
+            source, (*ops.shape(inputs)[:-1], self.num_trees, self.depth)
+        )
+        if self.moving_mean is None:
+            return codes_from_bits(source > 0)
+        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        source = ops.cast(source, dtype)
+        if training and self.trainable:
+            self._update_moving_mean(source)
+        return codes_from_bits(source > ops.cast(self.moving_mean.value, dtype))
+
+    def _update_moving_mean(self, source: Any) -> None:
+        finite = ops.isfinite(source)
+        axes = tuple(range(len(source.shape) - 2))
+        count = ops.sum(ops.cast(finite, source.dtype), axis=axes)
+        total = ops.sum(ops.where(finite, source, 0), axis=axes)
+        mean = ops.cast(total / ops.maximum(count, 1), "float32")
+        mean = ops.where(count > 0, mean, self.moving_mean.value)
+        rate = ops.maximum(1 - self.momentum, 1 / (self.updates.value + 1))
+        self.moving_mean.assign(
+            self.moving_mean.value + rate * (mean - self.moving_mean.value)
+        )
+        # Past 1 / (1 - momentum) the count no longer matters.
+        self.updates.assign(ops.minimum(self.updates.value + 1, 2.0**24))
+
+    def _draw(self, num_sources: int) -> np.ndarray:
+        """(G, D) units, without replacement in each tree."""
+        if self._given_units is not None:
+            return self._given_units
+        generator = np.random.default_rng(self._draw_seed)
+        order = [
+            generator.permutation(num_sources)[: self.depth]
+            for _ in range(self.num_trees or 0)
+        ]
+        return np.stack(order)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        return (*input_shape[:-1], self.num_trees)
+
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None
+    ) -> keras.KerasTensor:
+        return keras.KerasTensor(
+            self.compute_output_shape(inputs.shape), dtype="int32"
+        )
+
+    # The layer that owns the gate builds it, also when it is loaded.
+    def get_build_config(self) -> None:
+        return None
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        units = self._given_units
+        config.update(
+            units=None if units is None else units.tolist(),
+            threshold=self.threshold,
+            momentum=self.momentum,
+            seed=self.seed,
+        )
+        return config
+
+
+def _unit_array(units: Any) -> np.ndarray:
+    array = np.asarray(units)
+    valid = array.ndim == 2 and (
+        array.size == 0
+        or (np.issubdtype(array.dtype, np.integer) and array.min() >= 0)
+    )
+    if not valid:
+        raise ValueError(
+            "`units` must be an array of integers of at least 0, of shape "
+            f"(num_trees, depth). Received: units={units!r}. Write e.g. "
+            "`units=[[0, 3], [2, 1]]` for two trees of depth 2."
+        )
+    return array.astype("int32")

@@ -1,0 +1,404 @@
+"""A dense layer whose kernel is a sum along paths of binary trees."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_treegate import backend, checks, gates
+from keras_treegate.credit import get as get_credit
+from keras_treegate.layers.multiply_adds import MultiplyAdds
+from keras_treegate.registration import register
+from keras_treegate.tree import LevelRows, TreeShape, batch_rows
+from keras_treegate.tree_level import TreeLevel
+
+
+@register
+class TreeGatedDense(keras.layers.Layer):
+    """A dense layer whose capacity grows as `2^depth` and its work as `depth`.
+
+    Use it in place of a `keras.layers.Dense` where more parameters would help
+    and more arithmetic is not wanted. The input units are split in order into
+    blocks, each of which owns a binary tree of weights. Sign bits of gate units
+    choose a path through each tree, for each example, and the weights used are
+    the sum along that path:
+
+        bits      b(g, 1..D), sign bits of the gate units of tree g
+        path      n(g, l), the node reached after l bits; n(g, 0) is the root
+        kernel    K[g] = sum over l = 0..D of T[g, n(g, l)]          (W, Q)
+        output    y = activation(sum over g of x[g] @ K[g] + b)
+
+    All nodes below the roots start at zero, so that a fresh layer is the Dense
+    layer of its roots. Gates are read before the inputs are cast to the compute
+    dtype: the paths are the same under every dtype policy.
+
+    Reference: K. Cho and Y. Bengio, "Exponentially Increasing the
+    Capacity-to-Computation Ratio for Conditional Computation in Deep Learning",
+    arXiv 1406.7362. Trees shared by a block of inputs are ours.
+
+    Args:
+        units: Positive integer, the output units `Q`.
+        depth: Integer of at least 0, the bits of a path `D`. 0 makes a Dense
+            layer. Defaults to `4`.
+        num_trees: `"auto"` for `min(64, P)`, `None` for one tree for each input
+            unit (the paper), or a positive integer of at most `P`. Defaults to
+            `"auto"`.
+        gate: A `keras_treegate.gates.SignGate`, or `None` for
+            `SignGate(seed=seed)`. Defaults to `None`.
+        credit: How the gates learn, a name or object of
+            `keras_treegate.credit`. Defaults to `"straight"`.
+        activation: Activation function. Defaults to `None`.
+        use_bias: Boolean. Defaults to `True`.
+        kernel_initializer: Initializer of the roots, drawn as one Dense kernel
+            of shape (P, Q). Defaults to `"glorot_uniform"`.
+        node_initializer: Initializer of each deeper level, called with its
+            shape. Defaults to `"zeros"`.
+        bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        bias_constraint: Constraint of the bias. Defaults to `None`.
+        seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: (..., P), of a floating dtype and a rank of at least 2.
+        gate_inputs: (..., S), the tensor that gates are read from, with the
+            leading axes of `inputs`. `None` for `inputs` itself. A layer is
+            built for the one or the other. Defaults to `None`.
+        training: Boolean. Defaults to `None`, which is what the surrounding
+            model does.
+
+    Output shape:
+        (..., Q), of the compute dtype.
+
+    Attributes:
+        nodes: List of the variables of the levels; `nodes[l]` has the shape
+            (G * 2^l, W, Q), tree by tree.
+        bias: The bias variable (Q,), or `None`.
+        gate: The gate; `gate.units` are the units it reads.
+        row_levels: Which levels are read, and given gradients, row by row:
+            `"auto"` those with more rows in a tree than the batch has examples,
+            `"all"` or `"none"`. Results do not depend on it. Set it before the
+            model is compiled, to study what a choice costs.
+
+    Raises:
+        ValueError: At construction for a `units`, `depth` or `num_trees` that
+            is no such integer or makes trees of more than 2^31 rows or of more
+            than 64 GiB (the environment variable `KERAS_TREEGATE_MAX_LAYER_GIB`
+            sets another bound); when built, for those, for more trees than
+            inputs, for inputs of rank 1, of unknown width or of an integer
+            dtype, and for gates that do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(32, depth=4)
+    >>> y = layer(np.ones((2, 8), dtype="float32"))
+    >>> tuple(y.shape), layer.num_trees, layer.capacity
+    ((2, 32), 8, 7968)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        depth: int = 4,
+        num_trees: int | str | None = "auto",
+        gate: Any = None,
+        credit: Any = "straight",
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        node_initializer: Any = "zeros",
+        bias_initializer: Any = "zeros",
+        bias_regularizer: Any = None,
+        bias_constraint: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._check_sizes(units, depth, num_trees)
+        if seed is not None:
+            seed = checks.integer("seed", seed, 0)
+        gate, credit = gates.get(gate, seed=seed), get_credit(credit)
+        super().__init__(autocast=False, **kwargs)
+        self.units = int(units)
+        self.depth = int(depth)
+        self.gate = gate
+        self.credit = credit
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.node_initializer = keras.initializers.get(node_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.seed = seed
+        self.supports_masking = True
+        self.row_levels = "auto"
+        self._given_num_trees = num_trees
+        self._trees: Any = None  # a TreeShape, once built
+        self.levels: list[TreeLevel] = []
+        self.bias: Any = None
+
+    @staticmethod
+    def _check_sizes(units: Any, depth: Any, num_trees: Any) -> None:
+        units = checks.integer("units", units, 1)
+        depth = checks.integer("depth", depth, 0)
+        if num_trees is None or num_trees == "auto":
+            num_trees = 1  # at least
+        elif isinstance(num_trees, str):
+            raise ValueError(
+                '`num_trees` must be "auto", `None` or a positive integer. '
+                f"Received: num_trees={num_trees!r}. Leave it out for "
+                '"auto", which is `min(64, inputs)`.'
+            )
+        num_trees = checks.integer("num_trees", num_trees, 1)
+        checks.tree_size(num_trees, depth, 1, units, itemsize=1)
+
+    def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
+        width = checks.feature_axis("inputs", inputs_shape)
+        trees = TreeShape.of(
+            self._given_num_trees, width, self.depth, self.units
+        )
+        source = (
+            inputs_shape if gate_inputs_shape is None else gate_inputs_shape
+        )
+        checks.leading_axes("gate_inputs", source, inputs_shape)
+        itemsize = checks.itemsize(self.variable_dtype)
+        checks.tree_size(
+            trees.num_trees, self.depth, trees.width, self.units, itemsize
+        )
+        self.gate.check(source, trees.num_trees, self.depth)
+        self._trees = trees
+        self.gate.setup(trees.num_trees, self.depth)
+        self.gate.build(source)
+        self.levels = [
+            self._add_level(level) for level in range(self.depth + 1)
+        ]
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                autocast=False,
+            )
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
+
+    def _add_level(self, level: int) -> TreeLevel:
+        nodes = self.add_weight(
+            name=f"nodes_{level}",
+            shape=self._trees.level_shape(level),
+            initializer=self.node_initializer if level else self._draw_roots,
+            autocast=False,
+        )
+        clock, stamps = (
+            self.add_weight(
+                name=f"{name}_{level}",
+                shape=shape,
+                dtype="float32",
+                initializer="zeros",
+                autocast=False,
+                trainable=backend.DECAY_STATE_IS_TRAINABLE,
+                overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
+            )
+            for name, shape in (
+                ("clock", (2,)),
+                ("stamps", (nodes.shape[0], 2)),
+            )
+        )
+        return TreeLevel(nodes, clock, stamps)
+
+    def _draw_roots(self, shape: tuple, dtype: Any = None) -> Any:
+        """A Dense kernel (P, Q), cut into the blocks of the trees (G, W, Q)."""
+        kernel = self.kernel_initializer(
+            (self._trees.inputs, self.units), dtype=dtype
+        )
+        padding = shape[0] * shape[1] - self._trees.inputs
+        return ops.reshape(ops.pad(kernel, ((0, padding), (0, 0))), shape)
+
+    def __call__(
+        self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
+    ) -> Any:
+        # Here and not in `call`, which runs after the variables are made.
+        checks.floating("inputs", inputs)
+        if gate_inputs is None:
+            return super().__call__(inputs, **kwargs)
+        checks.floating("gate_inputs", gate_inputs)
+        return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
+
+    def call(
+        self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
+    ) -> Any:
+        training = bool(training) and self.trainable
+        codes = self._route(inputs, gate_inputs, training)  # (..., G)
+        x = ops.reshape(inputs, (-1, self._trees.inputs))
+        outputs = self._multiply(
+            ops.cast(x, self.compute_dtype),
+            ops.reshape(codes, (-1, self._trees.num_trees)),
+        )  # (B, Q)
+        if self.bias is not None:
+            outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
+        outputs = ops.reshape(outputs, self._like(inputs, self.units))
+        return self.activation(outputs)
+
+    def _route(self, inputs: Any, gate_inputs: Any, training: bool) -> Any:
+        """The leaf codes (..., G) of the examples."""
+        source = inputs if gate_inputs is None else gate_inputs
+        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
+        return self.credit.leaf_codes(self.gate, source, training)
+
+    def _multiply(self, x: Any, codes: Any) -> Any:
+        """Inputs (B, P), each times the kernel of its own paths: (B, Q)."""
+        if self.depth == 0:
+            kernel = ops.cast(
+                self._trees.kernels(self.levels[0].read()), x.dtype
+            )
+            return ops.matmul(x, kernel)
+        rows = batch_rows(codes, self.depth, self.row_levels)
+        sums = ops.cast(self._path_sums(rows.levels), x.dtype)
+        return backend.path_product(
+            self._trees.blocks(x), sums, rows.leaf_slots
+        )
+
+    def _path_sums(self, levels: list[LevelRows]) -> Any:
+        """The sum of the path to each slot of the last level (G, U, W, Q)."""
+        trees = self._trees
+        shape = (trees.num_trees, -1, trees.width, trees.units)
+        rows = [
+            ops.reshape(level.read(needed.ids), shape)
+            for level, needed in zip(self.levels, levels, strict=True)
+        ]
+        return backend.path_sums(rows, [needed.parents for needed in levels])
+
+    @staticmethod
+    def _like(tensor: Any, *last_axes: int) -> tuple:
+        """The shape of a tensor, with other axes in place of the last."""
+        return (*ops.shape(tensor)[:-1], *last_axes)
+
+    def rematerialized_call(
+        self, layer_call: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Recomputing the forward pass would lose the rows of the gradient.
+        return layer_call
+
+    def leaf_codes(self, inputs: Any, gate_inputs: Any = None) -> Any:
+        """The leaf that each tree routes each example to, as at inference.
+
+        Args:
+            inputs: (..., P), as for `call`.
+            gate_inputs: (..., S), as for `call`. Defaults to `None`.
+
+        Returns:
+            (..., G), int32, the codes `sum over l of b(g, l) * 2^(D - l)`.
+        """
+        self._check_built()
+        inputs, gate_inputs = _tensors(inputs, gate_inputs)
+        return self._route(inputs, gate_inputs, training=False)
+
+    def effective_kernel(self, inputs: Any, gate_inputs: Any = None) -> Any:
+        """The kernel that each example uses; for study and tests.
+
+        Args:
+            inputs: (..., P), as for `call`.
+            gate_inputs: (..., S), as for `call`. Defaults to `None`.
+
+        Returns:
+            (..., P, Q), of the variable dtype: as large as it sounds.
+        """
+        codes = self.leaf_codes(inputs, gate_inputs)
+        num_trees = self._trees.num_trees
+        rows = batch_rows(ops.reshape(codes, (-1, num_trees)), self.depth)
+        sums = self._path_sums(rows.levels)
+        kernels = backend.take_slots(sums, ops.transpose(rows.leaf_slots))
+        kernels = self._trees.kernels(ops.transpose(kernels, (1, 0, 2, 3)))
+        shape = self._like(codes, self._trees.inputs, self.units)
+        return ops.reshape(kernels, shape)
+
+    def leaf_table(self) -> Any:
+        """The sum of every path from root to leaf.
+
+        Returns:
+            (G, 2^D, W, Q), of the variable dtype. Entry `[g, c]` multiplies the
+            g-th block of an example whose leaf code in tree g is c.
+        """
+        self._check_built()
+        return self._path_sums([LevelRows(None, None)] * (self.depth + 1))
+
+    @property
+    def num_trees(self) -> int | str | None:
+        """The number of trees; before the layer is built, as it was given."""
+        if self._trees is None:
+            return self._given_num_trees
+        return self._trees.num_trees
+
+    @property
+    def nodes(self) -> list:
+        """The variables of the levels; `nodes[l]` is (G * 2^l, W, Q)."""
+        return [level.nodes for level in self.levels]
+
+    def settle(self) -> None:
+        """Pays the weight decay that idle rows owe into these rows.
+
+        Rows are read with the decay they owe everywhere, so that outputs stay
+        as they are. The end of `fit` does this with every layer; do it by hand
+        to hand the variables in `nodes` to other code, outside of a step.
+        """
+        self._check_built()
+        for level in self.levels:
+            level.settle()
+
+    @property
+    def capacity(self) -> int:
+        """The parameters that the layer stores in its nodes and bias."""
+        self._check_built()
+        return self._trees.stored + (self.units if self.use_bias else 0)
+
+    @property
+    def multiply_adds(self) -> MultiplyAdds:
+        """The arithmetic per example, with the tree and with it folded."""
+        self._check_built()
+        product = self._trees.inputs * self.units
+        return MultiplyAdds((self.depth + 1) * product, product)
+
+    def _check_built(self) -> None:
+        if self._trees is None:
+            raise ValueError(
+                f"The layer {self.name!r} is not built: it does not know its "
+                "inputs yet. Call it on a batch first, or build it with "
+                "`layer.build((None, features))`."
+            )
+
+    def compute_output_shape(
+        self, inputs_shape: Any, gate_inputs_shape: Any = None
+    ) -> tuple:
+        return (*inputs_shape[:-1], self.units)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        serialize = keras.saving.serialize_keras_object
+        config.update(
+            units=self.units,
+            depth=self.depth,
+            num_trees=self._given_num_trees,
+            gate=serialize(self.gate),
+            credit=serialize(self.credit),
+            activation=keras.activations.serialize(self.activation),
+            use_bias=self.use_bias,
+            kernel_initializer=serialize(self.kernel_initializer),
+            node_initializer=serialize(self.node_initializer),
+            bias_initializer=serialize(self.bias_initializer),
+            bias_regularizer=serialize(self.bias_regularizer),
+            bias_constraint=serialize(self.bias_constraint),
+            seed=self.seed,
+        )
+        return config
+
+
+def _tensors(inputs: Any, gate_inputs: Any) -> tuple:
+    inputs = ops.convert_to_tensor(inputs)
+    checks.floating("inputs", inputs)
+    if gate_inputs is not None:
+        gate_inputs = ops.convert_to_tensor(gate_inputs)
+        checks.floating("gate_inputs", gate_inputs)
+    return inputs, gate_inputs

@@ -1,0 +1,13 @@
+"""Optimizers whose step costs nothing for rows that the batch did not touch."""
+
+from keras_treegate.optimizers.step_aware_adagrad import (
+    StepAwareAdagrad as StepAwareAdagrad,
+)
+from keras_treegate.optimizers.step_aware_adam import (
+    StepAwareAdam as StepAwareAdam,
+)
+from keras_treegate.optimizers.step_aware_sgd import (
+    StepAwareSGD as StepAwareSGD,
+)
+
+__all__ = ["StepAwareAdagrad", "StepAwareAdam", "StepAwareSGD"]

@@ -1,0 +1,116 @@
+"""Adagrad whose step costs nothing for rows that the batch did not touch."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_treegate.optimizers.step_aware_optimizer import (
+    Slot,
+    StepAwareOptimizer,
+)
+from keras_treegate.registration import register
+
+
+@register
+class StepAwareAdagrad(StepAwareOptimizer):
+    """Adagrad that reads and writes only touched rows of tree levels.
+
+    For every other variable it is `keras.optimizers.Adagrad`. A row of a level
+    of a `TreeGatedDense` that the batch touched, after `dt` steps, is updated
+    by
+
+        row         = row * product over the dt steps of (1 - lr * weight_decay)
+        accumulator = accumulator + gradient^2
+        row         = row - lr * gradient / sqrt(accumulator + epsilon)
+
+    Rows that were not touched stay as they are, and are read with the decay
+    they owe. A zero gradient moves nothing in Adagrad, so training is exactly
+    that of the dense optimizer. With `rowwise=True` a row of a level has one
+    accumulator, of the mean over the row of `gradient^2`: the choice when
+    memory counts.
+
+    Reference: J. Duchi et al., JMLR 12 (2011); K. Cho and Y. Bengio, arXiv
+    1406.7362, section 5 (step-aware decay); row-wise accumulators as in
+    D. Mudigere et al., arXiv 2104.05158.
+
+    Args:
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
+            or callable. Defaults to `0.001`.
+        initial_accumulator_value: Float of at least 0. Defaults to `0.1`.
+        epsilon: Float. Defaults to `1e-07`.
+        rowwise: Boolean, one accumulator for each row of a tree level. Defaults
+            to `False`.
+        weight_decay: Float of at least 0, or `None`. Decoupled: weights are
+            multiplied by `1 - learning_rate * weight_decay`. Defaults to
+            `None`.
+        name: String. Defaults to `"step_aware_adagrad"`.
+        **kwargs: `clipnorm`, `clipvalue`, `global_clipnorm` and
+            `loss_scale_factor`, as for all Keras optimizers.
+
+    Raises:
+        ValueError: For a negative `initial_accumulator_value` or
+            `weight_decay`, and for `use_ema` and `gradient_accumulation_steps`,
+            which would touch every row.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> model = keras.Sequential([keras_treegate.layers.TreeGatedDense(1)])
+    >>> optimizer = keras_treegate.optimizers.StepAwareAdagrad(
+    ...     0.1, rowwise=True
+    ... )
+    >>> model.compile(optimizer, "mse")
+    >>> history = model.fit(np.eye(8), np.ones((8, 1)), verbose=0)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        rowwise: bool = False,
+        weight_decay: float | None = None,
+        name: str = "step_aware_adagrad",
+        **kwargs: Any,
+    ) -> None:
+        if not initial_accumulator_value >= 0:
+            raise ValueError(
+                "`initial_accumulator_value` must be a number of at least 0. "
+                "Received: initial_accumulator_value="
+                f"{initial_accumulator_value}. Leave it out for 0.1."
+            )
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, name=name, **kwargs
+        )
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+        self.rowwise = rowwise
+
+    def slot_kinds(self) -> list[Slot]:
+        return [
+            Slot(
+                "accumulator",
+                initial=self.initial_accumulator_value,
+                per_row=self.rowwise,
+            )
+        ]
+
+    def rule(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> tuple[Any, list]:
+        accumulator = slots[0]
+        square = ops.square(gradient)
+        if accumulator.shape != gradient.shape:
+            square = ops.mean(square, axis=(1, 2), keepdims=True)
+        accumulator = accumulator + square
+        step = learning_rate * gradient / ops.sqrt(accumulator + self.epsilon)
+        return value - step, [accumulator]
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(
+            initial_accumulator_value=self.initial_accumulator_value,
+            epsilon=self.epsilon,
+            rowwise=self.rowwise,
+        )
+        return config

@@ -1,0 +1,122 @@
+"""Adam whose step costs nothing for rows that the batch did not touch."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_treegate.optimizers.step_aware_optimizer import (
+    Slot,
+    StepAwareOptimizer,
+)
+from keras_treegate.registration import register
+
+
+@register
+class StepAwareAdam(StepAwareOptimizer):
+    """Adam that reads and writes only touched rows of tree levels.
+
+    For every other variable it is `keras.optimizers.AdamW`. A row of a level of
+    a `TreeGatedDense` that the batch touched in step `t`, after `dt` steps, is
+    updated by
+
+        row = row * product of (1 - lr_t * weight_decay) over the dt steps
+        m   = beta_1^dt * m + (1 - beta_1) * gradient
+        v   = beta_2^dt * v + (1 - beta_2) * gradient^2
+        row = row - lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) +
+        epsilon)
+
+    The moments are those that zero gradients would have left; the drift that
+    leftover momentum would have caused in the idle steps is not replayed. Rows
+    that were not touched stay as they are, and are read with the decay they
+    owe. Where every row is touched in every step this is AdamW.
+
+    Reference: D. Kingma and J. Ba, arXiv 1412.6980; I. Loshchilov and F.
+    Hutter, arXiv 1711.05101 (decoupled decay); K. Cho and Y. Bengio, arXiv
+    1406.7362, section 5 (step-aware decay).
+
+    Args:
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
+            or callable. Defaults to `0.001`.
+        beta_1: Float in [0, 1). Defaults to `0.9`.
+        beta_2: Float in [0, 1). Defaults to `0.999`.
+        epsilon: Float. Defaults to `1e-07`.
+        weight_decay: Float of at least 0, or `None`. Decoupled: weights are
+            multiplied by `1 - learning_rate * weight_decay`. Defaults to
+            `None`.
+        amsgrad: Must be `False`: the largest `v` a row has had does not follow
+            from the steps in which it was touched. Defaults to `False`.
+        name: String. Defaults to `"step_aware_adam"`.
+        **kwargs: `clipnorm`, `clipvalue`, `global_clipnorm` and
+            `loss_scale_factor`, as for all Keras optimizers.
+
+    Raises:
+        ValueError: For `amsgrad`, betas outside [0, 1), a negative
+            `weight_decay`, and for `use_ema` and `gradient_accumulation_steps`,
+            which would touch every row.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> model = keras.Sequential([keras_treegate.layers.TreeGatedDense(1)])
+    >>> model.compile(keras_treegate.optimizers.StepAwareAdam(1e-3), "mse")
+    >>> history = model.fit(np.eye(8), np.ones((8, 1)), verbose=0)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        amsgrad: bool = False,
+        name: str = "step_aware_adam",
+        **kwargs: Any,
+    ) -> None:
+        if amsgrad:
+            raise ValueError(
+                "`amsgrad` must be `False`: the largest second moment a row "
+                "has had does not follow from the steps that touched it. "
+                f"Received: amsgrad={amsgrad}. Leave it out, or use "
+                "`keras.optimizers.AdamW(amsgrad=True)`, which trains densely."
+            )
+        for argument, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
+            if not 0 <= beta < 1:
+                raise ValueError(
+                    f"`{argument}` must be a number of at least 0 and below 1. "
+                    f"Received: {argument}={beta}. Leave it out."
+                )
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, name=name, **kwargs
+        )
+        self.beta_1 = float(beta_1)
+        self.beta_2 = float(beta_2)
+        self.epsilon = epsilon
+
+    def slot_kinds(self) -> list[Slot]:
+        return [
+            Slot("momentum", decay=self.beta_1),
+            Slot("velocity", decay=self.beta_2),
+        ]
+
+    def rule(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> tuple[Any, list]:
+        m, v = slots
+        m = m + (gradient - m) * (1 - self.beta_1)
+        v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
+        step = ops.cast(self.iterations + 1, value.dtype)
+        power_1 = ops.power(ops.cast(self.beta_1, value.dtype), step)
+        power_2 = ops.power(ops.cast(self.beta_2, value.dtype), step)
+        alpha = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+        return value - m * alpha / (ops.sqrt(v) + self.epsilon), [m, v]
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            amsgrad=False,
+        )
+        return config

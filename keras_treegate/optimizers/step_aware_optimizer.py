@@ -1,0 +1,324 @@
+"""What the step-aware optimizers have in common."""
+
+import re
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_treegate import backend, decay, tree_level
+
+
+class Slot(NamedTuple):
+    """A kind of optimizer state that each variable has.
+
+    decay: the factor by which a step with a zero gradient multiplies it;
+        `None` where such a step leaves it as it is.
+    per_row: one number for each row of a tree level, not one for each weight.
+    """
+
+    name: str
+    decay: float | None = None
+    initial: float = 0.0
+    per_row: bool = False
+
+
+class _Entry:
+    """What the optimizer keeps of one variable; opaque to Keras's tracking."""
+
+    def __init__(self, variable: Any, decays: bool) -> None:
+        self.variable = variable
+        self.level: Any = tree_level.of(variable)
+        self.decays = decays
+        self.slots: list = []
+        self.last_step: Any = None
+        # The rows of the gradient in the current `apply`, `None` for all.
+        self.ids: Any = None
+
+
+class StepAwareOptimizer(keras.optimizers.Optimizer):
+    """Base of the optimizers that touch only the rows a batch touched.
+
+    A subclass names its slots and gives the rule for one step, the same for the
+    rows of a tree level and for any other variable; this class finds the rows.
+
+    A row of a tree level is *touched* when its block of the gradient is not all
+    zero, whether the gradient came as rows or dense. In a step, a touched row
+
+    1. pays the weight decay it owes, `row *= exp(clock - stamp)`, and is
+    stamped;
+    2. catches its slots up, `slot *= decay^(idle steps)`, as zero gradients
+       would have; the drift that leftover momentum would have caused in these
+       steps is not replayed;
+    3. is updated by the rule.
+
+    All other rows, and their slots, are neither read nor written.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        use_ema: bool = False,
+        gradient_accumulation_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if use_ema:
+            raise ValueError(
+                "`use_ema` must be `False`: an average of all weights would "
+                "read and write every row in every step. Received: "
+                f"use_ema={use_ema}. Leave it out, or use a stock Keras "
+                "optimizer, which trains the layer densely."
+            )
+        if gradient_accumulation_steps is not None:
+            raise ValueError(
+                "`gradient_accumulation_steps` must be `None`: an accumulator "
+                "of the gradient would be as large as the trees. Received: "
+                f"gradient_accumulation_steps={gradient_accumulation_steps}. "
+                "Use a larger batch, which touches each row once."
+            )
+        if weight_decay is not None and not weight_decay >= 0:
+            raise ValueError(
+                "`weight_decay` must be `None` or a number of at least 0. "
+                f"Received: weight_decay={weight_decay}. Try 0.01."
+            )
+        super().__init__(
+            learning_rate=learning_rate, weight_decay=weight_decay, **kwargs
+        )
+        self.weight_decay: float | None = weight_decay
+        self._excluded: tuple = ((), ())
+        self._entries: list[_Entry] = []
+        self._warned: set = set()
+
+    def slot_kinds(self) -> list[Slot]:
+        """The slots that each variable has."""
+        raise TypeError("A StepAwareOptimizer is used through its subclasses.")
+
+    def rule(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> tuple[Any, list]:
+        """One step: the new value and slots, given the old ones.
+
+        Args:
+            value: the variable, or rows of it (R, W, Q).
+            gradient: as `value`.
+            slots: one tensor for each of `slot_kinds`, as `value`.
+            learning_rate: scalar of the same dtype.
+
+        Returns:
+            The new value and the list of new slots.
+        """
+        raise TypeError("A StepAwareOptimizer is used through its subclasses.")
+
+    def build(self, variables: list) -> None:
+        if self.built:
+            return
+        variables = list(variables)
+        _check_decay_state(variables)
+        super().build(variables)
+        self._entries = [self._entry(variable) for variable in variables]
+        for entry in self._entries:
+            if entry.level is not None:
+                entry.level.listeners.add(self)
+
+    def _entry(self, variable: Any) -> _Entry:
+        entry = _Entry(variable, decays=not self._is_excluded(variable))
+        if getattr(variable, "overwrite_with_gradient", False):
+            return entry
+        kinds = self.slot_kinds()
+        rows = None if entry.level is None else variable.shape[0]
+        for kind in kinds:
+            initializer = keras.initializers.Constant(kind.initial)
+            if kind.per_row and rows is not None:
+                slot = self.add_variable(
+                    shape=(rows, 1, 1),
+                    initializer=initializer,
+                    dtype=variable.dtype,
+                    name=_slot_name(variable, kind.name),
+                )
+            else:
+                slot = self.add_variable_from_reference(
+                    variable, name=kind.name, initializer=initializer
+                )
+            entry.slots.append(slot)
+        if rows is not None and any(kind.decay is not None for kind in kinds):
+            entry.last_step = self.add_variable(
+                shape=(rows,),
+                initializer="zeros",
+                dtype="int32",
+                name=_slot_name(variable, "last_step"),
+            )
+        return entry
+
+    def exclude_from_weight_decay(
+        self, var_list: list | None = None, var_names: list | None = None
+    ) -> None:
+        super().exclude_from_weight_decay(var_list, var_names)
+        self._excluded = (
+            tuple(map(id, var_list or ())),
+            tuple(var_names or ()),
+        )
+
+    def _is_excluded(self, variable: Any) -> bool:
+        ids, names = self._excluded
+        return id(variable) in ids or any(
+            re.search(name, variable.name) for name in names
+        )
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Updates the variables, each of the rows its gradient touches.
+
+        Keras scales and clips the gradients and calls `update_step`. It is
+        handed the rows of a `RowGradient` in place of the dense gradient they
+        stand for, which has the same norm, being zero elsewhere.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                with keras.name_scope(self.name):
+                    self.build(trainable_variables)
+        elif self.built and len(grads) == len(self._entries):
+            trainable_variables = [entry.variable for entry in self._entries]
+        else:
+            super().apply(grads)  # raises, and says what is wrong
+        states = self._decay_states()
+        kept = [
+            (gradient, variable)
+            for gradient, variable in zip(
+                grads, trainable_variables, strict=True
+            )
+            if id(variable) not in states
+        ]
+        # Decay is part of `update_step`: Keras would decay whole tables.
+        self._decay_now, self.weight_decay = self.weight_decay, None
+        try:
+            super().apply(
+                [self._dense_or_rows(*pair) for pair in kept],
+                [variable for _, variable in kept],
+            )
+        finally:
+            self.weight_decay = self._decay_now
+            for entry in self._entries:
+                entry.ids = None
+
+    def _decay_states(self) -> set[int]:
+        """The clocks and stamps, which are not written with their gradients."""
+        levels = [entry.level for entry in self._entries if entry.level]
+        return {id(v) for level in levels for v in (level.clock, level.stamps)}
+
+    def _dense_or_rows(self, gradient: Any, variable: Any) -> Any:
+        """The gradient to hand to Keras; its rows, where it has but some."""
+        entry = self._entries[self._get_variable_index(variable)]
+        if gradient is None:
+            return None
+        if entry.level is None:
+            return ops.convert_to_tensor(gradient)
+        if not isinstance(gradient, backend.RowGradient):
+            gradient, lost = backend.lift(gradient, variable)
+            if lost is not None:
+                self._warn_once(variable, lost)
+        if isinstance(gradient, backend.RowGradient):
+            entry.ids = gradient.ids
+            return gradient.rows
+        return gradient
+
+    def _warn_once(self, variable: Any, cause: str) -> None:
+        if variable.path not in self._warned:
+            self._warned.add(variable.path)
+            warnings.warn(
+                f"The gradient of {variable.path!r} is dense: {cause}. Updates "
+                "are right, but every row of the level is read and written.",
+                stacklevel=2,
+            )
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        entry = self._entries[self._get_variable_index(variable)]
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        rate = 0.0
+        if entry.decays and self._decay_now:
+            rate = learning_rate * ops.cast(self._decay_now, variable.dtype)
+        if entry.level is None:
+            value = ops.convert_to_tensor(variable)
+            value, slots = self.rule(
+                value - value * rate,
+                gradient,
+                [slot.value for slot in entry.slots],
+                learning_rate,
+            )
+            self.assign(variable, value)
+            for slot, new in zip(entry.slots, slots, strict=True):
+                self.assign(slot, new)
+        else:
+            self._update_rows(entry, gradient, learning_rate, rate)
+
+    def _update_rows(
+        self, entry: _Entry, gradient: Any, learning_rate: Any, rate: Any
+    ) -> None:
+        level, ids = entry.level, entry.ids
+        touched = ops.any(gradient != 0, axis=(1, 2))  # (R,)
+        old = [backend.read_rows(v, ids) for v in (level.nodes, *entry.slots)]
+        stamps = backend.read_rows(level.stamps, ids)
+        clock = ops.convert_to_tensor(level.clock.value)
+        if entry.decays and self._decay_now:
+            clock = decay.advance(clock, rate)
+            level.clock.assign(clock)
+        rows = decay.decayed(old[0], decay.owed(clock, stamps))
+        slots = self._caught_up(entry, old[1:], touched)
+        rows, slots = self.rule(rows, gradient, slots, learning_rate)
+        mask = touched[:, None, None]
+        for variable, before, after in zip(
+            (level.nodes, *entry.slots), old, (rows, *slots), strict=True
+        ):
+            backend.write_rows(variable, ids, ops.where(mask, after, before))
+        stamps = ops.where(touched[:, None], clock, stamps)
+        backend.write_rows(level.stamps, ids, stamps)
+
+    def _caught_up(self, entry: _Entry, slots: list, touched: Any) -> list:
+        """The slots after the steps in which their rows were idle."""
+        if entry.last_step is None:
+            return slots
+        last_step = backend.read_rows(entry.last_step, entry.ids)
+        step = ops.cast(self.iterations + 1, "int32")
+        idle = step - last_step - 1
+        caught_up = []
+        for kind, slot in zip(self.slot_kinds(), slots, strict=True):
+            if kind.decay is not None:
+                factors = ops.power(kind.decay, ops.cast(idle, slot.dtype))
+                slot = slot * factors[:, None, None]
+            caught_up.append(slot)
+        backend.write_rows(
+            entry.last_step, entry.ids, ops.where(touched, step, last_step)
+        )
+        return caught_up
+
+    def finalize_variable_values(self, var_list: list) -> None:
+        """Settles all decay that rows still owe; `fit` calls it at its end."""
+        for entry in self._entries:
+            if entry.level is not None:
+                entry.level.settle()
+
+
+def _check_decay_state(variables: list) -> None:
+    given = {id(variable) for variable in variables}
+    for variable in variables:
+        level = tree_level.of(variable)
+        if level is None or not level.clock.trainable:
+            continue
+        if not {id(level.clock), id(level.stamps)} <= given:
+            raise ValueError(
+                "`variables` must hold the clock and stamps of each tree level "
+                "along with its nodes. Received: nodes "
+                f"{variable.path!r} without them. Pass all of "
+                "`model.trainable_variables`."
+            )
+
+
+def _slot_name(variable: Any, name: str) -> str:
+    return f"{variable.path.replace('/', '_')}_{name}"

@@ -1,0 +1,97 @@
+"""SGD whose step costs nothing for rows that the batch did not touch."""
+
+from typing import Any
+
+from keras_treegate.optimizers.step_aware_optimizer import (
+    Slot,
+    StepAwareOptimizer,
+)
+from keras_treegate.registration import register
+
+
+@register
+class StepAwareSGD(StepAwareOptimizer):
+    """Gradient descent that reads and writes only touched rows of tree levels.
+
+    For every other variable it is `keras.optimizers.SGD`. A row of a level of a
+    `TreeGatedDense` that the batch touched, after `dt` steps, is updated by
+
+        row      = row * product of (1 - lr_t * weight_decay) over the dt steps
+        velocity = momentum^dt * velocity - lr * gradient
+        row      = row + velocity
+        row      = row + momentum * velocity - lr * gradient     (nesterov)
+
+    Rows that were not touched stay as they are, and are read with the decay
+    they owe. So weight decay is exactly that of dense training, and without
+    momentum the whole of training is; the drift that leftover momentum would
+    have caused in idle steps is not replayed.
+
+    Reference: K. Cho and Y. Bengio, arXiv 1406.7362, section 5 (step-aware
+    decay); I. Sutskever et al., ICML 2013 (momentum, as Keras writes it).
+
+    Args:
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
+            or callable. Defaults to `0.01`.
+        momentum: Float in [0, 1]. Defaults to `0.0`.
+        nesterov: Boolean. Defaults to `False`.
+        weight_decay: Float of at least 0, or `None`. Decoupled: weights are
+            multiplied by `1 - learning_rate * weight_decay`. Defaults to
+            `None`.
+        name: String. Defaults to `"step_aware_sgd"`.
+        **kwargs: `clipnorm`, `clipvalue`, `global_clipnorm` and
+            `loss_scale_factor`, as for all Keras optimizers.
+
+    Raises:
+        ValueError: For a momentum outside [0, 1], a negative `weight_decay`,
+            and for `use_ema` and `gradient_accumulation_steps`, which would
+            touch every row.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> model = keras.Sequential([keras_treegate.layers.TreeGatedDense(1)])
+    >>> optimizer = keras_treegate.optimizers.StepAwareSGD(
+    ...     0.1, momentum=0.9, weight_decay=1e-4
+    ... )
+    >>> model.compile(optimizer, "mse")
+    >>> history = model.fit(np.eye(8), np.ones((8, 1)), verbose=0)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        name: str = "step_aware_sgd",
+        **kwargs: Any,
+    ) -> None:
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                "`momentum` must be a number of 0 to 1. Received: "
+                f"momentum={momentum}. Try 0.9."
+            )
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, name=name, **kwargs
+        )
+        self.momentum = float(momentum)
+        self.nesterov = nesterov
+
+    def slot_kinds(self) -> list[Slot]:
+        return [Slot("momentum", decay=self.momentum)] if self.momentum else []
+
+    def rule(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> tuple[Any, list]:
+        step = gradient * learning_rate
+        if not slots:
+            return value - step, []
+        velocity = slots[0] * self.momentum - step
+        if self.nesterov:
+            return value + (velocity * self.momentum - step), [velocity]
+        return value + velocity, [velocity]
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(momentum=self.momentum, nesterov=self.nesterov)
+        return config

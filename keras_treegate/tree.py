@@ -1,0 +1,219 @@
+"""The integers of the trees: leaf codes, rows of a level, distinct rows.
+
+The shape alphabet of the whole package:
+
+    B  examples of the batch (all leading axes as one)
+    P  input units
+    Q  output units
+    G  trees
+    W  width of a tree's block of input units
+    D  depth
+    L  leaves of a tree, 2^D
+    U  slots of a level: the rows of one tree that a batch can touch
+
+A leaf code is `c = sum of b_l * 2^(D - l)`, l = 1..D: the first bit decides at
+the root. The node at level l is row `g * 2^l + (c >> (D - l))`. With the tree's
+number in front, `key = g * 2^D + c`, that row is `key >> (D - l)`.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+# A level is read row by row when it has more rows in each tree than a batch has
+# examples. Where the batch size is unknown while tracing, this stands for it.
+UNKNOWN_BATCH = 256
+
+# `num_trees="auto"`: many trees pay, and more than these no longer do.
+AUTO_NUM_TREES = 64
+
+
+class TreeShape(NamedTuple):
+    """The sizes of a layer's trees."""
+
+    num_trees: int
+    inputs: int
+    depth: int
+    units: int
+
+    @classmethod
+    def of(
+        cls, num_trees: int | str | None, inputs: int, depth: int, units: int
+    ) -> "TreeShape":
+        """The trees of a layer, given its `num_trees` argument."""
+        if num_trees is None:
+            num_trees = inputs
+        elif isinstance(num_trees, str):  # "auto"
+            num_trees = min(AUTO_NUM_TREES, inputs)
+        if num_trees > inputs:
+            raise ValueError(
+                "`num_trees` must be at most the number of input units, "
+                f"{inputs}. Received: num_trees={num_trees}. Lower it, or use "
+                "`num_trees=None` for one tree for each input unit."
+            )
+        return cls(num_trees, inputs, depth, units)
+
+    @property
+    def width(self) -> int:
+        """The input units of a block; the last block is padded to it."""
+        return -(-self.inputs // self.num_trees)
+
+    def level_shape(self, level: int) -> tuple[int, int, int]:
+        return (self.num_trees * 2**level, self.width, self.units)
+
+    @property
+    def stored(self) -> int:
+        """Numbers stored in all nodes, the padding of the last block too."""
+        rows = self.num_trees * (2 ** (self.depth + 1) - 1)
+        return rows * self.width * self.units
+
+    def blocks(self, x: Any) -> Any:
+        """Inputs (B, P), cut into the blocks of the trees (B, G, W)."""
+        padding = self.num_trees * self.width - self.inputs
+        x = ops.pad(x, ((0, 0), (0, padding)))
+        return ops.reshape(x, (-1, self.num_trees, self.width))
+
+    def kernels(self, blocks: Any) -> Any:
+        """Blocks (..., G, W, Q), put together to kernels (..., P, Q)."""
+        leading = ops.shape(blocks)[:-3]
+        rows = self.num_trees * self.width
+        kernels = ops.reshape(blocks, (*leading, rows, self.units))
+        return kernels[..., : self.inputs, :]
+
+
+def codes_from_bits(bits: Any) -> Any:
+    """Leaf codes (..., G) int32 of boolean bits (..., G, D)."""
+    depth = bits.shape[-1]
+    place_values = ops.convert_to_tensor(
+        [2 ** (depth - level) for level in range(1, depth + 1)], dtype="int32"
+    )
+    return ops.sum(ops.cast(bits, "int32") * place_values, axis=-1)
+
+
+class LevelRows(NamedTuple):
+    """Where a batch finds what it needs of one level.
+
+    ids: (G * U,) int32, the rows to read, distinct; `None` for a level that is
+        read whole, whose slots are its rows (U = 2^l).
+    parents: (G, U) int32, for each slot that of its parent in the level
+        above; `None` where slot `s` has the parent `s // 2`.
+    """
+
+    ids: Any
+    parents: Any
+
+
+class BatchRows(NamedTuple):
+    """The rows a batch needs, level by level, and each example's leaf slot.
+
+    levels: one `LevelRows` for each level, 0..D.
+    leaf_slots: (B, G) int32, each example's slot in the deepest level.
+    """
+
+    levels: list[LevelRows]
+    leaf_slots: Any
+
+
+def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
+    """The first level that is read row by row; `depth + 1` when none is."""
+    if row_levels == "none":
+        return depth + 1
+    if row_levels == "all":
+        return 0
+    batch = UNKNOWN_BATCH if batch is None else batch
+    level = 0
+    while level <= depth and 2**level <= batch:
+        level += 1
+    return level
+
+
+def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
+    """Finds the distinct rows of each level that the leaf codes (B, G) need.
+
+    Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
+    slots for each tree. Slots that no example needs are filled with other rows
+    of the tree, so that the ids are distinct and in bounds by construction; no
+    leaf slot leads to them.
+    """
+    num_trees = codes.shape[1]
+    batch = ops.shape(codes)[0]
+    static_batch = batch if isinstance(batch, int) else None
+    start = first_compact_level(depth, static_batch, row_levels)
+    whole = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
+    if start > depth:
+        return BatchRows(whole, codes)
+    by_tree = ops.transpose(codes)  # (G, B)
+    order = ops.argsort(by_tree, axis=1)
+    trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
+    keys = ops.take_along_axis(by_tree, order, axis=1) + trees * 2**depth
+    levels, slots_above = whole, None
+    for level in range(start, depth + 1):
+        rows = ops.right_shift(keys, depth - level)  # (G, B), ascending
+        starts = starts_run(rows)
+        num_slots = _smaller(batch, 2**level)
+        ids, slots = distinct_rows(rows, starts, 2**level, num_slots)
+        if level == 0:
+            parents = None
+        elif slots_above is None:
+            parents = ops.right_shift(ids, 1) - trees * 2 ** (level - 1)
+        else:
+            parents = scatter_by_tree(slots, slots_above * starts, num_slots)
+        levels.append(LevelRows(ops.reshape(ids, (-1,)), parents))
+        slots_above = slots
+    # From the sorted order back to that of the batch.
+    leaf_slots = scatter_by_tree(ops.cast(order, "int32"), slots, batch)
+    return BatchRows(levels, ops.transpose(leaf_slots))
+
+
+def _smaller(size: Any, bound: int) -> Any:
+    """The smaller of a size, which may be a tensor, and an integer."""
+    if isinstance(size, int):
+        return min(size, bound)
+    return ops.minimum(size, bound)
+
+
+def starts_run(rows: Any) -> Any:
+    """(G, B) int32: 1 at the first of each run of equal rows, else 0."""
+    changes = ops.cast(rows[:, 1:] != rows[:, :-1], "int32")
+    return ops.concatenate([ops.ones_like(rows[:, :1]), changes], axis=1)
+
+
+def scatter_by_tree(index: Any, values: Any, size: Any) -> Any:
+    """(G, size) int32: adds values (G, B) at an index (G, B) in their tree."""
+    num_trees = index.shape[0]
+    trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
+    flat = ops.reshape(trees * size + index, (-1, 1))
+    values = ops.reshape(values, (-1,))
+    table = ops.scatter(flat, values, (num_trees * size,))
+    return ops.reshape(table, (num_trees, size))
+
+
+def distinct_rows(
+    rows: Any, starts: Any, rows_per_tree: int, num_slots: Any
+) -> tuple[Any, Any]:
+    """Puts the distinct rows of each tree into slots, and fills up the rest.
+
+    Spare slots hold the first rows of the tree that are not used. So the ids
+    are ascending, and slot `s` holds row `s` up to a point and used rows from
+    there
+    on: with `d_j` the j-th of `u` used rows, counted from the first row of its
+    tree, its slot is `min(d_j, U - u + j)`.
+
+    Args:
+        rows: (G, B) int32, ascending; tree g has the rows from
+            `g * rows_per_tree` on.
+        starts: (G, B), what `starts_run` says of them.
+        rows_per_tree: the rows each tree has.
+        num_slots: U, enough for all runs and at most `rows_per_tree`.
+
+    Returns:
+        The ids (G, U), distinct and ascending, and the slot of each of `rows`,
+        (G, B); both int32.
+    """
+    trees = ops.expand_dims(ops.arange(rows.shape[0], dtype="int32"), 1)
+    used = rows - trees * rows_per_tree
+    runs = ops.cumsum(starts, axis=1)
+    slots = ops.minimum(used, num_slots - runs[:, -1:] + runs - 1)
+    found = scatter_by_tree(slots, used * starts, num_slots)
+    ids = ops.maximum(found, ops.arange(num_slots, dtype="int32"))
+    return ids + trees * rows_per_tree, slots

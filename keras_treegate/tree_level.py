@@ -1,0 +1,63 @@
+"""One level of nodes and the decay that its rows owe.
+
+A layer reads its levels through this, and an optimizer finds it on the variable
+of the nodes: that is all the two know of each other.
+"""
+
+import weakref
+from typing import Any
+
+from keras import ops
+
+from keras_treegate import backend, decay
+
+
+class TreeLevel:
+    """The variables of one level of nodes.
+
+    nodes: (N, W, Q), the rows as they were last written.
+    clock, stamps: (2,) and (N, 2) float32, see `keras_treegate.decay`. Written
+        by step-aware optimizers alone. Where an optimizer can write only
+        trainable weights they are such, with `overwrite_with_gradient` and
+        themselves for a gradient, so that a stock optimizer leaves them as they
+        are.
+    listeners: the optimizers that look for gradients as rows.
+    """
+
+    def __init__(self, nodes: Any, clock: Any, stamps: Any) -> None:
+        self.nodes = nodes
+        self.clock = clock
+        self.stamps = stamps
+        self.listeners: weakref.WeakSet = weakref.WeakSet()
+        nodes.tree_level = self
+
+    def read(self, ids: Any = None) -> Any:
+        """The rows `ids` (R,) with their decay (R, W, Q); `None` for all.
+
+        The ids are distinct and ascending. The gradient for the nodes then is
+        carried as rows, see `keras_treegate.backend`. It is that of the decayed
+        rows, as if the decay had been written each time: a row that owes half
+        of itself does not get half the gradient.
+        """
+        if ids is None:
+            rows = ops.convert_to_tensor(self.nodes.value)
+        else:
+            as_rows = len(self.listeners) > 0
+            rows = backend.take_rows(self.nodes, ids, as_rows)
+        owed = backend.owed_decay(self.clock, self.stamps, ids)
+        decayed = ops.stop_gradient(decay.decayed(rows, owed))
+        return decayed + (rows - ops.stop_gradient(rows))
+
+    def settle(self) -> None:
+        """Pays the decay into every row, and sets the clock back to zero."""
+        if not bool(ops.any(self.clock.value != 0)):
+            return
+        owed = decay.owed(self.clock.value, self.stamps.value)
+        self.nodes.assign(decay.decayed(self.nodes.value, owed))
+        self.stamps.assign(ops.zeros_like(self.stamps.value))
+        self.clock.assign(ops.zeros_like(self.clock.value))
+
+
+def of(variable: Any) -> TreeLevel | None:
+    """The level whose nodes a variable holds, if it holds any."""
+    return getattr(variable, "tree_level", None)
