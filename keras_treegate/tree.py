@@ -157,7 +157,7 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
         elif slots_above is None:
             parents = ops.right_shift(ids, 1) - trees * 2 ** (level - 1)
         else:
-            parents = scatter_by_tree(slots, slots_above * starts, num_slots)
+            parents = scatter_by_tree(slots, slots_above, num_slots)
         levels.append(LevelRows(ops.reshape(ids, (-1,)), parents))
         slots_above = slots
     # From the sorted order back to that of the batch.
@@ -179,12 +179,18 @@ def starts_run(rows: Any) -> Any:
 
 
 def scatter_by_tree(index: Any, values: Any, size: Any) -> Any:
-    """(G, size) int32: adds values (G, B) at an index (G, B) in their tree."""
+    """(G, size) int32: sets values (G, B) at an index (G, B) in their tree.
+
+    Equal indices have equal values. Where nothing is set there is 0.
+    """
     num_trees = index.shape[0]
     trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
-    flat = ops.reshape(trees * size + index, (-1, 1))
-    values = ops.reshape(values, (-1,))
-    table = ops.scatter(flat, values, (num_trees * size,))
+    # Not `ops.scatter`, a Python loop over the elements under PyTorch.
+    table = ops.scatter_update(
+        ops.zeros((num_trees * size,), dtype="int32"),
+        ops.reshape(trees * size + index, (-1, 1)),
+        ops.reshape(values, (-1,)),
+    )
     return ops.reshape(table, (num_trees, size))
 
 
@@ -214,6 +220,6 @@ def distinct_rows(
     used = rows - trees * rows_per_tree
     runs = ops.cumsum(starts, axis=1)
     slots = ops.minimum(used, num_slots - runs[:, -1:] + runs - 1)
-    found = scatter_by_tree(slots, used * starts, num_slots)
+    found = scatter_by_tree(slots, used, num_slots)
     ids = ops.maximum(found, ops.arange(num_slots, dtype="int32"))
     return ids + trees * rows_per_tree, slots

@@ -1,5 +1,8 @@
 """Optimizers whose step costs nothing for rows that the batch did not touch."""
 
+from keras_treegate.optimizers.loss_scale_optimizer import (
+    LossScaleOptimizer as LossScaleOptimizer,
+)
 from keras_treegate.optimizers.step_aware_adagrad import (
     StepAwareAdagrad as StepAwareAdagrad,
 )
@@ -10,4 +13,9 @@ from keras_treegate.optimizers.step_aware_sgd import (
     StepAwareSGD as StepAwareSGD,
 )
 
-__all__ = ["StepAwareAdagrad", "StepAwareAdam", "StepAwareSGD"]
+__all__ = [
+    "LossScaleOptimizer",
+    "StepAwareAdagrad",
+    "StepAwareAdam",
+    "StepAwareSGD",
+]

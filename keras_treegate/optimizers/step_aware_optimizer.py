@@ -90,6 +90,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple = ((), ())
         self._entries: list[_Entry] = []
         self._warned: set = set()
+        self._decay_now: float | None = None
+        self._condition: Any = None
 
     def slot_kinds(self) -> list[Slot]:
         """The slots that each variable has."""
@@ -176,55 +178,84 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         grads = list(grads)
         if not grads:
             return
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                with keras.name_scope(self.name):
-                    self.build(trainable_variables)
-        elif self.built and len(grads) == len(self._entries):
-            trainable_variables = [entry.variable for entry in self._entries]
-        else:
-            super().apply(grads)  # raises, and says what is wrong
+        variables = self._variables_of(grads, trainable_variables)
+        gradients = self.lifted(grads, variables)
         states = self._decay_states()
         kept = [
-            (gradient, variable)
-            for gradient, variable in zip(
-                grads, trainable_variables, strict=True
-            )
+            (self._handed_over(gradient, variable), variable)
+            for gradient, variable in zip(gradients, variables, strict=True)
             if id(variable) not in states
         ]
         # Decay is part of `update_step`: Keras would decay whole tables.
         self._decay_now, self.weight_decay = self.weight_decay, None
         try:
-            super().apply(
-                [self._dense_or_rows(*pair) for pair in kept],
-                [variable for _, variable in kept],
-            )
+            super().apply(*map(list, zip(*kept, strict=True)))
         finally:
             self.weight_decay = self._decay_now
             for entry in self._entries:
                 entry.ids = None
+
+    def apply_where(
+        self, condition: Any, grads: Any, trainable_variables: Any = None
+    ) -> None:
+        """Does what `apply` does if a boolean tensor is true, else nothing."""
+        self._condition = condition
+        try:
+            self.apply(grads, trainable_variables)
+        finally:
+            self._condition = None
+        skipped = ops.cast(ops.logical_not(condition), self.iterations.dtype)
+        self.iterations.assign(self.iterations - skipped)
+
+    def lifted(self, grads: Any, trainable_variables: Any = None) -> list:
+        """The gradients: those of tree levels as rows, where they were carried.
+
+        Those of other variables are dense, and those of clocks and stamps,
+        which are not updated by a gradient, are `None`.
+        """
+        variables = self._variables_of(grads, trainable_variables)
+        states = self._decay_states()
+        lifted = []
+        for gradient, variable in zip(grads, variables, strict=True):
+            if gradient is None or id(variable) in states:
+                gradient = None
+            elif tree_level.of(variable) is None:
+                gradient = ops.convert_to_tensor(gradient)
+            elif not isinstance(gradient, backend.RowGradient):
+                gradient, lost = backend.lift(gradient, variable)
+                if lost is not None:
+                    self._warn_once(variable, lost)
+            lifted.append(gradient)
+        return lifted
+
+    def _variables_of(self, grads: Any, trainable_variables: Any) -> list:
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                with keras.name_scope(self.name):
+                    self.build(trainable_variables)
+            return trainable_variables
+        if not self.built or len(grads) != len(self._entries):
+            super().apply(grads)  # raises, and says what is wrong
+        return [entry.variable for entry in self._entries]
 
     def _decay_states(self) -> set[int]:
         """The clocks and stamps, which are not written with their gradients."""
         levels = [entry.level for entry in self._entries if entry.level]
         return {id(v) for level in levels for v in (level.clock, level.stamps)}
 
-    def _dense_or_rows(self, gradient: Any, variable: Any) -> Any:
-        """The gradient to hand to Keras; its rows, where it has but some."""
-        entry = self._entries[self._get_variable_index(variable)]
-        if gradient is None:
-            return None
-        if entry.level is None:
-            return ops.convert_to_tensor(gradient)
+    def _handed_over(self, gradient: Any, variable: Any) -> Any:
+        """What Keras gets for a gradient; its rows, where it has but some."""
         if not isinstance(gradient, backend.RowGradient):
-            gradient, lost = backend.lift(gradient, variable)
-            if lost is not None:
-                self._warn_once(variable, lost)
-        if isinstance(gradient, backend.RowGradient):
-            entry.ids = gradient.ids
-            return gradient.rows
-        return gradient
+            return gradient
+        self._entries[self._get_variable_index(variable)].ids = gradient.ids
+        return gradient.rows
+
+    def _if_applied(self, new: Any, old: Any) -> Any:
+        """The new value, or the old one in a step of `apply_where` not done."""
+        if self._condition is None:
+            return new
+        return ops.where(self._condition, new, old)
 
     def _warn_once(self, variable: Any, cause: str) -> None:
         if variable.path not in self._warned:
@@ -245,16 +276,14 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if entry.decays and self._decay_now:
             rate = learning_rate * ops.cast(self._decay_now, variable.dtype)
         if entry.level is None:
-            value = ops.convert_to_tensor(variable)
+            old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
             value, slots = self.rule(
-                value - value * rate,
-                gradient,
-                [slot.value for slot in entry.slots],
-                learning_rate,
+                old[0] - old[0] * rate, gradient, old[1:], learning_rate
             )
-            self.assign(variable, value)
-            for slot, new in zip(entry.slots, slots, strict=True):
-                self.assign(slot, new)
+            for target, new, before in zip(
+                (variable, *entry.slots), (value, *slots), old, strict=True
+            ):
+                self.assign(target, self._if_applied(new, before))
         else:
             self._update_rows(entry, gradient, learning_rate, rate)
 
@@ -263,11 +292,12 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         level, ids = entry.level, entry.ids
         touched = ops.any(gradient != 0, axis=(1, 2))  # (R,)
+        touched = self._if_applied(touched, False)
         old = [backend.read_rows(v, ids) for v in (level.nodes, *entry.slots)]
         stamps = backend.read_rows(level.stamps, ids)
         clock = ops.convert_to_tensor(level.clock.value)
         if entry.decays and self._decay_now:
-            clock = decay.advance(clock, rate)
+            clock = self._if_applied(decay.advance(clock, rate), clock)
             level.clock.assign(clock)
         rows = decay.decayed(old[0], decay.owed(clock, stamps))
         slots = self._caught_up(entry, old[1:], touched)

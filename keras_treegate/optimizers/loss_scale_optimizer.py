@@ -1,0 +1,120 @@
+"""Dynamic loss scaling that keeps gradients of tree levels as rows."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.registration import register
+
+
+@register
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Dynamic loss scaling around a step-aware optimizer.
+
+    Under the `mixed_float16` policy `model.compile` wraps an optimizer in
+    `keras.optimizers.LossScaleOptimizer`, which looks at every number of every
+    gradient: right, but with the cost of dense training. Wrap a step-aware
+    optimizer in this one yourself, and `compile` leaves it as it is. The rule
+    is Keras's own:
+
+        loss is multiplied by scale, gradients are divided by it
+        a gradient that is not finite:  no update, scale = scale / 2
+        `dynamic_growth_steps` steps without one:  scale = scale * 2
+
+    A skipped step leaves the weights, all slots, the decay and the iterations
+    as they are.
+
+    Reference: P. Micikevicius et al., "Mixed Precision Training",
+    arXiv 1710.03740.
+
+    Args:
+        inner_optimizer: A `StepAwareSGD`, `StepAwareAdam` or
+            `StepAwareAdagrad`.
+        initial_scale: Float. Defaults to `32768.0`.
+        dynamic_growth_steps: Integer. Defaults to `2000`.
+        name: String or `None`. Defaults to `None`.
+        **kwargs: As for `keras.optimizers.LossScaleOptimizer`.
+
+    Raises:
+        ValueError: For an inner optimizer that is not step-aware.
+
+    Example:
+
+    >>> import keras, keras_treegate
+    >>> model = keras.Sequential(
+    ...     [keras_treegate.layers.TreeGatedDense(1, dtype="mixed_float16")]
+    ... )
+    >>> optimizer = keras_treegate.optimizers.LossScaleOptimizer(
+    ...     keras_treegate.optimizers.StepAwareAdam()
+    ... )
+    >>> model.compile(optimizer, "mse")
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: Any,
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(inner_optimizer, StepAwareOptimizer):
+            raise ValueError(
+                "`inner_optimizer` must be a step-aware optimizer. Received: "
+                f"inner_optimizer={inner_optimizer!r}. Wrap any other in "
+                "`keras.optimizers.LossScaleOptimizer`."
+            )
+        super().__init__(
+            inner_optimizer,
+            initial_scale=initial_scale,
+            dynamic_growth_steps=dynamic_growth_steps,
+            name=name,
+            **kwargs,
+        )
+
+    def stateless_apply(
+        self, optimizer_variables: list, grads: list, trainable_variables: list
+    ) -> tuple:
+        # Not Keras's, which would carry whole tables through a conditional.
+        return keras.optimizers.Optimizer.stateless_apply(
+            self, optimizer_variables, grads, trainable_variables
+        )
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        if not self.built:
+            self.build(list(trainable_variables))
+        inner = self.inner_optimizer
+        gradients = inner.lifted(grads, trainable_variables)
+        finite = ops.convert_to_tensor(True)
+        for gradient in gradients:
+            if gradient is not None:
+                rows = _rows(gradient)
+                finite = ops.logical_and(finite, ops.all(ops.isfinite(rows)))
+        scale = ops.convert_to_tensor(self.dynamic_scale.value)
+        unscaled = [_divided(gradient, scale) for gradient in gradients]
+        inner.apply_where(finite, unscaled, trainable_variables)
+        count = ops.convert_to_tensor(self.step_counter.value)
+        grows = ops.equal(count, self.dynamic_growth_steps - 1)
+        factor = ops.where(finite, ops.where(grows, 2.0, 1.0), 0.5)
+        self.dynamic_scale.assign(scale * ops.cast(factor, scale.dtype))
+        keeps_counting = ops.logical_and(finite, ops.logical_not(grows))
+        self.step_counter.assign(
+            ops.where(keeps_counting, count + 1, ops.zeros_like(count))
+        )
+
+
+def _rows(gradient: Any) -> Any:
+    if isinstance(gradient, backend.RowGradient):
+        return gradient.rows
+    return gradient
+
+
+def _divided(gradient: Any, scale: Any) -> Any:
+    if gradient is None:
+        return None
+    if isinstance(gradient, backend.RowGradient):
+        return gradient._replace(rows=_divided(gradient.rows, scale))
+    return gradient / ops.cast(scale, gradient.dtype)
