@@ -93,9 +93,9 @@ def codes_from_bits(bits: Any) -> Any:
 class LevelRows(NamedTuple):
     """Where a batch finds what it needs of one level.
 
-    ids: (G * U,) int32, the rows to read, distinct; `None` for a level that is
-        read whole, whose slots are its rows (U = 2^l).
-    parents: (G, U) int32, for each slot that of its parent in the level
+    ids: (G * U,) int32, the rows to read, distinct and ascending; `None` for a
+        level that is read whole, whose slots are its rows (U = 2^l).
+    parents: (G * U,) int32, for each slot that of its parent in the level
         above; `None` where slot `s` has the parent `s // 2`.
     """
 
@@ -106,8 +106,10 @@ class LevelRows(NamedTuple):
 class BatchRows(NamedTuple):
     """The rows a batch needs, level by level, and each example's leaf slot.
 
+    Slots are counted over all trees: slot `s` of tree g is `g * U + s`.
+
     levels: one `LevelRows` for each level, 0..D.
-    leaf_slots: (B, G) int32, each example's slot in the deepest level.
+    leaf_slots: (G, B) int32, each example's slot in the deepest level.
     """
 
     levels: list[LevelRows]
@@ -139,30 +141,37 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
     batch = ops.shape(codes)[0]
     static_batch = batch if isinstance(batch, int) else None
     start = first_compact_level(depth, static_batch, row_levels)
-    whole = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
+    levels = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
+    keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
     if start > depth:
-        return BatchRows(whole, codes)
-    by_tree = ops.transpose(codes)  # (G, B)
-    order = ops.argsort(by_tree, axis=1)
-    trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
-    keys = ops.take_along_axis(by_tree, order, axis=1) + trees * 2**depth
-    levels, slots_above = whole, None
+        return BatchRows(levels, keys)
+    order = ops.argsort(keys, axis=1)
+    keys = ops.take_along_axis(keys, order, axis=1)
+    slots = None
     for level in range(start, depth + 1):
         rows = ops.right_shift(keys, depth - level)  # (G, B), ascending
-        starts = starts_run(rows)
         num_slots = _smaller(batch, 2**level)
-        ids, slots = distinct_rows(rows, starts, 2**level, num_slots)
+        ids, level_slots = distinct_rows(rows, 2**level, num_slots)
         if level == 0:
             parents = None
-        elif slots_above is None:
-            parents = ops.right_shift(ids, 1) - trees * 2 ** (level - 1)
+        elif slots is None:  # the level above is whole
+            parents = ops.right_shift(ids, 1)
         else:
-            parents = scatter_by_tree(slots, slots_above, num_slots)
-        levels.append(LevelRows(ops.reshape(ids, (-1,)), parents))
-        slots_above = slots
+            zeros = ops.zeros((num_trees * num_slots,), dtype="int32")
+            parents = set_at(zeros, level_slots, slots)
+        levels.append(LevelRows(ids, parents))
+        slots = level_slots
     # From the sorted order back to that of the batch.
-    leaf_slots = scatter_by_tree(ops.cast(order, "int32"), slots, batch)
-    return BatchRows(levels, ops.transpose(leaf_slots))
+    order = ops.cast(order, "int32") + first_of_trees(num_trees, batch)
+    zeros = ops.zeros((num_trees * batch,), dtype="int32")
+    leaf_slots = ops.reshape(set_at(zeros, order, slots), (num_trees, batch))
+    return BatchRows(levels, leaf_slots)
+
+
+def first_of_trees(num_trees: int, size: Any) -> Any:
+    """(G, 1) int32: where each tree starts, of trees of a size."""
+    trees = ops.arange(num_trees, dtype="int32")
+    return ops.expand_dims(trees * size, 1)
 
 
 def _smaller(size: Any, bound: int) -> Any:
@@ -172,54 +181,43 @@ def _smaller(size: Any, bound: int) -> Any:
     return ops.minimum(size, bound)
 
 
-def starts_run(rows: Any) -> Any:
-    """(G, B) int32: 1 at the first of each run of equal rows, else 0."""
-    changes = ops.cast(rows[:, 1:] != rows[:, :-1], "int32")
-    return ops.concatenate([ops.ones_like(rows[:, :1]), changes], axis=1)
+def set_at(table: Any, index: Any, values: Any) -> Any:
+    """A table (N,) with values (G, B) set at an index (G, B).
 
-
-def scatter_by_tree(index: Any, values: Any, size: Any) -> Any:
-    """(G, size) int32: sets values (G, B) at an index (G, B) in their tree.
-
-    Equal indices have equal values. Where nothing is set there is 0.
+    Equal indices must have equal values.
     """
-    num_trees = index.shape[0]
-    trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
     # Not `ops.scatter`, a Python loop over the elements under PyTorch.
-    table = ops.scatter_update(
-        ops.zeros((num_trees * size,), dtype="int32"),
-        ops.reshape(trees * size + index, (-1, 1)),
-        ops.reshape(values, (-1,)),
-    )
-    return ops.reshape(table, (num_trees, size))
+    index = ops.reshape(index, (-1, 1))
+    return ops.scatter_update(table, index, ops.reshape(values, (-1,)))
 
 
 def distinct_rows(
-    rows: Any, starts: Any, rows_per_tree: int, num_slots: Any
+    rows: Any, rows_per_tree: int, num_slots: Any
 ) -> tuple[Any, Any]:
     """Puts the distinct rows of each tree into slots, and fills up the rest.
 
     Spare slots hold the first rows of the tree that are not used. So the ids
     are ascending, and slot `s` holds row `s` up to a point and used rows from
-    there
-    on: with `d_j` the j-th of `u` used rows, counted from the first row of its
-    tree, its slot is `min(d_j, U - u + j)`.
+    there on: with `d_j` the j-th of `u` used rows, counted from the first row
+    of its tree, its slot is `min(d_j, U - u + j)`.
 
     Args:
         rows: (G, B) int32, ascending; tree g has the rows from
             `g * rows_per_tree` on.
-        starts: (G, B), what `starts_run` says of them.
         rows_per_tree: the rows each tree has.
-        num_slots: U, enough for all runs and at most `rows_per_tree`.
+        num_slots: U, enough for the distinct rows of each tree and at most
+            `rows_per_tree`.
 
     Returns:
-        The ids (G, U), distinct and ascending, and the slot of each of `rows`,
-        (G, B); both int32.
+        The ids (G * U,), distinct and ascending, and the slot of each of
+        `rows`, (G, B), counted over all trees; both int32.
     """
-    trees = ops.expand_dims(ops.arange(rows.shape[0], dtype="int32"), 1)
-    used = rows - trees * rows_per_tree
-    runs = ops.cumsum(starts, axis=1)
-    slots = ops.minimum(used, num_slots - runs[:, -1:] + runs - 1)
-    found = scatter_by_tree(slots, used, num_slots)
-    ids = ops.maximum(found, ops.arange(num_slots, dtype="int32"))
-    return ids + trees * rows_per_tree, slots
+    num_trees = rows.shape[0]
+    first_rows = first_of_trees(num_trees, rows_per_tree)
+    changes = ops.cast(rows[:, 1:] != rows[:, :-1], "int32")
+    runs = ops.concatenate([ops.zeros_like(rows[:, :1]), changes], axis=1)
+    runs = ops.cumsum(runs, axis=1)
+    slots = ops.minimum(rows - first_rows, num_slots - 1 - runs[:, -1:] + runs)
+    slots = slots + first_of_trees(num_trees, num_slots)
+    spare = first_rows + ops.arange(num_slots, dtype="int32")
+    return set_at(ops.reshape(spare, (-1,)), slots, rows), slots

@@ -7,6 +7,7 @@ happened to the gradient in between (a sum of two uses, an inner `jit`, `vmap`
 or `remat`), no record is found and the dense gradient is used, which is right.
 """
 
+import math
 import threading
 import weakref
 from functools import partial
@@ -70,9 +71,27 @@ _PROMISES: dict = {
 }
 
 
+def _rows_at(table: Any, ids: Any) -> Any:
+    """The rows of a table at its first axis.
+
+    As rows of a matrix and without the check for negative ids that `table[ids]`
+    makes: XLA on CPU is several times faster at it.
+    """
+    rows = jax.lax.gather(
+        table.reshape(table.shape[0], -1),
+        ids[:, None],
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
+        ),
+        slice_sizes=(1, math.prod(table.shape[1:])),
+        **_PROMISES,
+    )
+    return rows.reshape(-1, *table.shape[1:])
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _take_rows(table: Any, ids: Any, num_rows: int, key: int) -> Any:
-    return table.at[ids].get(**_PROMISES)
+    return _rows_at(table, ids)
 
 
 def _forward(table: Any, ids: Any, num_rows: int, key: int) -> tuple:
@@ -113,7 +132,7 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
 def read_rows(variable: Any, ids: Any) -> Any:
     if ids is None:
         return variable.value
-    return variable.value.at[ids].get(**_PROMISES)
+    return _rows_at(variable.value, ids)
 
 
 def write_rows(variable: Any, ids: Any, rows: Any) -> None:
@@ -126,7 +145,7 @@ def write_rows(variable: Any, ids: Any, rows: Any) -> None:
 
 @jax.custom_vjp
 def _owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
-    return decay.owed(clock, stamps if ids is None else stamps[ids])
+    return decay.owed(clock, stamps if ids is None else _rows_at(stamps, ids))
 
 
 def _owed_forward(clock: Any, stamps: Any, ids: Any) -> tuple:

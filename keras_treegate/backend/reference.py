@@ -13,7 +13,7 @@ def path_sums(levels: list[Any], parents: list[Any]) -> Any:
 
     Args:
         levels: for each level l = 0..D, the rows of its slots (G, U_l, W, Q).
-        parents: for each level, the slot of the parent of each slot (G, U_l),
+        parents: for each level, the slot of the parent of each slot (G * U_l,),
             or `None` where slot `s` has the parent `s // 2`.
 
     Returns:
@@ -24,33 +24,32 @@ def path_sums(levels: list[Any], parents: list[Any]) -> Any:
         if parent is None:
             sums = ops.repeat(sums, 2, axis=1)
         else:
-            sums = take_slots(sums, parent)
+            sums = ops.reshape(take_slots(sums, parent), ops.shape(rows))
         sums = sums + rows
     return sums
 
 
 def take_slots(table: Any, slots: Any) -> Any:
-    """Rows (G, R, W, Q) of a table (G, U, W, Q), by slots (G, R)."""
-    num_trees, _, width, units = table.shape
-    size = ops.shape(table)[1]
-    trees = ops.expand_dims(ops.arange(num_trees, dtype="int32"), 1)
+    """Rows (R, W, Q) of a table (G, U, W, Q), by slots over all trees (R,)."""
+    width, units = table.shape[2:]
     flat = ops.reshape(table, (-1, width * units))
-    rows = ops.take(flat, ops.reshape(slots + trees * size, (-1,)), axis=0)
-    return ops.reshape(rows, (num_trees, -1, width, units))
+    return ops.reshape(ops.take(flat, slots, axis=0), (-1, width, units))
 
 
 def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """Multiplies each example with the path sum of its own slot in each tree.
 
-        y[b] = sum over g, w of inputs[b, g, w] * sums[g, slots[b, g], w]
+        y[b] = sum over g, w of inputs[b, g, w] * sums[slots[g, b], w]
 
     Args:
         inputs: (B, G, W).
         sums: (G, U, W, Q), of the same dtype.
-        slots: (B, G), integers below U.
+        slots: (G, B), integers, counted over all trees.
 
     Returns:
         (B, Q).
     """
-    kernels = take_slots(sums, ops.transpose(slots))  # (G, B, W, Q)
+    num_trees, _, width, units = sums.shape
+    kernels = take_slots(sums, ops.reshape(slots, (-1,)))
+    kernels = ops.reshape(kernels, (num_trees, -1, width, units))
     return ops.einsum("bgw,gbwq->bq", inputs, kernels)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_treegate.tree import distinct_rows, starts_run
+from keras_treegate.tree import distinct_rows
 
 
 class RowGradient(NamedTuple):
@@ -29,7 +29,6 @@ def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:
     size = ops.shape(ids)[0]
     order = ops.argsort(ids)
     ascending = ops.expand_dims(ops.cast(ops.take(ids, order), "int32"), 0)
-    starts = starts_run(ascending)
-    ids, slots = distinct_rows(ascending, starts, num_rows, size)
+    ids, slots = distinct_rows(ascending, num_rows, size)
     rows = ops.segment_sum(ops.take(rows, order, axis=0), slots[0], size)
-    return RowGradient(ids[0], rows, num_rows)
+    return RowGradient(ids, rows, num_rows)

@@ -9,7 +9,7 @@ from keras_treegate import backend, checks, gates
 from keras_treegate.credit import get as get_credit
 from keras_treegate.layers.multiply_adds import MultiplyAdds
 from keras_treegate.registration import register
-from keras_treegate.tree import LevelRows, TreeShape, batch_rows
+from keras_treegate.tree import BatchRows, LevelRows, TreeShape, batch_rows
 from keras_treegate.tree_level import TreeLevel
 
 
@@ -255,11 +255,15 @@ class TreeGatedDense(keras.layers.Layer):
                 self._trees.kernels(self.levels[0].read()), x.dtype
             )
             return ops.matmul(x, kernel)
-        rows = batch_rows(codes, self.depth, self.row_levels)
+        rows = self._batch_rows(codes)
         sums = ops.cast(self._path_sums(rows.levels), x.dtype)
         return backend.path_product(
             self._trees.blocks(x), sums, rows.leaf_slots
         )
+
+    def _batch_rows(self, codes: Any) -> BatchRows:
+        """The rows that the leaf codes (B, G) of a batch need."""
+        return batch_rows(codes, self.depth, self.row_levels)
 
     def _path_sums(self, levels: list[LevelRows]) -> Any:
         """The sum of the path to each slot of the last level (G, U, W, Q)."""
@@ -308,10 +312,12 @@ class TreeGatedDense(keras.layers.Layer):
         """
         codes = self.leaf_codes(inputs, gate_inputs)
         num_trees = self._trees.num_trees
-        rows = batch_rows(ops.reshape(codes, (-1, num_trees)), self.depth)
+        rows = self._batch_rows(ops.reshape(codes, (-1, num_trees)))
         sums = self._path_sums(rows.levels)
-        kernels = backend.take_slots(sums, ops.transpose(rows.leaf_slots))
-        kernels = self._trees.kernels(ops.transpose(kernels, (1, 0, 2, 3)))
+        slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
+        kernels = backend.take_slots(sums, slots)  # (B * G, W, Q)
+        shape = (-1, num_trees, *kernels.shape[1:])
+        kernels = self._trees.kernels(ops.reshape(kernels, shape))
         shape = self._like(codes, self._trees.inputs, self.units)
         return ops.reshape(kernels, shape)
 

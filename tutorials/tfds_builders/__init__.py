@@ -1,0 +1,1 @@
+"""TensorFlow Datasets builders that the tutorials share."""
