@@ -1,0 +1,193 @@
+"""Runs the tests once per backend, each in a process of its own.
+
+    python -m tests                  TensorFlow, JAX and PyTorch
+    python -m tests jax torch        these two
+    python -m tests jax -k gate -x   further arguments go to pytest
+
+The last line of output is `N passed, N failed`, summed over the backends, with
+`, N skipped` where there are skips. A test that errors counts as failed, and so
+does a backend that is missing, ends without a result or runs no test. The exit
+status is 0 if nothing failed.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@dataclass
+class Counts:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other):
+        return Counts(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+        )
+
+    def __str__(self):
+        text = f"{self.passed} passed, {self.failed} failed"
+        return f"{text}, {self.skipped} skipped" if self.skipped else text
+
+
+@dataclass
+class Result:
+    backend: str
+    counts: Counts
+    output: bytes = b""
+    problem: str = ""
+
+
+def main(arguments):
+    backends, pytest_arguments = split_arguments(arguments)
+    runnable = [name for name in backends if importlib.util.find_spec(name)]
+    results = [
+        Result(name, Counts(failed=1), problem=how_to_install(name))
+        for name in backends
+        if name not in runnable
+    ]
+    with tempfile.TemporaryDirectory(prefix="tests-") as scratch:
+        for result in run(runnable, pytest_arguments, Path(scratch)):
+            report(result)
+            results.append(result)
+    for result in results:
+        if result.problem:
+            print(f"{result.backend}: {result.problem}")
+    total = sum((result.counts for result in results), Counts())
+    print(total, flush=True)
+    return 1 if total.failed else 0
+
+
+def split_arguments(arguments):
+    """Returns the backends named first, or all of them, and the rest."""
+    names = []
+    for argument in arguments:
+        if argument not in BACKENDS:
+            break
+        names.append(argument)
+    rest = arguments[len(names) :]
+    return tuple(dict.fromkeys(names)) or BACKENDS, rest
+
+
+def how_to_install(backend):
+    return (
+        f"not tested, because `{backend}` is not installed. Install all three "
+        'backends with: pip install -e ".[test]"'
+    )
+
+
+def run(backends, pytest_arguments, scratch):
+    """Yields each backend's result, in the order in which they end."""
+    cores = os.cpu_count() or 1
+    workers = max(1, min(len(backends), cores))
+    # What runs side by side is printed when it ends, to keep it in one piece.
+    buffered = workers > 1
+    with ThreadPoolExecutor(workers) as pool:
+        runs = [
+            pool.submit(
+                run_backend,
+                backend,
+                pytest_arguments,
+                scratch,
+                threads=max(1, cores // workers),
+                buffered=buffered,
+            )
+            for backend in backends
+        ]
+        for done in as_completed(runs):
+            yield done.result()
+
+
+def run_backend(backend, pytest_arguments, scratch, threads, buffered):
+    print(f"{backend}: running", flush=True)
+    report_file = scratch / f"{backend}.xml"
+    command = [
+        *(sys.executable, "-m", "pytest"),
+        *("-o", f"cache_dir=.pytest_cache/{backend}"),
+        *pytest_arguments,
+        f"--junitxml={report_file}",
+    ]
+    process = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment(backend, scratch, threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if buffered else None,
+        stderr=subprocess.STDOUT if buffered else None,
+    )
+    counts = read_counts(report_file)
+    problem = find_problem(counts, process.returncode)
+    if problem and not counts.failed:
+        counts.failed = 1
+    return Result(backend, counts, process.stdout or b"", problem)
+
+
+def environment(backend, scratch, threads):
+    """Returns the environment of one backend's process.
+
+    `KERAS_HOME` keeps out the user's own `keras.json`, in which the float type
+    or the image format may differ from Keras's defaults.
+    """
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "MPLBACKEND": "Agg"}
+    limits = dict.fromkeys(
+        (
+            "OMP_NUM_THREADS",
+            "TF_NUM_INTEROP_THREADS",
+            "TF_NUM_INTRAOP_THREADS",
+        ),
+        str(threads),
+    )
+    home = scratch / f"keras-{backend}"
+    home.mkdir()
+    fixed = {"KERAS_BACKEND": backend, "KERAS_HOME": str(home)}
+    return quiet | limits | dict(os.environ) | fixed
+
+
+def read_counts(report_file):
+    """Counts the cases of a JUnit file; a missing or cut-off file counts 0."""
+    try:
+        cases = list(ElementTree.parse(report_file).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return Counts()
+    counts = Counts()
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts.failed += 1
+        elif case.find("skipped") is not None:
+            counts.skipped += 1
+        else:
+            counts.passed += 1
+    return counts
+
+
+def find_problem(counts, exit_status):
+    if not counts.passed and not counts.failed:
+        return f"no test ran (pytest ended with status {exit_status})"
+    if exit_status and not counts.failed:
+        return f"pytest ended with status {exit_status}"
+    return ""
+
+
+def report(result):
+    if result.output:
+        title = f" {result.backend} "
+        print(f"{title:=^80}", flush=True)
+        sys.stdout.buffer.write(result.output.rstrip(b"\n") + b"\n")
+        sys.stdout.buffer.flush()
+    print(f"{result.backend}: {result.counts}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
