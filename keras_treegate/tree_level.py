@@ -45,8 +45,8 @@ class TreeLevel:
             as_rows = len(self.listeners) > 0
             rows = backend.take_rows(self.nodes, ids, as_rows)
         owed = backend.owed_decay(self.clock, self.stamps, ids)
-        decayed = ops.stop_gradient(decay.decayed(rows, owed))
-        return decayed + (rows - ops.stop_gradient(rows))
+        constant = ops.stop_gradient(rows)
+        return decay.decayed(constant, owed) + (rows - constant)
 
     def settle(self) -> None:
         """Pays the decay into every row, and sets the clock back to zero."""

@@ -10,10 +10,12 @@ Each file has the same functions:
         is dense where it was rows and is no longer, or `None`.
     read_rows(variable, ids)
         Rows without a gradient; all of them where `ids` is `None`.
-    write_rows(variable, ids, rows)
-        Sets rows, and reads and writes no others; all where `ids` is `None`.
+    update_rows(variables, ids, gradient, update)
+        Replaces the rows of several tables by `update(rows, gradient)`, a list
+        of theirs; reads and writes no others. All rows where `ids` is `None`.
     owed_decay(clock, stamps, ids)
-        `decay.owed` of two variables, with no gradient.
+        `decay.owed` of two variables. Where these are trainable weights, each
+        has itself for a gradient.
 
 `ids` are distinct, ascending and in bounds everywhere.
 """
@@ -35,7 +37,7 @@ _framework: Any = importlib.import_module(
 take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
-write_rows = _framework.write_rows
+update_rows = _framework.update_rows
 owed_decay = _framework.owed_decay
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
@@ -49,5 +51,5 @@ __all__ = [
     "read_rows",
     "take_rows",
     "take_slots",
-    "write_rows",
+    "update_rows",
 ]

@@ -10,6 +10,7 @@ or `remat`), no record is found and the dense gradient is used, which is right.
 import math
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,9 @@ class _Records:
 
 
 records = _Records()
+
+# The numbers of a table that an optimizer updates at a time.
+CHUNK = 2**16
 
 # What is known of all ids.
 _PROMISES: dict = {
@@ -130,17 +134,57 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
 
 
 def read_rows(variable: Any, ids: Any) -> Any:
+    return variable.value if ids is None else _rows_at(variable.value, ids)
+
+
+def update_rows(
+    variables: list, ids: Any, gradient: Any, update: Callable
+) -> None:
+    values = [variable.value for variable in variables]
     if ids is None:
-        return variable.value
-    return _rows_at(variable.value, ids)
+        values = update(values, gradient)
+    else:
+        values = _updated(values, ids, gradient, update)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value.astype(variable.dtype))
 
 
-def write_rows(variable: Any, ids: Any, rows: Any) -> None:
-    rows = rows.astype(variable.dtype)
-    if ids is not None:
+def _updated(tables: list, ids: Any, gradient: Any, update: Callable) -> list:
+    """The tables with their rows `ids` updated, a chunk of rows at a time.
+
+    What is computed for a chunk stays in cache, and takes no memory of its own
+    for each table and level.
+    """
+
+    def step(tables: list, ids: Any, gradient: Any) -> list:
+        new = update([_rows_at(table, ids) for table in tables], gradient)
         # `set` and not `add`: a sharded table is then not all-reduced.
-        rows = variable.value.at[ids].set(rows, **_PROMISES)
-    variable.assign(rows)
+        return [
+            table.at[ids].set(rows.astype(table.dtype), **_PROMISES)
+            for table, rows in zip(tables, new, strict=True)
+        ]
+
+    size = max(1, CHUNK // math.prod(gradient.shape[1:]))
+    chunks, rest = divmod(ids.shape[0], size)
+    if chunks < 2:
+        return step(tables, ids, gradient)
+
+    def body(chunk: Any, tables: list) -> list:
+        part = partial(
+            jax.lax.dynamic_slice_in_dim,
+            start_index=chunk * size,
+            slice_size=size,
+        )
+        return step(tables, part(ids), part(gradient))
+
+    tables = jax.lax.fori_loop(0, chunks, body, tables)
+    if rest:
+        tables = step(tables, ids[-rest:], gradient[-rest:])
+    return tables
+
+
+# The tracers of the clocks that a gradient of their own was asked for.
+_clocks_in_use: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 @jax.custom_vjp
@@ -160,4 +204,11 @@ _owed_decay.defvjp(_owed_forward, _owed_backward)
 
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
-    return _owed_decay(clock.value, stamps.value, ids)
+    values = clock.value, stamps.value
+    if isinstance(values[0], jax.core.Tracer):
+        if _clocks_in_use.get(id(clock)) is values[0]:
+            # A second use of the layer: gradients add up, one is enough.
+            values = jax.lax.stop_gradient(values)
+        else:
+            _clocks_in_use[id(clock)] = values[0]
+    return _owed_decay(*values, ids)

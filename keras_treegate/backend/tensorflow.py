@@ -5,6 +5,7 @@ that is used twice do. So slices are made only for levels that a step-aware
 optimizer listens to, and every other optimizer gets a dense gradient.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -57,13 +58,21 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return tf.gather(_native(variable), ids)
 
 
-def write_rows(variable: Any, ids: Any, rows: Any) -> None:
+def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
     table = _native(variable)
     rows = tf.cast(rows, table.dtype)
     if ids is None:
         table.assign(rows)
     else:
         table.scatter_update(tf.IndexedSlices(rows, ids))
+
+
+def update_rows(
+    variables: list, ids: Any, gradient: Any, update: Callable
+) -> None:
+    old = [read_rows(variable, ids) for variable in variables]
+    for variable, rows in zip(variables, update(old, gradient), strict=True):
+        _write_rows(variable, ids, rows)
 
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:

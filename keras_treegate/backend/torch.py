@@ -1,5 +1,6 @@
 """Row gradients under PyTorch, as a tensor that is dense only on demand."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return value if ids is None else value.index_select(0, ids)
 
 
-def write_rows(variable: Any, ids: Any, rows: Any) -> None:
+def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
     with torch.no_grad():
         value = variable.value
         rows = rows.to(value.dtype)
@@ -63,6 +64,14 @@ def write_rows(variable: Any, ids: Any, rows: Any) -> None:
             value.copy_(rows)
         else:
             value.index_copy_(0, ids, rows)
+
+
+def update_rows(
+    variables: list, ids: Any, gradient: Any, update: Callable
+) -> None:
+    old = [read_rows(variable, ids) for variable in variables]
+    for variable, rows in zip(variables, update(old, gradient), strict=True):
+        _write_rows(variable, ids, rows)
 
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:

@@ -290,32 +290,39 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def _update_rows(
         self, entry: _Entry, gradient: Any, learning_rate: Any, rate: Any
     ) -> None:
-        level, ids = entry.level, entry.ids
-        touched = ops.any(gradient != 0, axis=(1, 2))  # (R,)
-        touched = self._if_applied(touched, False)
-        old = [backend.read_rows(v, ids) for v in (level.nodes, *entry.slots)]
-        stamps = backend.read_rows(level.stamps, ids)
-        clock = ops.convert_to_tensor(level.clock.value)
+        level = entry.level
+        before = ops.convert_to_tensor(level.clock.value)
+        clock = before
         if entry.decays and self._decay_now:
-            clock = self._if_applied(decay.advance(clock, rate), clock)
+            clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
-        rows = decay.decayed(old[0], decay.owed(clock, stamps))
-        slots = self._caught_up(entry, old[1:], touched)
-        rows, slots = self.rule(rows, gradient, slots, learning_rate)
-        mask = touched[:, None, None]
-        for variable, before, after in zip(
-            (level.nodes, *entry.slots), old, (rows, *slots), strict=True
-        ):
-            backend.write_rows(variable, ids, ops.where(mask, after, before))
-        stamps = ops.where(touched[:, None], clock, stamps)
-        backend.write_rows(level.stamps, ids, stamps)
-
-    def _caught_up(self, entry: _Entry, slots: list, touched: Any) -> list:
-        """The slots after the steps in which their rows were idle."""
-        if entry.last_step is None:
-            return slots
-        last_step = backend.read_rows(entry.last_step, entry.ids)
         step = ops.cast(self.iterations + 1, "int32")
+
+        def update(old: list, gradient: Any) -> list:
+            """New rows of the nodes, stamps, slots and last steps."""
+            rows, stamps, *slots = old
+            touched = ops.any(gradient != 0, axis=(1, 2))  # (R,)
+            touched = self._if_applied(touched, False)
+            rows = decay.decayed(rows, decay.owed(clock, stamps))
+            last_step = slots.pop() if entry.last_step is not None else None
+            slots = self._caught_up(slots, step, last_step)
+            rows, slots = self.rule(rows, gradient, slots, learning_rate)
+            new = [rows, clock, *slots]
+            if last_step is not None:
+                new.append(step)
+            return [
+                _where(touched, *pair) for pair in zip(new, old, strict=True)
+            ]
+
+        variables = [level.nodes, level.stamps, *entry.slots]
+        if entry.last_step is not None:
+            variables.append(entry.last_step)
+        backend.update_rows(variables, entry.ids, gradient, update)
+
+    def _caught_up(self, slots: list, step: Any, last_step: Any) -> list:
+        """The slots (R, ...) after the steps in which their rows were idle."""
+        if last_step is None:
+            return slots
         idle = step - last_step - 1
         caught_up = []
         for kind, slot in zip(self.slot_kinds(), slots, strict=True):
@@ -323,9 +330,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                 factors = ops.power(kind.decay, ops.cast(idle, slot.dtype))
                 slot = slot * factors[:, None, None]
             caught_up.append(slot)
-        backend.write_rows(
-            entry.last_step, entry.ids, ops.where(touched, step, last_step)
-        )
         return caught_up
 
     def finalize_variable_values(self, var_list: list) -> None:
@@ -348,6 +352,12 @@ def _check_decay_state(variables: list) -> None:
                 f"{variable.path!r} without them. Pass all of "
                 "`model.trainable_variables`."
             )
+
+
+def _where(touched: Any, new: Any, old: Any) -> Any:
+    """New rows where they are touched (R,), of any rank; else the old."""
+    axes = (1,) * (len(old.shape) - 1)
+    return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
 
 
 def _slot_name(variable: Any, name: str) -> str:

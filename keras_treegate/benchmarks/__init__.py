@@ -1,0 +1,1 @@
+"""What the layers cost, measured: `python -m keras_treegate.benchmarks`."""
