@@ -51,24 +51,43 @@ def tree_size(
     At construction, where `num_trees` or `width` may not be known yet, 1 stands
     for them: what is refused then would be refused for any input.
     """
-    rows = num_trees * 2**depth
-    if rows > MAX_ROWS:
+    # No power of a depth beyond reason is computed.
+    if num_trees > MAX_ROWS or num_trees * 2 ** min(depth, 32) > MAX_ROWS:
         raise ValueError(
-            "The deepest level of the trees must have at most 2**31 rows. "
-            f"Received: `depth={depth}`, with {num_trees} tree(s), which makes "
-            f"{rows} rows. Lower `depth` or `num_trees`."
+            "`depth` and `num_trees` must make a deepest level of at most "
+            "2**31 rows, `num_trees * 2**depth`. Received: "
+            f"depth={depth}, with {num_trees} tree(s). Lower `depth` or "
+            "`num_trees`."
         )
     size = num_trees * (2 ** (depth + 1) - 1) * width * units * itemsize
     limit = max_layer_bytes()
     if size > limit:
         raise ValueError(
-            f"The nodes of a layer may take at most {limit / 2**30:g} GiB. "
-            f"Received: `units={units}`, `depth={depth}`, with {num_trees} "
-            f"tree(s) of width {width}, which takes {size / 2**30:.1f} GiB "
-            f"({size} bytes). Lower `depth` (one less halves it) or `units`, "
-            "or raise the bound with the environment variable "
-            f"`{MAX_LAYER_GIB_VARIABLE}`."
+            "`units` and `depth` must make nodes of at most "
+            f"{limit / 2**30:g} GiB. Received: units={units}, depth={depth}, "
+            f"with {num_trees} tree(s) of width {width}, which takes "
+            f"{size / 2**30:.1f} GiB ({size} bytes). Lower `depth` (one less "
+            "halves it) or `units`, or raise the bound with the environment "
+            f"variable `{MAX_LAYER_GIB_VARIABLE}`."
         )
+
+
+def layer_sizes(units: Any, depth: Any, num_trees: Any) -> tuple:
+    """A layer's arguments, checked; integers as Python's own."""
+    units = integer("units", units, 1)
+    depth = integer("depth", depth, 0)
+    known_trees = 1  # at least
+    if num_trees is not None and num_trees != "auto":
+        if isinstance(num_trees, str):
+            raise ValueError(
+                '`num_trees` must be "auto", `None` or a positive integer. '
+                f"Received: num_trees={num_trees!r}. Leave it out for "
+                '"auto", which is `min(64, inputs)`.'
+            )
+        num_trees = integer("num_trees", num_trees, 1)
+        known_trees = num_trees
+    tree_size(known_trees, depth, 1, units, itemsize=1)
+    return units, depth, num_trees
 
 
 def itemsize(dtype: str) -> int:

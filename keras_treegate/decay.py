@@ -17,8 +17,9 @@ needed.
 
 from typing import Any
 
-import keras
 from keras import ops
+
+from keras_treegate.dtypes import at_least_float32
 
 
 def advance(clock: Any, rate: Any) -> Any:
@@ -41,6 +42,6 @@ def owed(clock: Any, stamps: Any) -> Any:
 
 def decayed(rows: Any, owed: Any) -> Any:
     """Rows (R, W, Q), each times the exponential of what it owes (R,)."""
-    dtype = keras.backend.result_type(rows.dtype, "float32")
+    dtype = at_least_float32(rows)
     factors = ops.exp(ops.cast(owed, dtype))[:, None, None]
     return ops.cast(ops.cast(rows, dtype) * factors, rows.dtype)

@@ -70,7 +70,8 @@ class TreeShape(NamedTuple):
     def blocks(self, x: Any) -> Any:
         """Inputs (B, P), cut into the blocks of the trees (B, G, W)."""
         padding = self.num_trees * self.width - self.inputs
-        x = ops.pad(x, ((0, 0), (0, padding)))
+        # Not `ops.pad`, which makes torch.compile start anew in each call.
+        x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
         return ops.reshape(x, (-1, self.num_trees, self.width))
 
     def kernels(self, blocks: Any) -> Any:

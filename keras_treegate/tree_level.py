@@ -31,6 +31,29 @@ class TreeLevel:
         self.listeners: weakref.WeakSet = weakref.WeakSet()
         nodes.tree_level = self
 
+    @classmethod
+    def of_layer(
+        cls, layer: Any, number: int, shape: tuple, initializer: Any
+    ) -> "TreeLevel":
+        """A level of a layer, of new weights of the layer's own."""
+
+        def weight(name: str, shape: tuple, **options: Any) -> Any:
+            return layer.add_weight(
+                name=f"{name}_{number}", shape=shape, autocast=False, **options
+            )
+
+        state: dict[str, Any] = {
+            "dtype": "float32",
+            "initializer": "zeros",
+            "trainable": backend.DECAY_STATE_IS_TRAINABLE,
+            "overwrite_with_gradient": backend.DECAY_STATE_IS_TRAINABLE,
+        }
+        return cls(
+            weight("nodes", shape, initializer=initializer),
+            weight("clock", (2,), **state),
+            weight("stamps", (shape[0], 2), **state),
+        )
+
     def read(self, ids: Any = None) -> Any:
         """The rows `ids` (R,) with their decay (R, W, Q); `None` for all.
 

@@ -37,8 +37,7 @@ def blocks(x, trees):
 def gate_bits(source, units, threshold=None):
     """Bits `(B, G, D)`: 1 where `z > threshold`; NaN reads as 0."""
     trees, depth = units.shape
-    if threshold is None:
-        threshold = np.zeros((trees, depth))
+    threshold = np.zeros((trees, depth)) if threshold is None else threshold
     bits = np.zeros((len(source), trees, depth), dtype=int)
     for example in range(len(source)):
         for tree in range(trees):
@@ -89,7 +88,7 @@ def effective_kernel(nodes, codes, inputs):
 def forward(x, nodes, codes, bias=None):
     """`y = sum over j of x[j] * W[j] + b`, as `(B, Q)`."""
     kernel = effective_kernel(nodes, codes, x.shape[1])
-    y = np.einsum("bp,bpq->bq", np.asarray(x, dtype="float64"), kernel)
+    y = np.einsum("bp,bpq->bq", x, kernel)
     return y if bias is None else y + bias
 
 

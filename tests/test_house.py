@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or folder of the package imports from lower floors only.
 FLOORS = (
-    {"checks", "registration"},
+    {"checks", "dtypes", "registration"},
     {"tree", "decay"},
     {"gates", "credit", "backend"},
     {"tree_level"},

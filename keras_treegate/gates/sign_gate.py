@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import checks
+from keras_treegate.dtypes import at_least_float32
 from keras_treegate.registration import register
 from keras_treegate.tree import codes_from_bits
 
@@ -133,7 +134,7 @@ class SignGate(keras.layers.Layer):
                 "another layer. Give each layer a gate of its own, e.g. "
                 f"`{type(self).__name__}.from_config(gate.get_config())`."
             )
-        num_sources = checks.feature_axis("gate source", source_shape)
+        num_sources = checks.feature_axis("gate_inputs", source_shape)
         if num_trees is None or depth is None:
             raise ValueError(
                 "A gate without `units` is built by its TreeGatedDense, which "
@@ -208,7 +209,7 @@ class SignGate(keras.layers.Layer):
         )
         if self.moving_mean is None:
             return codes_from_bits(source > 0)
-        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        dtype = at_least_float32(source)
         source = ops.cast(source, dtype)
         if training and self.trainable:
             self._update_moving_mean(source)
@@ -218,8 +219,9 @@ class SignGate(keras.layers.Layer):
         finite = ops.isfinite(source)
         axes = tuple(range(len(source.shape) - 2))
         count = ops.sum(ops.cast(finite, source.dtype), axis=axes)
-        total = ops.sum(ops.where(finite, source, 0), axis=axes)
-        mean = ops.cast(total / ops.maximum(count, 1), "float32")
+        # Divided before it is summed: a sum of large values is no number.
+        shares = ops.where(finite, source, 0) / ops.maximum(count, 1)
+        mean = ops.cast(ops.sum(shares, axis=axes), "float32")
         mean = ops.where(count > 0, mean, self.moving_mean.value)
         rate = ops.maximum(1 - self.momentum, 1 / (self.updates.value + 1))
         self.moving_mean.assign(
@@ -249,6 +251,11 @@ class SignGate(keras.layers.Layer):
             self.compute_output_shape(inputs.shape), dtype="int32"
         )
 
+    def rematerialized_call(
+        self, layer_call: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        return layer_call  # there is nothing to save in integers
+
     # The layer that owns the gate builds it, also when it is loaded.
     def get_build_config(self) -> None:
         return None
@@ -266,7 +273,10 @@ class SignGate(keras.layers.Layer):
 
 
 def _unit_array(units: Any) -> np.ndarray:
-    array = np.asarray(units)
+    try:
+        array = np.asarray(units)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0)
     valid = array.ndim == 2 and (
         array.size == 0
         or (np.issubdtype(array.dtype, np.integer) and array.min() >= 0)

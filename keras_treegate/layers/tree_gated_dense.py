@@ -115,13 +115,13 @@ class TreeGatedDense(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self._check_sizes(units, depth, num_trees)
+        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit)
         super().__init__(autocast=False, **kwargs)
-        self.units = int(units)
-        self.depth = int(depth)
+        self.units = units
+        self.depth = depth
         self.gate = gate
         self.credit = credit
         self.activation = keras.activations.get(activation)
@@ -138,21 +138,6 @@ class TreeGatedDense(keras.layers.Layer):
         self._trees: Any = None  # a TreeShape, once built
         self.levels: list[TreeLevel] = []
         self.bias: Any = None
-
-    @staticmethod
-    def _check_sizes(units: Any, depth: Any, num_trees: Any) -> None:
-        units = checks.integer("units", units, 1)
-        depth = checks.integer("depth", depth, 0)
-        if num_trees is None or num_trees == "auto":
-            num_trees = 1  # at least
-        elif isinstance(num_trees, str):
-            raise ValueError(
-                '`num_trees` must be "auto", `None` or a positive integer. '
-                f"Received: num_trees={num_trees!r}. Leave it out for "
-                '"auto", which is `min(64, inputs)`.'
-            )
-        num_trees = checks.integer("num_trees", num_trees, 1)
-        checks.tree_size(num_trees, depth, 1, units, itemsize=1)
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
         width = checks.feature_axis("inputs", inputs_shape)
@@ -171,9 +156,10 @@ class TreeGatedDense(keras.layers.Layer):
         self._trees = trees
         self.gate.setup(trees.num_trees, self.depth)
         self.gate.build(source)
-        self.levels = [
-            self._add_level(level) for level in range(self.depth + 1)
-        ]
+        for level in range(self.depth + 1):
+            drawn = self.node_initializer if level else self._draw_roots
+            shape = trees.level_shape(level)
+            self.levels.append(TreeLevel.of_layer(self, level, shape, drawn))
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -184,30 +170,6 @@ class TreeGatedDense(keras.layers.Layer):
                 autocast=False,
             )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
-
-    def _add_level(self, level: int) -> TreeLevel:
-        nodes = self.add_weight(
-            name=f"nodes_{level}",
-            shape=self._trees.level_shape(level),
-            initializer=self.node_initializer if level else self._draw_roots,
-            autocast=False,
-        )
-        clock, stamps = (
-            self.add_weight(
-                name=f"{name}_{level}",
-                shape=shape,
-                dtype="float32",
-                initializer="zeros",
-                autocast=False,
-                trainable=backend.DECAY_STATE_IS_TRAINABLE,
-                overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
-            )
-            for name, shape in (
-                ("clock", (2,)),
-                ("stamps", (nodes.shape[0], 2)),
-            )
-        )
-        return TreeLevel(nodes, clock, stamps)
 
     def _draw_roots(self, shape: tuple, dtype: Any = None) -> Any:
         """A Dense kernel (P, Q), cut into the blocks of the trees (G, W, Q)."""
@@ -379,6 +341,30 @@ class TreeGatedDense(keras.layers.Layer):
         self, inputs_shape: Any, gate_inputs_shape: Any = None
     ) -> tuple:
         return (*inputs_shape[:-1], self.units)
+
+    def _variables_by_name(self) -> dict[str, Any]:
+        variables = [] if self.bias is None else [self.bias]
+        for level in self.levels:
+            variables += [level.nodes, level.clock, level.stamps]
+        return {variable.name: variable for variable in variables}
+
+    # By name, and not as Keras does by number: which variables are trainable,
+    # and with it their order, depends on the backend.
+    def save_own_variables(self, store: Any) -> None:
+        for name, variable in self._variables_by_name().items():
+            store[name] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        variables = self._variables_by_name()
+        if set(store.keys()) != set(variables):
+            raise ValueError(
+                f"The saved variables of layer {self.name!r} must be those it "
+                f"has, {sorted(variables)}. Received: {sorted(store.keys())}. "
+                "Build the layer with the `depth`, `use_bias` and inputs that "
+                "it was saved with."
+            )
+        for name, variable in variables.items():
+            variable.assign(store[name])
 
     def get_config(self) -> dict:
         config = super().get_config()

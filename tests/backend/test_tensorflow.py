@@ -1,0 +1,282 @@
+"""The gradient that TensorFlow carries: `tf.IndexedSlices` of distinct ids."""
+
+import functools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_treegate import backend, decay
+from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
+from tests.optimizers import feeding
+from tests.optimizers.routing import inputs_for, make_layer
+
+IDS = [1, 4, 6, 7]
+TARGET = np.random.default_rng(1).normal(size=(4, 2, 3)).astype("float32")
+MODES = {
+    "eager": lambda function: function,
+    "tf.function": tf.function,
+    "tf.function with XLA": lambda f: tf.function(f, jit_compile=True),
+}
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture(name="level")
+def a_level_with_a_listener():
+    level = make_level()
+    level.optimizer = StepAwareSGD(0.1)
+    level.optimizer.build([level.nodes])
+    return level
+
+
+def make_level():
+    values = np.random.default_rng(0).normal(size=(9, 2, 3))
+    return feeding.make_level(values, "level")
+
+
+def loss_of(level, ids=IDS):
+    rows = level.read(tf.constant(ids, tf.int32))
+    return tf.reduce_sum(tf.square(rows - TARGET))
+
+
+def dense_gradient(level, *ids_of_uses):
+    gradient = np.zeros((9, 2, 3), "float32")
+    for ids in ids_of_uses:
+        gradient[ids] += 2 * (level.nodes.numpy()[ids] - TARGET)
+    return gradient
+
+
+def gradient_of(level, *ids_of_uses, **options):
+    with tf.GradientTape(**options) as tape:
+        loss = tf.add_n([loss_of(level, ids) for ids in ids_of_uses])
+    return tape.gradient(loss, level.nodes.value)
+
+
+# --- The gradient ----------------------------------------------------------
+
+
+def test_a_gradient_holds_the_ids_that_were_read(level):
+    gradient = gradient_of(level, IDS)
+    assert isinstance(gradient, tf.IndexedSlices)
+    assert gradient.indices.numpy().tolist() == IDS
+    lifted, cause = backend.lift(gradient, level.nodes)
+    assert cause is None
+    assert lifted.num_rows == 9
+    np.testing.assert_array_equal(lifted.ids, IDS)
+    np.testing.assert_allclose(
+        lifted.rows, dense_gradient(level, IDS)[IDS], rtol=1e-6
+    )
+
+
+def test_without_a_listener_a_gradient_is_dense():
+    level = make_level()
+    gradient = gradient_of(level, IDS)
+    assert isinstance(gradient, tf.Tensor)
+    np.testing.assert_allclose(gradient, dense_gradient(level, IDS), rtol=1e-6)
+
+
+def test_when_its_optimizer_is_gone_a_gradient_is_dense(level):
+    del level.optimizer
+    assert isinstance(gradient_of(level, IDS), tf.Tensor)
+
+
+@each_mode
+def test_repeated_ids_are_merged(level, mode):
+    other = [0, 4, 7, 8]
+
+    @MODES[mode]
+    def merged():
+        gradient = gradient_of(level, IDS, other)
+        lifted, _ = backend.lift(gradient, level.nodes)
+        return lifted.ids, lifted.rows
+
+    ids, rows = (part.numpy() for part in merged())
+    assert np.all(np.diff(ids) > 0)
+    found = np.zeros((9, 2, 3), "float32")
+    found[ids] = rows
+    np.testing.assert_allclose(
+        found, dense_gradient(level, IDS, other), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_more_ids_than_rows_are_used_dense(level):
+    gradient = gradient_of(level, IDS, IDS, IDS)
+    lifted, cause = backend.lift(gradient, level.nodes)
+    assert "used more than once, with more ids than rows" in cause
+    np.testing.assert_allclose(
+        lifted, dense_gradient(level, IDS, IDS, IDS), rtol=1e-5
+    )
+
+
+def test_more_ids_than_rows_of_unknown_number_are_right(level):
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32)])
+    def dense(ids):
+        with tf.GradientTape() as tape:
+            rows = [level.read(ids) for _ in range(3)]
+            loss = tf.add_n(
+                [tf.reduce_sum(tf.square(r - TARGET)) for r in rows]
+            )
+        gradient = tape.gradient(loss, level.nodes.value)
+        lifted, _ = backend.lift(gradient, level.nodes)
+        if isinstance(lifted, backend.RowGradient):
+            ids = tf.expand_dims(lifted.ids, 1)
+            return tf.scatter_nd(ids, lifted.rows, (9, 2, 3))
+        return lifted
+
+    np.testing.assert_allclose(
+        dense(tf.constant(IDS)),
+        dense_gradient(level, IDS, IDS, IDS),
+        rtol=1e-5,
+    )
+
+
+def test_a_persistent_tape_gives_the_same_gradient_twice(level):
+    with tf.GradientTape(persistent=True) as tape:
+        loss = loss_of(level)
+    for _ in range(2):
+        gradient = tape.gradient(loss, level.nodes.value)
+        assert isinstance(gradient, tf.IndexedSlices)
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(gradient),
+            dense_gradient(level, IDS),
+            rtol=1e-6,
+        )
+
+
+def test_a_dense_use_beside_the_rows_is_not_lost(level):
+    with tf.GradientTape() as tape:
+        loss = loss_of(level) + tf.reduce_sum(level.nodes.value)
+    gradient = tape.gradient(loss, level.nodes.value)
+    lifted, _ = backend.lift(gradient, level.nodes)
+    if isinstance(lifted, backend.RowGradient):
+        lifted = tf.scatter_nd(lifted.ids[:, None], lifted.rows, (9, 2, 3))
+    np.testing.assert_allclose(
+        lifted, dense_gradient(level, IDS) + 1, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_loss_in_a_function_of_its_own_keeps_the_rows(level, jit):
+    loss = tf.function(lambda: loss_of(level), jit_compile=jit)
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradient = tape.gradient(value, level.nodes.value)
+    np.testing.assert_allclose(
+        tf.convert_to_tensor(gradient), dense_gradient(level, IDS), rtol=1e-6
+    )
+
+
+@each_mode
+def test_a_step_reads_and_writes_in_every_mode(level, mode):
+    optimizer = level.optimizer
+    before = level.nodes.numpy()
+    expected = before - 0.1 * dense_gradient(level, IDS)
+
+    @MODES[mode]
+    def step():
+        optimizer.apply([gradient_of(level, IDS)], [level.nodes])
+
+    step()
+    np.testing.assert_allclose(level.nodes.numpy(), expected, rtol=1e-6)
+    still = np.setdiff1d(np.arange(9), IDS)
+    np.testing.assert_array_equal(level.nodes.numpy()[still], before[still])
+
+
+def test_a_million_idle_steps_in_one_loop_decay_by_their_product():
+    @tf.function(jit_compile=True)
+    def clock_after(rate):
+        return tf.while_loop(
+            lambda step, _: step < 10**6,
+            lambda step, clock: (step + 1, decay.advance(clock, rate)),
+            (0, tf.zeros(2)),
+        )[1]
+
+    owed = decay.owed(clock_after(1e-7), tf.zeros((1, 2)))
+    row = decay.decayed(tf.ones((1, 1, 1)), owed)
+    assert float(row[0, 0, 0]) == pytest.approx(np.exp(-0.1), rel=1e-5)
+
+
+# --- Models ----------------------------------------------------------------
+
+DEPTH = 2
+
+
+def data(examples=10):
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 2**DEPTH, size=(examples, 2))
+    y = random.normal(size=(examples, 2)).astype("float32")
+    return inputs_for(random, codes, DEPTH), y
+
+
+def shared_model(row_levels):
+    layer = make_layer(2, 2, DEPTH, row_levels=row_levels)
+    inputs = keras.Input((2 * DEPTH,))
+    outputs = layer(inputs) + 0.5 * layer(-inputs)
+    return keras.Model(inputs, outputs), layer
+
+
+def fit(model, layer, optimizer, jit):
+    model.compile(optimizer, "mse", jit_compile=jit)
+    # The last batch is smaller: no batch size is known in the second step.
+    model.fit(*data(), batch_size=4, shuffle=False, verbose=0)
+    return [nodes.numpy() for nodes in layer.nodes]
+
+
+@functools.cache
+def with_dense_gradients(make):
+    return fit(*shared_model("none"), make(0.1), jit=False)
+
+
+def assert_close(actual, expected):
+    for one, two in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_stock_adam_trains_a_shared_layer_as_on_dense_gradients(jit):
+    """Keras's optimizers are wrong on slices with ids that repeat."""
+    adam = keras.optimizers.Adam
+    trained = fit(*shared_model("all"), adam(0.1), jit)
+    assert_close(trained, with_dense_gradients(adam))
+
+
+def test_stock_adam_does_so_while_a_step_aware_optimizer_is_there():
+    model, layer = shared_model("all")
+    listener = StepAwareAdam(0.1)
+    listener.build(model.trainable_variables)
+    adam = keras.optimizers.Adam
+    trained = fit(model, layer, adam(0.1), jit=False)
+    assert_close(trained, with_dense_gradients(adam))
+    assert listener.built
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.filterwarnings("ignore:The gradient of")
+def test_a_shared_layer_is_trained_with_batches_of_any_size(jit):
+    trained = fit(*shared_model("all"), StepAwareAdam(0.1), jit)
+    assert_close(trained, with_dense_gradients(StepAwareAdam))
+
+
+@pytest.mark.parametrize("how", ["fit", "train_on_batch"])
+def test_the_first_step_of_a_model_that_was_built_before_has_rows(how, lifted):
+    """`compile` does not build the optimizer, and tracing comes first."""
+    layer = make_layer(2, 2, DEPTH, row_levels="all")
+    model = keras.Sequential([keras.Input((2 * DEPTH,)), layer])
+    model.compile(StepAwareSGD(0.1), "mse")
+    if how == "fit":
+        model.fit(*data(), batch_size=5, verbose=0)
+    else:
+        model.train_on_batch(*data())
+    assert lifted.of(layer) == [{"rows"}] * (DEPTH + 1)
+
+
+def test_replicas_train_as_one_device():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.backend.two_replicas"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,72 @@
+"""Steps of an optimizer with given gradients, without a model."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.layers import TreeGatedDense
+
+# What PyTorch indexes with; others have no such integers by default.
+INDEX = "int64" if keras.backend.backend() == "torch" else "int32"
+
+
+def make_level(values, name):
+    """A level of nodes (R, W, Q) with these values, in a layer of its own."""
+    rows, width, units = values.shape
+    layer = TreeGatedDense(
+        units, depth=0, num_trees=rows, use_bias=False, name=name
+    )
+    layer.build((None, rows * width))
+    level = layer.levels[0]
+    level.nodes.assign(values)
+    level.layer = layer  # keeps the layer alive
+    return level
+
+
+def touched_and_spare(gradient, num_ids):
+    """Ascending ids: the rows of a gradient that are not zero, and others."""
+    touched = np.flatnonzero(np.any(gradient != 0, axis=(1, 2)))
+    others = np.setdiff1d(np.arange(len(gradient)), touched)
+    return np.sort(np.concatenate([touched, others[: num_ids - len(touched)]]))
+
+
+def as_rows(gradient, num_ids):
+    """A gradient (R, W, Q) as `num_ids` of its rows."""
+    ids = touched_and_spare(gradient, num_ids)
+    return backend.RowGradient(
+        ops.convert_to_tensor(ids, dtype=INDEX),
+        ops.convert_to_tensor(gradient[ids], dtype="float32"),
+        len(gradient),
+    )
+
+
+def apply(optimizer, gradients):
+    """One step.
+
+    Args:
+        optimizer: A Keras optimizer.
+        gradients: Pairs of a variable and its gradient, an array or a
+            `RowGradient`.
+    """
+    pairs = []
+    for variable, gradient in gradients:
+        if isinstance(gradient, np.ndarray):
+            gradient = ops.convert_to_tensor(gradient, dtype="float32")
+        pairs.append((gradient, variable))
+        level = getattr(variable, "tree_level", None)
+        if level is not None and level.clock.trainable:
+            pairs.append((level.clock.value, level.clock))
+            pairs.append((level.stamps.value, level.stamps))
+    with keras.name_scope("feeding"):
+        optimizer.apply(*zip(*pairs, strict=True))
+
+
+def slots_of(optimizer, variable):
+    """The values of an optimizer's own variables for a variable, by name."""
+    prefix = variable.path.replace("/", "_") + "_"
+    return {
+        slot.name.removeprefix(prefix): slot.numpy()
+        for slot in optimizer.variables
+        if slot.name.startswith(prefix)
+    }

@@ -1,0 +1,35 @@
+"""How the gradients of the nodes came to an optimizer, a pytest fixture."""
+
+import pytest
+
+from keras_treegate import backend
+
+
+class Lifted(dict):
+    """How the gradients of the nodes came, by variable path.
+
+    The values are sets of "rows", "dense" and the causes of lost rows.
+    """
+
+    def record(self, variable, gradient, cause):
+        rows = isinstance(gradient, backend.RowGradient)
+        kinds = self.setdefault(variable.path, set())
+        kinds.add(cause or ("rows" if rows else "dense"))
+
+    def of(self, layer):
+        """The kinds of the levels of a layer, `None` for one without any."""
+        return [self.get(nodes.path) for nodes in layer.nodes]
+
+
+@pytest.fixture
+def lifted(monkeypatch):
+    """Listens to what the optimizer is given; see `Lifted`."""
+    lift, found = backend.lift, Lifted()
+
+    def listening_lift(gradient, variable):
+        result, cause = lift(gradient, variable)
+        found.record(variable, result, cause)
+        return result, cause
+
+    monkeypatch.setattr(backend, "lift", listening_lift)
+    return found
