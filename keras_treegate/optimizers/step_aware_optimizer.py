@@ -46,8 +46,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     A row of a tree level is *touched* when its block of the gradient is not all
     zero, whether the gradient came as rows or dense. In a step, a touched row
 
-    1. pays the weight decay it owes, `row *= exp(clock - stamp)`, and is
-    stamped;
+    1. pays the weight decay it owes, `row *= exp(clock - stamp)`, and gets a
+       new stamp;
     2. catches its slots up, `slot *= decay^(idle steps)`, as zero gradients
        would have; the drift that leftover momentum would have caused in these
        steps is not replayed;

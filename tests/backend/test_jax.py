@@ -15,7 +15,7 @@ import pytest
 from keras_treegate import backend, decay
 from keras_treegate.backend.jax import records
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
+from keras_treegate.optimizers import StepAwareSGD
 from tests.optimizers import feeding
 from tests.optimizers.routing import inputs_for, make_layer, make_model
 
@@ -220,7 +220,7 @@ def test_a_dense_gradient_of_one_level_is_not_mistaken_for_rows():
 
 def small_model(seed=0, **compiled):
     layer = make_layer(2, 2, 1, row_levels="all", seed=seed)
-    optimizer = StepAwareAdam(0.01, weight_decay=0.1)
+    optimizer = StepAwareSGD(0.01, weight_decay=0.1)
     return make_model(layer, optimizer, **compiled)
 
 
