@@ -151,7 +151,7 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
     slots = None
     for level in range(start, depth + 1):
         rows = ops.right_shift(keys, depth - level)  # (G, B), ascending
-        num_slots = _smaller(batch, 2**level)
+        num_slots = smaller(batch, 2**level)
         ids, level_slots = distinct_rows(rows, 2**level, num_slots)
         if level == 0:
             parents = None
@@ -175,7 +175,7 @@ def first_of_trees(num_trees: int, size: Any) -> Any:
     return ops.expand_dims(trees * size, 1)
 
 
-def _smaller(size: Any, bound: int) -> Any:
+def smaller(size: Any, bound: int) -> Any:
     """The smaller of a size, which may be a tensor, and an integer."""
     if isinstance(size, int):
         return min(size, bound)

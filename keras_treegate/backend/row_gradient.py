@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_treegate.tree import distinct_rows
+from keras_treegate.tree import distinct_rows, smaller
 
 
 class RowGradient(NamedTuple):
@@ -21,12 +21,12 @@ class RowGradient(NamedTuple):
 
 
 def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:
-    """A `RowGradient` of ids (R,) that may repeat, R <= num_rows.
+    """A `RowGradient` of ids (R,) that may repeat.
 
-    Rows of equal ids are summed; the slots that become spare hold other ids
-    with rows of zeros, so that shapes depend on R alone.
+    It has min(R, num_rows) rows. Those of equal ids are summed; spare ones have
+    other ids with rows of zeros, so that shapes depend on R alone.
     """
-    size = ops.shape(ids)[0]
+    size = smaller(ops.shape(ids)[0], num_rows)
     order = ops.argsort(ids)
     ascending = ops.expand_dims(ops.cast(ops.take(ids, order), "int32"), 0)
     ids, slots = distinct_rows(ascending, num_rows, size)
