@@ -39,8 +39,12 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         cause = "replicas touch different rows, and their gradients are summed"
         return tf.convert_to_tensor(gradient), cause
+    if ids.shape[0] is not None and ids.shape[0] > num_rows:
+        cause = "its layer is used more than once, with more ids than rows"
+        return tf.convert_to_tensor(gradient), cause
     # One use of a layer has ascending ids; a sum of several repeats them, and
-    # can have more ids than there are rows: the slices are for equal shapes.
+    # may have more of them than there are rows, where the batch size is unknown:
+    # the slices are for equal shapes.
     distinct = tf.reduce_all(ids[1:] > ids[:-1])
     ids, rows = tf.cond(
         distinct,
