@@ -43,7 +43,7 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
         cause = "its layer is used more than once, with more ids than rows"
         return tf.convert_to_tensor(gradient), cause
     # One use of a layer has ascending ids; a sum of several repeats them, and
-    # may have more of them than there are rows, where the batch size is unknown:
+    # may have more of them than there are rows, for batches of unknown size:
     # the slices are for equal shapes.
     distinct = tf.reduce_all(ids[1:] > ids[:-1])
     ids, rows = tf.cond(
