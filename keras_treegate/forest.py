@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.tree import LevelRows, TreeShape, batch_rows
+from keras_treegate.tree import BatchRows, LevelRows, TreeShape, batch_rows
 from keras_treegate.tree_level import TreeLevel
 
 
@@ -59,14 +59,18 @@ class Forest:
         if self.trees.depth == 0:
             kernel = self.trees.kernels(self.levels[0].read())
             return ops.matmul(x, ops.cast(kernel, x.dtype))
-        rows = batch_rows(codes, self.trees.depth, self.row_levels)
-        sums = ops.cast(self._path_sums(rows.levels), x.dtype)
+        rows = self._rows(codes)
+        sums = ops.cast(backend.leaf_sums(self.levels, rows), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
+
+    def _rows(self, codes: Any) -> BatchRows:
+        """The rows that the leaf codes (B, G) of a batch need."""
+        return batch_rows(codes, self.trees.depth, self.row_levels)
 
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
-        rows = batch_rows(codes, self.trees.depth, self.row_levels)
-        sums = self._path_sums(rows.levels)
+        rows = self._rows(codes)
+        sums = backend.leaf_sums(self.levels, rows)
         slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
         blocks = backend.take_slots(sums, slots)  # (B * G, W, Q)
         shape = (-1, self.trees.num_trees, *blocks.shape[1:])
@@ -74,17 +78,12 @@ class Forest:
 
     def leaf_table(self) -> Any:
         """The sum of every path from root to leaf (G, 2^D, W, Q)."""
-        return self._path_sums([LevelRows(None, None) for _ in self.levels])
-
-    def _path_sums(self, levels: list[LevelRows]) -> Any:
-        """The sum of the path to each slot of the last level (G, U, W, Q)."""
         trees = self.trees
-        shape = (trees.num_trees, -1, trees.width, trees.units)
-        rows = [
-            ops.reshape(level.read(needed.ids), shape)
-            for level, needed in zip(self.levels, levels, strict=True)
-        ]
-        return backend.path_sums(rows, [needed.parents for needed in levels])
+        whole = [LevelRows(None, None) for _ in self.levels]
+        sums = backend.leaf_sums(self.levels, BatchRows(whole, None))
+        return ops.reshape(
+            sums, (trees.num_trees, -1, trees.width, trees.units)
+        )
 
     def settle(self) -> None:
         """Pays the weight decay that idle rows owe into these rows."""

@@ -69,9 +69,10 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
         table.scatter_update(tf.IndexedSlices(rows, ids))
 
 
-def update_rows(
-    variables: list, ids: Any, gradient: Any, update: Callable
-) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    ids = None
+    if isinstance(gradient, RowGradient):
+        ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
     for variable, rows in zip(variables, update(old, gradient), strict=True):
         _write_rows(variable, ids, rows)
