@@ -74,6 +74,9 @@ def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
+    if not tf.executing_eagerly():
+        # One pass over memory instead of one for each operation.
+        update = tf.function(update, jit_compile=True, autograph=False)
     for variable, rows in zip(variables, update(old, gradient), strict=True):
         _write_rows(variable, ids, rows)
 
