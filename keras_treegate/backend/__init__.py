@@ -31,10 +31,7 @@ from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 
 _name = f"keras_treegate.backend.{keras.backend.backend()}"
 _framework: Any = importlib.import_module(_name)
-try:
-    _paths: Any = importlib.import_module(f"{_name}_paths")
-except ModuleNotFoundError:
-    from keras_treegate.backend import reference as _paths
+_paths: Any = importlib.import_module(f"{_name}_paths")
 
 leaf_sums = _paths.leaf_sums
 path_product = _paths.path_product

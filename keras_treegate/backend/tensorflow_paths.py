@@ -65,7 +65,11 @@ def _take(rows: Any, slots: Any) -> Any:
 
 def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """See `reference.path_product`."""
-    if tf.executing_eagerly() and len(inputs) * sums.shape[1] * sums.shape[2] * inputs.shape[1] < SMALL:
+    if (
+        tf.executing_eagerly()
+        and len(inputs) * sums.shape[1] * sums.shape[2] * inputs.shape[1]
+        < SMALL
+    ):
         return reference.path_product(inputs, sums, slots)
     return _path_product(inputs, sums, slots)
 
@@ -78,7 +82,12 @@ def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 @tf.custom_gradient
 def _product(inputs, sums, slots):
     def gradient(dy):
-        return _gradient_of_inputs(dy, sums, slots), _gradient_of_sums(inputs, dy, slots, sums), None
+        return (
+            _gradient_of_inputs(dy, sums, slots),
+            _gradient_of_sums(inputs, dy, slots, sums),
+            None,
+        )
+
     return _by_units(inputs, sums, slots), gradient
 
 
@@ -100,7 +109,8 @@ def _by_units(inputs, sums, slots):
     _, outputs = tf.while_loop(
         lambda i, y: i < full,
         lambda i, y: (i + 1, step(i * UNITS, UNITS, y)),
-        (tf.constant(0), outputs), maximum_iterations=full,
+        (tf.constant(0), outputs),
+        maximum_iterations=full,
     )
     return step(full * UNITS, rest, outputs)
 
@@ -108,11 +118,18 @@ def _by_units(inputs, sums, slots):
 def _gradient_of_inputs(dy, sums, slots):
     trees = slots.shape[0]
     found = tf.zeros((trees, tf.shape(dy)[0], sums.shape[1]), dy.dtype)
+
     def body(g, found):
         kernels = tf.gather(sums, slots[g])
         new = tf.einsum("bwq,bq->bw", kernels, dy)
         return g + 1, tf.tensor_scatter_nd_update(found, [[g]], new[None])
-    _, found = tf.while_loop(lambda g, _: g < trees, body, (tf.constant(0), found), maximum_iterations=trees)
+
+    _, found = tf.while_loop(
+        lambda g, _: g < trees,
+        body,
+        (tf.constant(0), found),
+        maximum_iterations=trees,
+    )
     return tf.transpose(found, (1, 0, 2))
 
 
@@ -120,8 +137,15 @@ def _gradient_of_sums(inputs, dy, slots, sums):
     trees = slots.shape[0]
     x = tf.transpose(inputs, (1, 0, 2))
     found = tf.zeros_like(sums)
+
     def body(g, found):
         new = x[g][:, :, None] * dy[:, None, :]
         return g + 1, tf.tensor_scatter_nd_add(found, slots[g][:, None], new)
-    _, found = tf.while_loop(lambda g, _: g < trees, body, (tf.constant(0), found), maximum_iterations=trees)
+
+    _, found = tf.while_loop(
+        lambda g, _: g < trees,
+        body,
+        (tf.constant(0), found),
+        maximum_iterations=trees,
+    )
     return found
