@@ -90,7 +90,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple = ((), ())
         self._entries: list[_Entry] = []
         self._warned: set = set()
-        self._decay_now: float | None = None
         self._condition: Any = None
 
     def slot_kinds(self) -> list[Slot]:
@@ -118,6 +117,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             return
         variables = list(variables)
         _check_decay_state(variables)
+        # Decay is part of `update_step`: Keras would decay whole tables.
+        super().exclude_from_weight_decay(var_list=variables)
         super().build(variables)
         self._entries = [self._entry(variable) for variable in variables]
         for entry in self._entries:
@@ -186,12 +187,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             for gradient, variable in zip(gradients, variables, strict=True)
             if id(variable) not in states
         ]
-        # Decay is part of `update_step`: Keras would decay whole tables.
-        self._decay_now, self.weight_decay = self.weight_decay, None
         try:
             super().apply(*map(list, zip(*kept, strict=True)))
         finally:
-            self.weight_decay = self._decay_now
             for entry in self._entries:
                 entry.ids = None
 
@@ -216,6 +214,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = self._variables_of(grads, trainable_variables)
         states = self._decay_states()
         lifted = []
+        causes: dict[tuple, list] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in states:
                 gradient = None
@@ -224,8 +223,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             elif not isinstance(gradient, backend.RowGradient):
                 gradient, lost = backend.lift(gradient, variable)
                 if lost is not None:
-                    self._warn_once(variable, lost)
+                    layer, _, level = variable.path.rpartition("/")
+                    causes.setdefault((layer, lost), []).append(level)
             lifted.append(gradient)
+        self._warn_once(causes)
         return lifted
 
     def _variables_of(self, grads: Any, trainable_variables: Any) -> list:
@@ -257,14 +258,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             return new
         return ops.where(self._condition, new, old)
 
-    def _warn_once(self, variable: Any, cause: str) -> None:
-        if variable.path not in self._warned:
-            self._warned.add(variable.path)
-            warnings.warn(
-                f"The gradient of {variable.path!r} is dense: {cause}. Updates "
-                "are right, but every row of the level is read and written.",
-                stacklevel=2,
-            )
+    def _warn_once(self, causes: dict[tuple, list]) -> None:
+        """Says of which levels of a layer the rows were lost, and why."""
+        for (layer, cause), levels in causes.items():
+            if (layer, cause) not in self._warned:
+                self._warned.add((layer, cause))
+                warnings.warn(
+                    f"The gradient of {', '.join(levels)} of the layer "
+                    f"{layer!r} is dense: {cause}. Updates are right, but "
+                    "every row of these levels is read and written.",
+                    stacklevel=3,
+                )
 
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any
@@ -273,8 +277,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         rate = 0.0
-        if entry.decays and self._decay_now:
-            rate = learning_rate * ops.cast(self._decay_now, variable.dtype)
+        if entry.decays and self.weight_decay:
+            rate = learning_rate * ops.cast(self.weight_decay, variable.dtype)
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
             value, slots = self.rule(
@@ -293,7 +297,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         level = entry.level
         before = ops.convert_to_tensor(level.clock.value)
         clock = before
-        if entry.decays and self._decay_now:
+        if entry.decays and self.weight_decay:
             clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
         step = ops.cast(self.iterations + 1, "int32")
