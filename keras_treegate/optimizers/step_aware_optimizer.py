@@ -56,6 +56,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     All other rows, and their slots, are neither read nor written.
     """
 
+    # How many replicas are in `apply`.
+    _applying = 0
+
     def __init__(
         self,
         learning_rate: Any,
@@ -86,11 +89,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         super().__init__(
             learning_rate=learning_rate, weight_decay=weight_decay, **kwargs
         )
-        self.weight_decay: float | None = weight_decay
         self._excluded: tuple = ((), ())
         self._entries: list[_Entry] = []
         self._warned: set = set()
         self._condition: Any = None
+
+    @property
+    def weight_decay(self) -> float | None:
+        """`None` while Keras applies gradients: it would decay whole tables."""
+        return None if self._applying else self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        self._weight_decay = value
 
     def slot_kinds(self) -> list[Slot]:
         """The slots that each variable has."""
@@ -117,8 +128,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             return
         variables = list(variables)
         _check_decay_state(variables)
-        # Decay is part of `update_step`: Keras would decay whole tables.
-        super().exclude_from_weight_decay(var_list=variables)
         super().build(variables)
         self._entries = [self._entry(variable) for variable in variables]
         for entry in self._entries:
@@ -187,9 +196,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             for gradient, variable in zip(gradients, variables, strict=True)
             if id(variable) not in states
         ]
+        self._applying += 1
         try:
             super().apply(*map(list, zip(*kept, strict=True)))
         finally:
+            self._applying -= 1
             for entry in self._entries:
                 entry.ids = None
 
@@ -277,8 +288,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         rate = 0.0
-        if entry.decays and self.weight_decay:
-            rate = learning_rate * ops.cast(self.weight_decay, variable.dtype)
+        if entry.decays and self._weight_decay:
+            rate = learning_rate * ops.cast(self._weight_decay, variable.dtype)
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
             value, slots = self.rule(
@@ -297,7 +308,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         level = entry.level
         before = ops.convert_to_tensor(level.clock.value)
         clock = before
-        if entry.decays and self.weight_decay:
+        if entry.decays and self._weight_decay:
             clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
         step = ops.cast(self.iterations + 1, "int32")
