@@ -54,13 +54,12 @@ def state_of(model, layer):
     return [variable.numpy() for variable in variables]
 
 
-@pytest.mark.parametrize("rule", ["SGD with Nesterov", "Adam"])
-def test_scaling_keeps_rows_and_changes_nothing(rule, lifted):
+def test_scaling_keeps_rows_and_changes_nothing(lifted):
     """In float32, where a scale of a power of two is exact."""
-    inner = RULES[rule].make(weight_decay=DECAY)
+    inner = RULES["Adam"].make(weight_decay=DECAY)
     scaled, layer = model_with(LossScaleOptimizer(inner), dtype="float32")
     plain, other = model_with(
-        RULES[rule].make(weight_decay=DECAY), dtype="float32"
+        RULES["Adam"].make(weight_decay=DECAY), dtype="float32"
     )
     assert train(scaled, data()) == train(plain, data()) == []
     assert lifted.of(layer) == [{"rows"}] * (DEPTH + 1)
