@@ -8,7 +8,6 @@ or `remat`), no record is found and the dense gradient is used, which is right.
 """
 
 import math
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -19,51 +18,13 @@ import jax.numpy as jnp
 
 from keras_treegate import decay
 from keras_treegate.backend.row_gradient import RowGradient, Summands
+from keras_treegate.backend.row_records import RowRecords
 
 # An optimizer can write only its own variables and trainable ones here.
 DECAY_STATE_IS_TRAINABLE = True
 
 
-class _Records:
-    """Rows of living gradients; a record goes when its gradient does."""
-
-    def __init__(self) -> None:
-        self._records: dict[int, tuple] = {}
-        self._backward_passes: dict[int, int] = {}
-        # A gradient can be collected, and its record with it, while it is held.
-        self._lock = threading.RLock()
-
-    def add(self, dense: Any, table: int, gradient: RowGradient) -> None:
-        """Records the rows of a dense gradient, of the table of this id."""
-        key = id(dense)
-
-        def forget(reference: Any) -> None:
-            with self._lock:
-                if key in self._records and self._records[key][0] is reference:
-                    del self._records[key]
-
-        with self._lock:
-            self._records[key] = weakref.ref(dense, forget), gradient
-            passes = self._backward_passes.get(table, 0)
-            self._backward_passes[table] = passes + 1
-
-    def find(self, dense: Any, table: int) -> tuple[RowGradient | None, int]:
-        """The rows of a gradient, and how often rows were recorded.
-
-        The count is of the table, and since it was last asked for.
-        """
-        with self._lock:
-            record = self._records.get(id(dense))
-            passes = self._backward_passes.pop(table, 0)
-        if record is None or record[0]() is not dense:
-            return None, passes
-        return record[1], passes
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-
-records = _Records()
+records = RowRecords()
 
 # The numbers of a table that an optimizer updates at a time.
 CHUNK = 2**16

@@ -1,10 +1,20 @@
-"""Row gradients under TensorFlow, as `tf.IndexedSlices` of distinct ids.
+"""Row gradients under TensorFlow.
 
-Keras's own optimizers are wrong on slices whose ids repeat, as those of a layer
-that is used twice do. So slices are made only for levels that a step-aware
-optimizer listens to, and every other optimizer gets a dense gradient.
+Keras's own optimizers are wrong on `tf.IndexedSlices` whose ids repeat, as the
+sum of two uses of a layer has them, and at the first step no one knows yet
+which optimizer there will be. So what the backward pass returns is right for
+all of them:
+
+- in a graph the true dense gradient, a scatter, in which a step-aware optimizer
+  finds the rows that it is made of. It never uses the scatter itself, which is
+  then no part of what is run. Where anything else was done to the gradient, the
+  dense one is used;
+- eagerly, `tf.IndexedSlices` of distinct ids where a step-aware optimizer
+  listens to the level; else, and beside other slices of the same table, the
+  dense gradient, with a record of its rows.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +22,18 @@ import tensorflow as tf
 
 from keras_treegate import decay
 from keras_treegate.backend.row_gradient import RowGradient, merged
+from keras_treegate.backend.row_records import RowRecords
 
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
+
+records = RowRecords()
+
+# The last slices that were returned for each table, while they live.
+_slices: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+# The operation whose inputs are the rows of a dense gradient, in a graph.
+_SCATTER = "keras_treegate_rows"
 
 
 def _native(variable: Any) -> Any:
@@ -23,35 +42,97 @@ def _native(variable: Any) -> Any:
 
 
 def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
-    table = _native(variable)
-    if not as_rows:
-        # The gradient of a reshape is dense.
-        return tf.gather(tf.reshape(table, table.shape), ids)
-    # Of the resource itself: `ops.take` would copy the table first.
-    return tf.gather(table, ids)
+    table, key = _native(variable), id(variable)
+    if tf.distribute.in_cross_replica_context():
+        return tf.gather(table, ids)  # has no handle there, and no gradient
+    # What a tape watches is a variable that is read; no row of it is enough.
+    tf.gather(table, ids[:0])
+
+    # Of the handle: the variable itself would be read, and copied, as a whole.
+    @tf.custom_gradient
+    def rows_of(handle: Any, ids: Any) -> tuple:
+        rows = tf.raw_ops.ResourceGather(
+            resource=handle, indices=ids, dtype=table.dtype
+        )
+
+        def gradient(rows: Any) -> tuple:
+            eager = tf.executing_eagerly()
+            if eager and as_rows and key not in _slices:
+                slices = tf.IndexedSlices(rows, ids, tf.shape(table))
+                _slices[key] = slices
+                records.count(key)
+                return slices, None
+            index = tf.expand_dims(ids, 1)
+            dense = tf.scatter_nd(index, rows, table.shape, name=_SCATTER)
+            if eager:
+                gradient = RowGradient(ids, rows, table.shape[0])
+                records.add(dense, key, gradient)
+            else:
+                records.count(key)
+            return dense, None
+
+        return rows, gradient
+
+    return rows_of(table.handle, ids)
+
+
+def _summands(gradient: Any) -> list | None:
+    """Pairs of ids and rows whose sum a tensor of a graph is, if it is one."""
+    operation = gradient.op
+    if operation.type == "ScatterNd" and _SCATTER in operation.name:
+        index, rows, _ = operation.inputs
+        return [(tf.squeeze(index, 1), rows)]
+    if operation.type != "AddN":
+        return None
+    summands: list = []
+    for term in operation.inputs:
+        found = _summands(term)
+        if found is None:
+            return None
+        summands += found
+    return summands
 
 
 def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
-    if not isinstance(gradient, tf.IndexedSlices):
+    key, num_rows = id(variable), variable.shape[0]
+    record, passes = records.find(gradient, key)
+    is_slices = isinstance(gradient, tf.IndexedSlices)
+    if record is None and not passes and not is_slices:
         return gradient, None
-    ids, rows = gradient.indices, gradient.values
-    num_rows = variable.shape[0]
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         cause = "replicas touch different rows, and their gradients are summed"
         return tf.convert_to_tensor(gradient), cause
-    if ids.shape[0] is not None and ids.shape[0] > num_rows:
-        cause = "its layer is used more than once, with more ids than rows"
-        return tf.convert_to_tensor(gradient), cause
-    # One use of a layer has ascending ids; a sum of several repeats them, and
-    # may have more of them than there are rows, for batches of unknown size:
-    # the slices are for equal shapes.
-    distinct = tf.reduce_all(ids[1:] > ids[:-1])
-    ids, rows = tf.cond(
-        distinct,
-        lambda: (ids[:num_rows], rows[:num_rows]),
-        lambda: merged(ids, rows, num_rows)[:2],
+    if record is not None:
+        return record, None
+    if is_slices:
+        ids, rows = gradient.indices, gradient.values
+        if _slices.get(key) is gradient:
+            return RowGradient(ids, rows, num_rows), None
+        return merged(ids, rows, num_rows), None
+    if tf.is_symbolic_tensor(gradient):
+        summands = _summands(gradient)
+        if summands is not None:
+            return _sum(summands, gradient, num_rows), None
+    elif passes > 1:
+        cause = f"its layer is used {passes} times, which is summed eagerly"
+        return gradient, cause
+    return gradient, (
+        "something came between the backward pass and the optimizer (a "
+        "`tf.function` of its own around the loss, a stock LossScaleOptimizer, "
+        "or arithmetic on the gradient)"
     )
-    return RowGradient(ids, rows, num_rows), None
+
+
+def _sum(summands: list, dense: Any, num_rows: int) -> Any:
+    """Their sum as rows; as it is where it has no fewer than the table."""
+    if len(summands) == 1:
+        ids, rows = summands[0]
+        return RowGradient(ids, rows, num_rows)
+    sizes = [ids.shape[0] for ids, _ in summands]
+    if None not in sizes and sum(sizes) >= num_rows:
+        return dense
+    ids, rows = (tf.concat(parts, 0) for parts in zip(*summands, strict=True))
+    return merged(ids, rows, num_rows)
 
 
 def read_rows(variable: Any, ids: Any) -> Any:

@@ -56,6 +56,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     All other rows, and their slots, are neither read nor written.
     """
 
+    # How many replicas are in `apply`.
+    _applying = 0
+
     def __init__(
         self,
         learning_rate: Any,
@@ -86,12 +89,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         super().__init__(
             learning_rate=learning_rate, weight_decay=weight_decay, **kwargs
         )
-        self.weight_decay: float | None = weight_decay
         self._excluded: tuple = ((), ())
         self._entries: list[_Entry] = []
         self._warned: set = set()
-        self._decay_now: float | None = None
         self._condition: Any = None
+
+    @property
+    def weight_decay(self) -> float | None:
+        """`None` while Keras applies gradients: it would decay whole tables."""
+        return None if self._applying else self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        self._weight_decay = value
 
     def slot_kinds(self) -> list[Slot]:
         """The slots that each variable has."""
@@ -186,12 +196,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             for gradient, variable in zip(gradients, variables, strict=True)
             if id(variable) not in states
         ]
-        # Decay is part of `update_step`: Keras would decay whole tables.
-        self._decay_now, self.weight_decay = self.weight_decay, None
+        self._applying += 1
         try:
             super().apply(*map(list, zip(*kept, strict=True)))
         finally:
-            self.weight_decay = self._decay_now
+            self._applying -= 1
             for entry in self._entries:
                 entry.gradient = None
 
@@ -216,6 +225,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = self._variables_of(grads, trainable_variables)
         states = self._decay_states()
         lifted = []
+        causes: dict[tuple, list] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in states:
                 gradient = None
@@ -224,8 +234,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             elif not isinstance(gradient, backend.RowGradient):
                 gradient, lost = backend.lift(gradient, variable)
                 if lost is not None:
-                    self._warn_once(variable, lost)
+                    layer, _, level = variable.path.rpartition("/")
+                    causes.setdefault((layer, lost), []).append(level)
             lifted.append(gradient)
+        self._warn_once(causes)
         return lifted
 
     def _variables_of(self, grads: Any, trainable_variables: Any) -> list:
@@ -268,14 +280,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             return new
         return ops.where(self._condition, new, old)
 
-    def _warn_once(self, variable: Any, cause: str) -> None:
-        if variable.path not in self._warned:
-            self._warned.add(variable.path)
-            warnings.warn(
-                f"The gradient of {variable.path!r} is dense: {cause}. Updates "
-                "are right, but every row of the level is read and written.",
-                stacklevel=2,
-            )
+    def _warn_once(self, causes: dict[tuple, list]) -> None:
+        """Says of which levels of a layer the rows were lost, and why."""
+        for (layer, cause), levels in causes.items():
+            if (layer, cause) not in self._warned:
+                self._warned.add((layer, cause))
+                warnings.warn(
+                    f"The gradient of {', '.join(levels)} of the layer "
+                    f"{layer!r} is dense: {cause}. Updates are right, but "
+                    "every row of these levels is read and written.",
+                    stacklevel=3,
+                )
 
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any
@@ -284,8 +299,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = self._given_back(gradient, entry)
         rate = 0.0
-        if entry.decays and self._decay_now:
-            rate = learning_rate * ops.cast(self._decay_now, variable.dtype)
+        if entry.decays and self._weight_decay:
+            rate = learning_rate * ops.cast(self._weight_decay, variable.dtype)
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
             value, slots = self.rule(
@@ -304,7 +319,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         level = entry.level
         before = ops.convert_to_tensor(level.clock.value)
         clock = before
-        if entry.decays and self._decay_now:
+        if entry.decays and self._weight_decay:
             clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
         step = ops.cast(self.iterations + 1, "int32")

@@ -35,7 +35,7 @@ def compiled_step(depth):
     random = np.random.default_rng(0)
     x = random.normal(size=(BATCH, TREES * WIDTH)).astype("float32")
     data = x, np.ones((BATCH, UNITS), "float32")
-    model.train_on_batch(*data)  # makes all state
+    model.optimizer.build(model.trainable_variables)
     state = tuple(
         [variable.value for variable in variables]
         for variables in (

@@ -1,4 +1,7 @@
-"""The gradient that TensorFlow carries: `tf.IndexedSlices` of distinct ids."""
+"""The gradients that TensorFlow carries: rows that are found in dense ones.
+
+Eagerly, and for an optimizer that listens, `tf.IndexedSlices` of distinct ids.
+"""
 
 import functools
 import subprocess
@@ -10,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_treegate import backend, decay
+from keras_treegate.backend import tensorflow
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
 from tests.optimizers import feeding
 from tests.optimizers.routing import inputs_for, make_layer
@@ -39,13 +43,13 @@ def make_level():
 
 def loss_of(level, ids=IDS):
     rows = level.read(tf.constant(ids, tf.int32))
-    return tf.reduce_sum(tf.square(rows - TARGET))
+    return tf.reduce_sum(tf.square(rows - TARGET[: len(ids)]))
 
 
 def dense_gradient(level, *ids_of_uses):
     gradient = np.zeros((9, 2, 3), "float32")
     for ids in ids_of_uses:
-        gradient[ids] += 2 * (level.nodes.numpy()[ids] - TARGET)
+        gradient[ids] += 2 * (level.nodes.numpy()[ids] - TARGET[: len(ids)])
     return gradient
 
 
@@ -83,14 +87,18 @@ def test_when_its_optimizer_is_gone_a_gradient_is_dense(level):
     assert isinstance(gradient_of(level, IDS), tf.Tensor)
 
 
-@each_mode
+GRAPHS = [mode for mode in MODES if mode != "eager"]
+
+
+@pytest.mark.parametrize("mode", GRAPHS)
 def test_repeated_ids_are_merged(level, mode):
     other = [0, 4, 7, 8]
 
     @MODES[mode]
     def merged():
         gradient = gradient_of(level, IDS, other)
-        lifted, _ = backend.lift(gradient, level.nodes)
+        lifted, cause = backend.lift(gradient, level.nodes)
+        assert cause is None
         return lifted.ids, lifted.rows
 
     ids, rows = (part.numpy() for part in merged())
@@ -102,12 +110,26 @@ def test_repeated_ids_are_merged(level, mode):
     )
 
 
-def test_more_ids_than_rows_are_used_dense(level):
-    gradient = gradient_of(level, IDS, IDS, IDS)
+def test_two_uses_are_dense_eagerly(level):
+    gradient = gradient_of(level, IDS, IDS)
     lifted, cause = backend.lift(gradient, level.nodes)
-    assert "used more than once, with more ids than rows" in cause
+    assert "used 2 times, which is summed eagerly" in cause
     np.testing.assert_allclose(
-        lifted, dense_gradient(level, IDS, IDS, IDS), rtol=1e-5
+        lifted, dense_gradient(level, IDS, IDS), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("mode", GRAPHS)
+def test_as_many_ids_as_rows_are_used_dense(level, mode):
+    @MODES[mode]
+    def dense():
+        gradient = gradient_of(level, IDS, IDS, IDS)
+        lifted, cause = backend.lift(gradient, level.nodes)
+        assert cause is None
+        return lifted
+
+    np.testing.assert_allclose(
+        dense(), dense_gradient(level, IDS, IDS, IDS), rtol=1e-5
     )
 
 
@@ -138,7 +160,9 @@ def test_a_persistent_tape_gives_the_same_gradient_twice(level):
         loss = loss_of(level)
     for _ in range(2):
         gradient = tape.gradient(loss, level.nodes.value)
-        assert isinstance(gradient, tf.IndexedSlices)
+        lifted, cause = backend.lift(gradient, level.nodes)
+        assert cause is None
+        np.testing.assert_array_equal(lifted.ids, IDS)
         np.testing.assert_allclose(
             tf.convert_to_tensor(gradient),
             dense_gradient(level, IDS),
@@ -159,14 +183,62 @@ def test_a_dense_use_beside_the_rows_is_not_lost(level):
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_loss_in_a_function_of_its_own_keeps_the_rows(level, jit):
+def test_a_loss_in_a_function_of_its_own_is_used_dense(level, jit):
     loss = tf.function(lambda: loss_of(level), jit_compile=jit)
     with tf.GradientTape() as tape:
         value = loss()
     gradient = tape.gradient(value, level.nodes.value)
+    lifted, cause = backend.lift(gradient, level.nodes)
+    assert "a `tf.function` of its own around the loss" in cause
+    np.testing.assert_allclose(lifted, dense_gradient(level, IDS), rtol=1e-6)
+
+
+@each_mode
+def test_arithmetic_on_a_gradient_is_used_dense(level, mode):
+    causes = []
+
+    @MODES[mode]
+    def doubled():
+        gradient = 2 * tf.convert_to_tensor(gradient_of(level, IDS))
+        lifted, cause = backend.lift(gradient, level.nodes)
+        causes.append(cause)
+        return lifted
+
     np.testing.assert_allclose(
-        tf.convert_to_tensor(gradient), dense_gradient(level, IDS), rtol=1e-6
+        doubled(), 2 * dense_gradient(level, IDS), rtol=1e-6
     )
+    assert all("arithmetic on the gradient" in cause for cause in causes)
+
+
+def test_slices_from_elsewhere_are_merged(level):
+    rows = tf.ones((3, 2, 3))
+    gradient = tf.IndexedSlices(rows, tf.constant([4, 1, 4]), (9, 2, 3))
+    lifted, cause = backend.lift(gradient, level.nodes)
+    assert cause is None
+    expected = np.zeros((9, 1, 1))
+    expected[[1, 4]] = [[[1]], [[2]]]
+    found = np.zeros((9, 2, 3))
+    found[lifted.ids] = lifted.rows
+    np.testing.assert_array_equal(found, expected + np.zeros((9, 2, 3)))
+
+
+def test_a_gradient_beside_another_of_the_table_keeps_its_rows(level):
+    """The first is slices; the second is dense, and its rows are known."""
+    first, second = gradient_of(level, IDS), gradient_of(level, [0, 1])
+    assert isinstance(first, tf.IndexedSlices)
+    assert isinstance(second, tf.Tensor)
+    for gradient, ids in ((first, IDS), (second, [0, 1])):
+        lifted, cause = backend.lift(gradient, level.nodes)
+        assert cause is None
+        np.testing.assert_array_equal(lifted.ids, ids)
+
+
+def test_nothing_is_left_of_gradients_that_are_gone():
+    level, before = make_level(), len(tensorflow.records)
+    gradient = gradient_of(level, IDS)
+    assert len(tensorflow.records) == before + 1
+    del gradient
+    assert len(tensorflow.records) == before
 
 
 @each_mode
@@ -218,8 +290,8 @@ def shared_model(row_levels):
     return keras.Model(inputs, outputs), layer
 
 
-def fit(model, layer, optimizer, jit):
-    model.compile(optimizer, "mse", jit_compile=jit)
+def fit(model, layer, optimizer, jit=False, **compiled):
+    model.compile(optimizer, "mse", jit_compile=jit, **compiled)
     # The last batch is smaller: no batch size is known in the second step.
     model.fit(*data(), batch_size=4, shuffle=False, verbose=0)
     return [nodes.numpy() for nodes in layer.nodes]
@@ -227,7 +299,7 @@ def fit(model, layer, optimizer, jit):
 
 @functools.cache
 def with_dense_gradients(make):
-    return fit(*shared_model("none"), make(0.1), jit=False)
+    return fit(*shared_model("none"), make(0.1))
 
 
 def assert_close(actual, expected):
@@ -243,14 +315,41 @@ def test_stock_adam_trains_a_shared_layer_as_on_dense_gradients(jit):
     assert_close(trained, with_dense_gradients(adam))
 
 
-def test_stock_adam_does_so_while_a_step_aware_optimizer_is_there():
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_stock_adam_does_so_while_a_step_aware_optimizer_is_there(eagerly):
     model, layer = shared_model("all")
     listener = StepAwareAdam(0.1)
     listener.build(model.trainable_variables)
     adam = keras.optimizers.Adam
-    trained = fit(model, layer, adam(0.1), jit=False)
+    trained = fit(model, layer, adam(0.1), run_eagerly=eagerly)
     assert_close(trained, with_dense_gradients(adam))
     assert listener.built
+
+
+STOCK = {
+    "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "RMSprop": lambda: keras.optimizers.RMSprop(0.1),
+    "AdamW": lambda: keras.optimizers.AdamW(0.1, clipnorm=0.1),
+    "Adagrad": lambda: keras.optimizers.Adagrad(0.1, global_clipnorm=0.1),
+    "Lion": lambda: keras.optimizers.Lion(0.1, clipvalue=0.1),
+}
+
+
+@pytest.mark.parametrize("optimizer", STOCK)
+def test_stock_optimizers_are_right_on_the_slices_of_one_use(optimizer):
+    results = []
+    for has_listener in (True, False):
+        level, stock = make_level(), STOCK[optimizer]()
+        if has_listener:
+            listener = StepAwareSGD(0.1)
+            listener.build([level.nodes])
+        for ids in (IDS, [0, 2], IDS):
+            gradient = gradient_of(level, ids)
+            assert isinstance(gradient, tf.IndexedSlices) == has_listener
+            stock.apply([gradient], [level.nodes])
+            del gradient
+        results.append(level.nodes.numpy())
+    np.testing.assert_allclose(*results, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -44,15 +44,13 @@ class ConstantThenCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 SCHEDULES = {
     "constant": RATE,
-    "cosine": keras.optimizers.schedules.CosineDecay(RATE, STEPS, alpha=0.01),
     "constant, then cosine": ConstantThenCosine(),
 }
 each_case = pytest.mark.parametrize(
     ("rule", "schedule"),
     [
-        ("SGD", "constant"),
-        ("SGD", "cosine"),
-        ("Adagrad", "constant, then cosine"),
+        ("SGD", "constant, then cosine"),
+        ("Adagrad", "constant"),
     ],
 )
 
@@ -313,7 +311,7 @@ STOCK = {
 
 @pytest.mark.parametrize("stock", STOCK)
 def test_after_fit_a_stock_optimizer_goes_on_as_if_nothing_had_been(stock):
-    ours = step_aware("SGD", "constant")
+    ours = step_aware("SGD", "constant, then cosine")
     fresh = make_layer(1, TREES, DEPTH, row_levels="none")
     for one, two in zip(fresh.nodes, ours.layer.nodes, strict=True):
         one.assign(two.numpy())

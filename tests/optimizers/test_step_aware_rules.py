@@ -34,10 +34,12 @@ SHAPES = {
 LEVELS = ("touched", "as rows", "dense")
 OTHERS = ("kernel", "bias", "scale")
 
-# The first two options with every rule, the others with one or two.
+# Weight decay with every rule, the other options with one or two.
 CASES = [
-    *((rule, option) for option in ("plain", "weight decay") for rule in RULES),
-    *(("Adam", option) for option in list(OPTIONS)[2:]),
+    *((rule, "weight decay") for rule in RULES),
+    *(("Adam", option) for option in OPTIONS if option != "weight decay"),
+    ("SGD with Nesterov", "plain"),
+    ("Adagrad", "plain"),
     ("SGD", "schedule"),
     ("SGD with Nesterov", "global_clipnorm"),
     ("Adagrad", "loss_scale_factor"),

@@ -1,0 +1,153 @@
+"""What the functions of every backend promise, against the oracle."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_treegate import backend, tree
+from keras_treegate.backend.row_gradient import merged
+from tests import oracle
+from tests.compiled import compiled
+from tests.optimizers.feeding import INDEX
+
+IDS = [1, 4, 6, 7]
+
+
+def variables():
+    """Tables of the ranks and dtypes that a level and its slots have."""
+    random = np.random.default_rng(0)
+    return [
+        keras.Variable(random.normal(size=(9, 2, 3)), dtype="float32"),
+        keras.Variable(random.normal(size=(9, 2)), dtype="float32"),
+        keras.Variable(
+            random.integers(0, 9, size=9), dtype="int32", trainable=False
+        ),
+    ]
+
+
+def tensor(x, dtype="float32"):
+    return ops.convert_to_tensor(x, dtype=dtype)
+
+
+@pytest.mark.parametrize("ids", [IDS, [0, 8], None])
+def test_read_rows(ids):
+    for variable in variables():
+        given = None if ids is None else tensor(ids, INDEX)
+        rows = ops.convert_to_numpy(backend.read_rows(variable, given))
+        expected = variable.numpy() if ids is None else variable.numpy()[ids]
+        np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("as_rows", [True, False])
+def test_take_rows(as_rows):
+    nodes = variables()[0]
+    rows = backend.take_rows(nodes, tensor(IDS, "int32"), as_rows)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(rows), nodes.numpy()[IDS]
+    )
+
+
+@pytest.mark.parametrize("ids", [IDS, None])
+def test_update_rows_replaces_these_rows_and_no_others(ids):
+    tables = variables()
+    before = [table.numpy() for table in tables]
+    rows = slice(None) if ids is None else ids
+    gradient = np.arange(54.0).reshape(9, 2, 3)[rows]
+
+    def update(old, gradient):
+        nodes, stamps, step = old
+        return [nodes - gradient, stamps * 2, step + 1]
+
+    backend.update_rows(
+        tables,
+        None if ids is None else tensor(ids, INDEX),
+        tensor(gradient),
+        update,
+    )
+    expected = [table.copy() for table in before]
+    expected[0][rows] -= gradient.astype("float32")
+    expected[1][rows] *= 2
+    expected[2][rows] += 1
+    for table, values in zip(tables, expected, strict=True):
+        np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
+
+
+def test_rows_are_written_in_the_dtype_of_the_table():
+    table = keras.Variable(np.zeros((9, 2, 3)), dtype="float16")
+    rows = tensor(np.full((4, 2, 3), 0.1))
+    backend.update_rows(
+        [table], tensor(IDS, INDEX), rows, lambda old, new: [new]
+    )
+    assert table.dtype == "float16"
+    np.testing.assert_array_equal(
+        table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")
+    )
+
+
+@pytest.mark.parametrize("ids", [IDS, None])
+def test_owed_decay(ids):
+    random = np.random.default_rng(0)
+    clock = keras.Variable(random.normal(size=2), dtype="float32")
+    stamps = keras.Variable(random.normal(size=(9, 2)), dtype="float32")
+    given = None if ids is None else tensor(ids, "int32")
+    owed = ops.convert_to_numpy(backend.owed_decay(clock, stamps, given))
+    expected = (clock.numpy() - stamps.numpy()).sum(axis=1)
+    expected = expected if ids is None else expected[ids]
+    np.testing.assert_allclose(owed, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[3, 1, 4, 1, 5], [0, 0, 0], [8, 7, 6], [2], [4, 4, 8, 8, 0, 0, 1, 1, 5]],
+)
+def test_merged_gradients_have_distinct_ids_and_the_same_sum(ids):
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(len(ids), 2, 3)).astype("float32")
+    gradient = merged(tensor(ids, "int32"), tensor(rows), 9)
+    found = ops.convert_to_numpy(gradient.ids)
+    assert len(found) == len(ids)
+    assert np.all(np.diff(found) > 0)
+    assert found[0] >= 0
+    assert found[-1] < 9
+    expected = np.zeros((9, 2, 3))
+    np.add.at(expected, ids, rows)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient.rows), expected[found], atol=1e-6
+    )
+    assert gradient.num_rows == 9
+
+
+@pytest.mark.parametrize("form", ["auto", "all", "none"])
+def test_products_along_paths_are_the_oracles(form):
+    depth, trees, batch, inputs, units = 3, 2, 5, 5, 2
+    random = np.random.default_rng(0)
+    shape = tree.TreeShape.of(trees, inputs, depth, units)
+    tables = [
+        random.normal(size=size)
+        for size in oracle.node_shapes(inputs, units, depth, trees)
+    ]
+    codes = random.integers(0, 2**depth, size=(batch, trees))
+    x = random.normal(size=(batch, inputs))
+
+    @compiled
+    def product(codes, x, tables):
+        rows = tree.batch_rows(codes, depth, form)
+        levels = [
+            ops.reshape(
+                table if needed.ids is None else ops.take(table, needed.ids, 0),
+                (trees, -1, shape.width, units),
+            )
+            for table, needed in zip(tables, rows.levels, strict=True)
+        ]
+        parents = [needed.parents for needed in rows.levels]
+        sums = backend.path_sums(levels, parents)
+        return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
+
+    actual = product(
+        tensor(codes, "int32"), tensor(x), [tensor(table) for table in tables]
+    )
+    expected = oracle.forward(x, tables, codes)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(actual), expected, rtol=1e-5, atol=1e-5
+    )
