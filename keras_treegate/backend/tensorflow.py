@@ -65,8 +65,8 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
             index = tf.expand_dims(ids, 1)
             dense = tf.scatter_nd(index, rows, table.shape, name=_SCATTER)
             if eager:
-                gradient = RowGradient(ids, rows, table.shape[0])
-                records.add(dense, key, gradient)
+                record = RowGradient(ids, rows, table.shape[0])
+                records.add(dense, key, record)
             else:
                 records.count(key)
             return dense, None
