@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate import decay
+from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient
 
 # An optimizer can write only its own variables and trainable ones here.
@@ -212,3 +213,13 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
         else:
             _clocks_in_use[id(clock)] = values[0]
     return _owed_decay(*values, ids)
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    mode = "promise_in_bounds"
+    # Each write depends on the read before it, and so is made in place.
+    added = low.value.at[ids].add(1, mode=mode)
+    full, carried = added[ids], high.value[ids]
+    carried = carried + (full >> COUNT_BITS)
+    low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))
+    high.assign(high.value.at[ids].set(carried, mode=mode))
