@@ -20,6 +20,7 @@ class LeafVisits:
 
     low, high: (G * 2^D,) int32 variables, tree by tree; `None` where a layer
         does not count.
+    resets: how often the counts were set to zero.
     listener: called with the leaf codes of every call, if it is set.
     """
 
@@ -29,6 +30,7 @@ class LeafVisits:
         self.trees = trees
         self.low = low
         self.high = high
+        self.resets = 0
         self.listener: Callable | None = None
 
     @classmethod
@@ -78,6 +80,7 @@ class LeafVisits:
         self._check_counted()
         for variable in self.variables:
             variable.assign(ops.zeros_like(variable.value))
+        self.resets += 1
 
     @property
     def variables(self) -> list:

@@ -13,12 +13,12 @@ class TrainingVisits:
     prefix = ""
 
     def __init__(self) -> None:
-        self._before: dict[int, np.ndarray] = {}
+        self._before: dict[int, tuple[np.ndarray, int]] = {}
 
     def begin(self, layers: dict) -> None:
         """Starts an epoch. A layer that is not built has no visits yet."""
         self._before = {
-            id(layer): layer.leaf_visits
+            id(layer): (layer.leaf_visits, layer.visits.resets)
             for layer in layers.values()
             if layer.count_visits
         }
@@ -33,8 +33,8 @@ class TrainingVisits:
 
     def _since(self, layer: Any) -> np.ndarray:
         visits = layer.leaf_visits
-        before = self._before.get(id(layer))
-        if before is None or np.any(visits < before):  # reset in the epoch
+        before, resets = self._before.get(id(layer), (None, 0))
+        if before is None or resets != layer.visits.resets:
             return visits
         return visits - before
 
