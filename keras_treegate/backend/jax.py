@@ -217,8 +217,12 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
 
 def count(low: Any, high: Any, ids: Any) -> None:
     mode = "promise_in_bounds"
-    # Each write depends on the read before it, and so is made in place.
     added = low.value.at[ids].add(1, mode=mode)
+    if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
+        low.assign(added & (COUNT_BASE - 1))
+        high.assign(high.value + (added >> COUNT_BITS))
+        return
+    # Each write depends on the read before it, and so is made in place.
     full, carried = added[ids], high.value[ids]
     carried = carried + (full >> COUNT_BITS)
     low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))

@@ -88,10 +88,14 @@ def count(low: Any, high: Any, ids: Any) -> None:
         words = [word.clone() for word in words]
     with torch.no_grad():
         words[0].scatter_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))
-        full = words[0].gather(0, ids)
-        carried = words[1].gather(0, ids) + (full >> COUNT_BITS)
-        words[0].scatter_(0, ids, full & (COUNT_BASE - 1))
-        words[1].scatter_(0, ids, carried)
+        if len(ids) >= len(words[0]):  # no more than the batch itself
+            words[1] += words[0] >> COUNT_BITS
+            words[0] &= COUNT_BASE - 1
+        else:
+            full = words[0].gather(0, ids)
+            carried = words[1].gather(0, ids) + (full >> COUNT_BITS)
+            words[0].scatter_(0, ids, full & (COUNT_BASE - 1))
+            words[1].scatter_(0, ids, carried)
     if stateless:
         low.assign(words[0])
         high.assign(words[1])
