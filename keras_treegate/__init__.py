@@ -5,6 +5,7 @@ Capacity-to-Computation Ratio for Conditional Computation in Deep Learning"
 (arXiv 1406.7362), on TensorFlow, JAX and PyTorch.
 """
 
+from keras_treegate import callbacks as callbacks
 from keras_treegate import credit as credit
 from keras_treegate import gates as gates
 from keras_treegate import layers as layers
@@ -12,4 +13,4 @@ from keras_treegate import optimizers as optimizers
 
 __version__ = "0.1.0"
 
-__all__ = ["credit", "gates", "layers", "optimizers"]
+__all__ = ["callbacks", "credit", "gates", "layers", "optimizers"]

@@ -13,7 +13,7 @@ FLOORS = (
     {"checks", "dtypes", "registration"},
     {"tree", "decay"},
     {"gates", "credit", "backend"},
-    {"tree_level"},
+    {"tree_level", "leaf_visits"},
     {"forest"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},

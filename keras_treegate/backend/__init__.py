@@ -17,8 +17,11 @@ Each file has the same functions:
     owed_decay(clock, stamps, ids)
         `decay.owed` of two variables. Where these are trainable weights, each
         has itself for a gradient.
+    count(low, high, ids)
+        Adds one for each of the `ids`, which may repeat here, to counts of
+        `high * COUNT_BASE + low` in two variables (N,). Replicas add up.
 
-`ids` are distinct, ascending and in bounds everywhere.
+`ids` are distinct, ascending and in bounds everywhere else.
 """
 
 import importlib
@@ -26,6 +29,7 @@ from typing import Any
 
 import keras
 
+from keras_treegate.backend.count_base import COUNT_BASE as COUNT_BASE
 from keras_treegate.backend.reference import take_slots as take_slots
 from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 
@@ -40,11 +44,14 @@ lift = _framework.lift
 read_rows = _framework.read_rows
 update_rows = _framework.update_rows
 owed_decay = _framework.owed_decay
+count = _framework.count
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
+    "COUNT_BASE",
     "DECAY_STATE_IS_TRAINABLE",
     "RowGradient",
+    "count",
     "leaf_sums",
     "lift",
     "owed_decay",

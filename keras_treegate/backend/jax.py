@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate import decay
+from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient, Summands
 from keras_treegate.backend.row_records import RowRecords
 
@@ -210,3 +211,17 @@ def own_gradients(clock: Any, stamps: Any) -> tuple:
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return _owed_decay(*own_gradients(clock, stamps), ids)
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    mode = "promise_in_bounds"
+    added = low.value.at[ids].add(1, mode=mode)
+    if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
+        low.assign(added & (COUNT_BASE - 1))
+        high.assign(high.value + (added >> COUNT_BITS))
+        return
+    # Each write depends on the read before it, and so is made in place.
+    full, carried = added[ids], high.value[ids]
+    carried = carried + (full >> COUNT_BITS)
+    low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))
+    high.assign(high.value.at[ids].set(carried, mode=mode))

@@ -21,6 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_treegate import decay
+from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient, merged
 from keras_treegate.backend.row_records import RowRecords
 
@@ -164,3 +165,50 @@ def update_rows(variables: list, gradient: Any, update: Callable) -> None:
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    if not isinstance(low.value, tf.Variable):  # in a `StatelessScope`
+        words = _counted(low.value, high.value, ids)
+        low.assign(words[0])
+        high.assign(words[1])
+    elif tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        _count_in_place(low.value, high.value, ids)
+    elif tf.distribute.in_cross_replica_context():
+        _count_on_replicas(tf.distribute.get_strategy(), ids, low, high)
+    else:
+        # Every replica counts the examples of all.
+        replica = tf.distribute.get_replica_context()
+        replica.merge_call(_count_on_replicas, args=(ids, low, high))
+
+
+def _count_on_replicas(strategy: Any, ids: Any, low: Any, high: Any) -> None:
+    ids = strategy.gather(ids, axis=0)
+    strategy.extended.update(
+        low.value, _count_in_place, args=(high.value, ids), group=False
+    )
+
+
+def _count_in_place(low: Any, high: Any, ids: Any) -> None:
+    if (ids.shape[0] or 0) >= low.shape[0]:  # no more than the batch itself
+        words = _counted(tf.convert_to_tensor(low), high, ids)
+        low.assign(words[0])
+        high.assign(words[1])
+        return
+    # `scatter_add` wants an update for each id, and takes twice as long.
+    tf.raw_ops.ResourceScatterAdd(
+        resource=low.handle, indices=ids, updates=tf.constant(1)
+    )
+    full = tf.gather(low, ids)
+    carried = tf.gather(high, ids) + tf.bitwise.right_shift(full, COUNT_BITS)
+    full = tf.bitwise.bitwise_and(full, COUNT_BASE - 1)
+    low.scatter_update(tf.IndexedSlices(full, ids))
+    high.scatter_update(tf.IndexedSlices(carried, ids))
+
+
+def _counted(low: Any, high: Any, ids: Any) -> tuple:
+    low = low + tf.math.unsorted_segment_sum(
+        tf.ones_like(ids), ids, low.shape[0]
+    )
+    carry = tf.bitwise.right_shift(low, COUNT_BITS)
+    return tf.bitwise.bitwise_and(low, COUNT_BASE - 1), high + carry

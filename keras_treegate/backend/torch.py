@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from keras_treegate import decay
+from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient
 from keras_treegate.backend.torch_lazy_gradient import LazyGradient
 
@@ -77,3 +78,25 @@ def update_rows(variables: list, gradient: Any, update: Callable) -> None:
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    ids = ids.long()
+    words = [low.value, high.value]
+    # In a `StatelessScope`, what the caller passed in stays as it is.
+    stateless = not all(isinstance(word, torch.nn.Parameter) for word in words)
+    if stateless:
+        words = [word.clone() for word in words]
+    with torch.no_grad():
+        words[0].scatter_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))
+        if len(ids) >= len(words[0]):  # no more than the batch itself
+            words[1] += words[0] >> COUNT_BITS
+            words[0] &= COUNT_BASE - 1
+        else:
+            full = words[0].gather(0, ids)
+            carried = words[1].gather(0, ids) + (full >> COUNT_BITS)
+            words[0].scatter_(0, ids, full & (COUNT_BASE - 1))
+            words[1].scatter_(0, ids, carried)
+    if stateless:
+        low.assign(words[0])
+        high.assign(words[1])

@@ -1,6 +1,7 @@
 """The command line of the benchmarks.
 
 python -m keras_treegate.benchmarks step-time --backend jax --depths 4 8
+python -m keras_treegate.benchmarks callbacks --backend jax
 """
 
 import argparse
@@ -9,12 +10,18 @@ import platform
 import shlex
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_treegate.benchmarks import machine, picture, report
+from keras_treegate.benchmarks import (
+    callback_report,
+    machine,
+    picture,
+    report,
+)
 from keras_treegate.benchmarks.step_time import (
     BACKENDS,
     OPTIMIZERS,
@@ -35,13 +42,22 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_step_time_options(step_time_parser)
+    callbacks_parser = names.add_parser(
+        "callbacks",
+        help="what counting visits and the callbacks add to a `fit` step",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    callback_report.add_options(callbacks_parser, _positive, BACKENDS)
     options = parser.parse_args(arguments)
     try:
         _check(options)
         picture.figure_class()
     except (ImportError, ValueError) as error:
-        step_time_parser.error(str(error))
-    return step_time(options, shlex.join([*PROGRAM.split(), *arguments]))
+        names.choices[options.name].error(str(error))
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    if options.name == "callbacks":
+        return callback_report.callback_cost(options, partial(_about, command))
+    return step_time(options, command)
 
 
 def _add_step_time_options(parser: argparse.ArgumentParser) -> None:

@@ -3,12 +3,15 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_treegate import checks, gates
 from keras_treegate.credit import get as get_credit
 from keras_treegate.forest import Forest
+from keras_treegate.layers import named_variables, tree_layers
 from keras_treegate.layers.multiply_adds import MultiplyAdds
+from keras_treegate.leaf_visits import LeafVisits
 from keras_treegate.registration import register
 from keras_treegate.tree import TreeShape
 
@@ -57,6 +60,8 @@ class TreeGatedDense(keras.layers.Layer):
         bias_regularizer: Regularizer of the bias. Defaults to `None`.
         bias_constraint: Constraint of the bias. Defaults to `None`.
         seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
+        count_visits: Boolean, whether `leaf_visits` are counted in training.
+            Defaults to `True`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -113,6 +118,7 @@ class TreeGatedDense(keras.layers.Layer):
         bias_regularizer: Any = None,
         bias_constraint: Any = None,
         seed: int | None = None,
+        count_visits: bool = True,
         **kwargs: Any,
     ) -> None:
         units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
@@ -132,10 +138,12 @@ class TreeGatedDense(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.seed = seed
+        self.count_visits = count_visits
         self.supports_masking = True
         self._given_num_trees = num_trees
         self._row_levels = "auto"
         self._forest: Any = None  # once built
+        self.visits: Any = None  # once built
         self.bias: Any = None
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
@@ -158,6 +166,8 @@ class TreeGatedDense(keras.layers.Layer):
             self, trees, self.kernel_initializer, self.node_initializer
         )
         self._forest.row_levels = self._row_levels
+        tree_layers.mark(self)
+        self.visits = LeafVisits.of_layer(self, trees, self.count_visits)
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -184,6 +194,7 @@ class TreeGatedDense(keras.layers.Layer):
     ) -> Any:
         training = bool(training) and self.trainable
         codes = self._route(inputs, gate_inputs, training)  # (..., G)
+        self.visits.record(codes, training)
         trees = self._forest.trees
         x = ops.reshape(inputs, (-1, trees.inputs))
         outputs = self._forest.multiply(
@@ -305,6 +316,21 @@ class TreeGatedDense(keras.layers.Layer):
         product = self._forest.trees.inputs * self.units
         return MultiplyAdds((self.depth + 1) * product, product)
 
+    @property
+    def leaf_visits(self) -> np.ndarray:
+        """How often training reached each leaf, (G, 2^D) int64.
+
+        Since the last reset. An example, or a time step of one, that a layer
+        which is trainable routes in training is one visit of each tree.
+        """
+        self._check_built()
+        return self.visits.counts()
+
+    def reset_visits(self) -> None:
+        """Sets `leaf_visits` to zero, outside of a step."""
+        self._check_built()
+        self.visits.reset()
+
     def _check_built(self) -> None:
         if self._forest is None:
             raise ValueError(
@@ -318,29 +344,19 @@ class TreeGatedDense(keras.layers.Layer):
     ) -> tuple:
         return (*inputs_shape[:-1], self.units)
 
-    def _variables_by_name(self) -> dict[str, Any]:
+    def _own_variables(self) -> list:
         variables = [] if self.bias is None else [self.bias]
         if self._forest is not None:
-            variables += self._forest.variables
-        return {variable.name: variable for variable in variables}
+            variables += self._forest.variables + self.visits.variables
+        return variables
 
-    # By name, and not as Keras does by number: which variables are trainable,
-    # and with it their order, depends on the backend.
     def save_own_variables(self, store: Any) -> None:
-        for name, variable in self._variables_by_name().items():
-            store[name] = variable
+        named_variables.save(store, self._own_variables())
 
     def load_own_variables(self, store: Any) -> None:
-        variables = self._variables_by_name()
-        if set(store.keys()) != set(variables):
-            raise ValueError(
-                f"The saved variables of layer {self.name!r} must be those it "
-                f"has, {sorted(variables)}. Received: {sorted(store.keys())}. "
-                "Build the layer with the `depth`, `use_bias` and inputs that "
-                "it was saved with."
-            )
-        for name, variable in variables.items():
-            variable.assign(store[name])
+        named_variables.load(
+            store, self._own_variables(), LeafVisits.NAMES, self.name
+        )
 
     def get_config(self) -> dict:
         config = super().get_config()
@@ -359,6 +375,7 @@ class TreeGatedDense(keras.layers.Layer):
             bias_regularizer=serialize(self.bias_regularizer),
             bias_constraint=serialize(self.bias_constraint),
             seed=self.seed,
+            count_visits=self.count_visits,
         )
         return config
 

@@ -359,6 +359,14 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             caught_up.append(slot)
         return caught_up
 
+    def last_steps(self, nodes: Any) -> Any:
+        """The step in which each row of a tree level was last written.
+
+        Counted from 1, and 0 for never. `None` where the optimizer does not
+        keep it: its slots owe nothing for the steps in between.
+        """
+        return self._entries[self._get_variable_index(nodes)].last_step
+
     def finalize_variable_values(self, var_list: list) -> None:
         """Settles all decay that rows still owe; `fit` calls it at its end."""
         for entry in self._entries:

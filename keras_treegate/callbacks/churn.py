@@ -1,0 +1,43 @@
+"""How many paths of the same examples change while a model trains."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_treegate.callbacks import held_out
+from keras_treegate.layers.tree_layers import tree_layers
+
+
+class Churn:
+    """Routes a fixed probe batch again and again, and compares the paths."""
+
+    def __init__(self, probe: Any, batch_size: int) -> None:
+        self.probe, self.batch_size = probe, batch_size
+        self._codes: dict[str, np.ndarray] = {}
+
+    def start(self, model: Any) -> None:
+        """Routes the probe for the first time, if that has not been done."""
+        if not self._codes:
+            if not tree_layers(model):  # the model is built by a call
+                self._route(model, {})
+            self._codes = self._route(model, tree_layers(model))
+
+    def changed(self, model: Any, layers: dict) -> dict[str, float]:
+        """The share of the paths of each layer that changed since last time."""
+        before, self._codes = self._codes, self._route(model, layers)
+        return {
+            name: float(np.mean(codes != before[name]))
+            for name, codes in self._codes.items()
+            if name in before
+        }
+
+    def _route(self, model: Any, layers: dict) -> dict[str, np.ndarray]:
+        codes: dict[str, list] = {name: [] for name in layers}
+        held_out.route(
+            model,
+            layers,
+            self.probe,
+            self.batch_size,
+            lambda name, of_batch: codes[name].append(of_batch),
+        )
+        return {name: np.concatenate(parts) for name, parts in codes.items()}

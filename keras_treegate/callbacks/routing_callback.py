@@ -1,0 +1,237 @@
+"""What the callbacks that measure routing have in common."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import checks
+from keras_treegate.callbacks import held_out, terminal
+from keras_treegate.callbacks.event_file import event_file, protocol
+from keras_treegate.callbacks.visits import HeldOutVisits, TrainingVisits
+from keras_treegate.layers.tree_layers import tree_layers
+
+
+class Measured(NamedTuple):
+    """What was measured in one layer.
+
+    values: the numbers, by key.
+    histogram: a name and an array whose distribution is of interest.
+    text: what a line in the terminal shows behind the numbers.
+    details: the keys that `logs` gets only if it is asked for.
+    """
+
+    values: dict[str, float]
+    histogram: tuple[str, np.ndarray]
+    text: str
+    details: tuple[str, ...]
+
+
+class RoutingCallback(keras.callbacks.Callback):
+    """Base of the callbacks that measure how tree layers route.
+
+    A subclass says what to measure in one layer; this class gets the visits,
+    and brings what was measured to `logs`, TensorBoard and the terminal.
+    """
+
+    # What runs at the end of a batch only copies numbers of Python, so that
+    # Keras may do so beside the next steps instead of waiting for each.
+    async_safe = True
+
+    def __init__(
+        self,
+        data: Any = None,
+        batch_size: int = 256,
+        every_n_batches: int | None = None,
+        log_dir: Any = None,
+        details: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        batch_size = checks.integer("batch_size", batch_size, 1)
+        if every_n_batches is not None:
+            every_n_batches = checks.integer(
+                "every_n_batches", every_n_batches, 1
+            )
+        if log_dir is not None:
+            protocol()  # says at once what is missing
+        self._visits: TrainingVisits | HeldOutVisits = TrainingVisits()
+        if data is not None:
+            held_out.check("data", data)
+            self._visits = HeldOutVisits(data, batch_size)
+        self.batch_size = batch_size
+        self.every_n_batches = every_n_batches
+        self.log_dir = log_dir
+        self.details = details
+        self.verbose = verbose
+        self._events: Any = None
+        self._lines: list[str] = []
+        self._latest: dict[str, float] = {}
+        self._batch = 0  # of the epoch
+        self._warned: set = set()
+
+    def measure(
+        self, name: str, layer: Any, visits: np.ndarray, at_end: bool
+    ) -> Measured:
+        """Measures a layer, at the end of an epoch or before it."""
+        raise TypeError("A RoutingCallback is used through its subclasses.")
+
+    def begin_epoch(self, model: Any) -> None:
+        """Is called when an epoch begins; the model may not be built yet."""
+        raise TypeError("A RoutingCallback is used through its subclasses.")
+
+    def end_epoch(self, model: Any, layers: dict) -> None:
+        """Is called when an epoch ends, before its layers are measured."""
+        raise TypeError("A RoutingCallback is used through its subclasses.")
+
+    @property
+    def held_out(self) -> bool:
+        """Whether given data are measured, and not the visits of training."""
+        return self._visits.prefix != ""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        model = self.model
+        if self.log_dir is not None:
+            self._events = event_file(self.log_dir)
+        if model.built and all(layer.built for layer in model.layers):
+            self._gated_layers(model)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._print()
+        self._latest, self._batch = {}, 0
+        model = self.model
+        self.begin_epoch(model)
+        self._visits.begin(tree_layers(model))
+
+    # At the beginning of the next batch and not at the end: there, Keras would
+    # have to wait for every batch, and JAX's state could not be read.
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        every, before, self._batch = self.every_n_batches, self._batch, batch
+        if every is None or batch // every == before // every:
+            return
+        measured = self._measured(at_end=False)
+        self._latest = self._to_log(measured)
+        iterations = self.model.optimizer.iterations
+        step = int(ops.convert_to_numpy(iterations))
+        self._write(measured, "batch_", step)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if logs is not None:
+            logs.update(self._latest)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        measured = self._measured(at_end=True)
+        if logs is not None:
+            logs.update(self._to_log(measured))
+        self._write(measured, "", epoch)
+        if self.verbose:
+            self._lines += [
+                self._line(epoch, name, of_layer)
+                for name, of_layer in measured.items()
+            ]
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._print()
+        self._events = None
+
+    def _gated_layers(self, model: Any) -> dict:
+        """The layers to measure: those with gates, and visits to be had."""
+        found = tree_layers(model)
+        layers = {name: layer for name, layer in found.items() if layer.depth}
+        if not layers:
+            raise ValueError(
+                f"`{type(self).__name__}` must be given to the `fit` of a "
+                "model with a TreeGatedDense layer of a depth of at least 1. "
+                f"Received: the model {model.name!r} with "
+                f"{len(found)} tree layer(s), of depth 0, among the layers "
+                f"{[layer.name for layer in model.layers]}. Leave the callback "
+                "out, or put a `keras_treegate.layers.TreeGatedDense` in."
+            )
+        if not self.held_out:
+            layers = {n: la for n, la in layers.items() if la.count_visits}
+        if not layers:
+            raise ValueError(
+                f"`{type(self).__name__}` must have layers that count visits, "
+                "or data to route. Received: data=None, and layers with "
+                "count_visits=False only. Pass `data=`, or make the layers "
+                "with `count_visits=True`."
+            )
+        return layers
+
+    def _measured(self, at_end: bool) -> dict[str, Measured]:
+        model = self.model  # under JAX, this brings the state of the step here
+        layers = self._gated_layers(model)
+        if at_end:
+            self.end_epoch(model, layers)
+        measured = {}
+        for name, visits in self._visits.of(model, layers).items():
+            if visits.any():
+                measured[name] = self.measure(
+                    name, layers[name], visits, at_end
+                )
+            elif at_end:
+                self.warn_once(
+                    name,
+                    f"The tree layer {name!r} routed no example in this epoch: "
+                    "it is frozen, or not used. It is left out of what "
+                    f"{type(self).__name__} writes. Use `data=` to measure a "
+                    "layer that is frozen.",
+                )
+        return measured
+
+    def warn_once(self, name: str, message: str) -> None:
+        """Warns, if it has not yet done so about this layer."""
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(message, stacklevel=2)
+
+    def _keyed(self, measured: dict[str, Measured]) -> dict[str, float]:
+        """All numbers: means over the layers, then those of each layer."""
+        keyed: dict[str, float] = {}
+        values = [of_layer.values for of_layer in measured.values()]
+        for key in dict.fromkeys(key for numbers in values for key in numbers):
+            of_layers = [numbers[key] for numbers in values if key in numbers]
+            keyed[f"{self._visits.prefix}{key}"] = float(np.mean(of_layers))
+        for name, of_layer in measured.items():
+            for key, value in of_layer.values.items():
+                keyed[f"{self._visits.prefix}{name}/{key}"] = float(value)
+        return keyed
+
+    def _to_log(self, measured: dict[str, Measured]) -> dict[str, float]:
+        if self.details:
+            return self._keyed(measured)
+        short = {}
+        for name, of_layer in measured.items():
+            values = {
+                key: value
+                for key, value in of_layer.values.items()
+                if key not in of_layer.details
+            }
+            short[name] = of_layer._replace(values=values)
+        return self._keyed(short)
+
+    def _write(self, measured: dict, prefix: str, step: int) -> None:
+        """Writes everything to TensorBoard."""
+        if self._events is None:
+            return
+        for key, value in self._keyed(measured).items():
+            self._events.scalar(f"{prefix}{key}", value, step)
+        for name, of_layer in measured.items():
+            tag, values = of_layer.histogram
+            tag = f"{prefix}{self._visits.prefix}{name}/{tag}"
+            self._events.histogram(tag, values, step)
+        self._events.flush()
+
+    def _line(self, epoch: int, name: str, of_layer: Measured) -> str:
+        numbers = "  ".join(
+            f"{self._visits.prefix}{key} {value:.3f}"
+            for key, value in of_layer.values.items()
+        )
+        return f"epoch {epoch + 1}  {name}  {numbers}  {of_layer.text}"
+
+    # Only when the progress bar has written its line.
+    def _print(self) -> None:
+        terminal.write(self._lines)
+        self._lines = []

@@ -1,0 +1,107 @@
+"""How long ago the rows of a layer were last written."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_treegate.optimizers.idle_steps import idle_steps
+from keras_treegate.plotting import canvas
+
+
+def row_ages(source: Any) -> Any:
+    """Draws for each level which share of its rows is older than some steps.
+
+    The age of a row is the number of steps since a batch last touched it. A
+    curve that falls at once is a level that every batch visits nearly in full;
+    one that stays up has rows that training no longer reaches. A row that was
+    never touched is as old as the training.
+
+    Args:
+        source: A `TreeGatedDense` that was trained with a step-aware optimizer
+            which keeps the step of the last write of each row, `StepAwareAdam`
+            or `StepAwareSGD` with momentum; or a list of arrays of ages in
+            steps, one for each level.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: For another `source`, or a layer without such an optimizer.
+        ImportError: Where matplotlib is not installed.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> figure = keras_treegate.plotting.row_ages([[0], [0, 7], [0, 3, 9, 9]])
+    >>> figure.axes[0].get_xlabel()
+    'age [steps since the last write]'
+    """
+    ages, name = _ages_of(source)
+    figure = canvas.figure(7.0, 4.2)
+    axes = figure.add_subplot()
+    for level, of_level in enumerate(ages):
+        _draw_level(axes, of_level, level, len(ages))
+    oldest = max(int(of_level.max()) for of_level in ages)
+    axes.set_xscale("symlog", linthresh=1)
+    canvas.tidy(
+        axes,
+        xlim=(0, max(oldest, 1) * 1.1),
+        ylim=(-1, 101),
+        xlabel="age [steps since the last write]",
+        ylabel="rows older than that [%]",
+        title=f"{name}: ages of {sum(map(len, ages)):,} rows",
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(linewidth=0.5, alpha=0.4)
+    figure.legend(title="level", loc="outside right upper", fontsize=8, ncols=1)
+    return figure
+
+
+def _draw_level(
+    axes: Any, ages: np.ndarray, level: int, num_levels: int
+) -> None:
+    from matplotlib import colormaps
+
+    values, counts = np.unique(ages, return_counts=True)
+    older = 100 * (1 - np.cumsum(counts) / len(ages))
+    # The map's last tenth is too light for a line.
+    shade = colormaps[canvas.COLOR_MAP](0.9 * level / max(num_levels - 1, 1))
+    axes.step(
+        [0, *values] if values[0] > 0 else values,
+        [100, *older] if values[0] > 0 else older,
+        where="post",
+        color=shade,
+        marker=canvas.MARKERS[level % len(canvas.MARKERS)],
+        markersize=4,
+        markevery=0.2,
+        label=f"{level} ({len(ages):,} rows)",
+    )
+
+
+def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
+    """The ages of the rows of each level, and a name for them."""
+    if hasattr(source, "levels"):
+        told = [idle_steps(level) for level in source.levels]
+        known = [of_level for of_level in told if of_level is not None]
+        if not known or len(known) < len(told):
+            raise ValueError(
+                f"`source` must be a layer whose optimizer keeps the ages of "
+                f"its rows. Received: the layer {source.name!r}, which no such "
+                "optimizer has trained. Use `StepAwareAdam`, or `StepAwareSGD` "
+                "with momentum, or pass the ages as arrays."
+            )
+        return known, source.name
+    try:
+        ages = [np.asarray(of_level).ravel() for of_level in source]
+    except TypeError:
+        ages = []
+    if not ages or any(
+        of_level.size == 0 or of_level.dtype.kind not in "iuf"
+        for of_level in ages
+    ):
+        raise ValueError(
+            "`source` must be a TreeGatedDense layer or a list of arrays of "
+            f"ages, one for each level. Received: {source!r} (of type "
+            f"{type(source).__name__}). Pass e.g. `[[0], [0, 3]]`."
+        )
+    return ages, "rows"

@@ -1,0 +1,43 @@
+"""What pictures are made from: arrays, layers or histories."""
+
+from typing import Any
+
+import numpy as np
+
+
+def visits_of(source: Any) -> tuple[np.ndarray, str]:
+    """The visits (G, L) of a layer or array, and a name for them."""
+    if hasattr(source, "leaf_visits"):
+        return source.leaf_visits, source.name
+    visits = np.asarray(source)
+    leaves = visits.shape[1] if visits.ndim == 2 else 0
+    if leaves < 1 or leaves & (leaves - 1) or visits.shape[0] < 1:
+        raise ValueError(
+            "`source` must be a TreeGatedDense layer, or an array of visits of "
+            "shape (num_trees, 2**depth). Received: "
+            f"{type(source).__name__} of shape {visits.shape}. Pass e.g. the "
+            "`leaf_visits` of a layer."
+        )
+    return visits, "visits"
+
+
+def check_visited(visits: np.ndarray, name: str) -> None:
+    """Refuses visits that are all zero, of which there is nothing to see."""
+    if not visits.any():
+        raise ValueError(
+            "`source` must have visits. Received: no visit of any leaf in "
+            f"{name!r}. Train the layer first, or pass the visits of an epoch."
+        )
+
+
+def history_of(source: Any) -> dict[str, list]:
+    """The numbers of each epoch, by key."""
+    history = getattr(source, "history", source)
+    if not isinstance(history, dict) or not history:
+        raise ValueError(
+            "`source` must be what `fit` returns, or its `history`, with at "
+            f"least one epoch. Received: {source!r} (of type "
+            f"{type(source).__name__}). Write e.g. "
+            "`history = model.fit(...)` and pass `history`."
+        )
+    return history
