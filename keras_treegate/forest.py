@@ -63,6 +63,62 @@ class Forest:
         sums = ops.cast(self._path_sums(rows.levels), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
 
+    def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
+        """As `multiply`, with a factor for each node below the root.
+
+            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
+                scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
+
+        `scales` are those of the levels 1..D, (B, G, D).
+        """
+        rows, slots = self._rows_by_level(codes)
+        scales = ops.cast(scales, x.dtype)
+        blocks = self.trees.blocks(x)
+        roots = ops.reshape(rows[0], self.trees.level_shape(0))
+        outputs = ops.matmul(x, ops.cast(self.trees.kernels(roots), x.dtype))
+        for level in range(1, self.trees.depth + 1):
+            outputs = outputs + backend.path_product(
+                blocks * scales[..., level - 1 : level],
+                ops.cast(rows[level], x.dtype),
+                slots[level],
+            )
+        return outputs
+
+    def kernels_scaled(self, codes: Any, scales: Any) -> Any:
+        """The kernel (B, P, Q) of each example in `multiply_scaled`."""
+        rows, slots = self._rows_by_level(codes)
+        shape = (-1, self.trees.num_trees, *rows[0].shape[2:])
+        total: Any = 0
+        for level, of_level in enumerate(rows):
+            flat = ops.reshape(ops.transpose(slots[level]), (-1,))
+            blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
+            if level:
+                scale = ops.cast(scales[..., level - 1], blocks.dtype)
+                blocks = blocks * scale[..., None, None]
+            total = total + blocks
+        return self.trees.kernels(total)
+
+    def _rows_by_level(self, codes: Any) -> tuple[list, list]:
+        """For each level the rows a batch needs, and each example's slot.
+
+        Rows are (G, U_l, W, Q), slots (G, B) and counted over all trees.
+        """
+        batch = batch_rows(codes, self.trees.depth, self.row_levels)
+        slots = [batch.leaf_slots]
+        for needed in reversed(batch.levels[1:]):
+            child = slots[0]
+            if needed.parents is None:
+                parent = ops.right_shift(child, 1)
+            else:
+                parent = ops.take(needed.parents, child)
+            slots.insert(0, parent)
+        return self._read(batch.levels), slots
+
+    @staticmethod
+    def flat(tensor: Any, axes: int = 1) -> Any:
+        """A tensor (..., G) with its leading axes as one; `axes` are kept."""
+        return ops.reshape(tensor, (-1, *tensor.shape[-axes:]))
+
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
         rows = batch_rows(codes, self.trees.depth, self.row_levels)
@@ -78,13 +134,17 @@ class Forest:
 
     def _path_sums(self, levels: list[LevelRows]) -> Any:
         """The sum of the path to each slot of the last level (G, U, W, Q)."""
+        parents = [needed.parents for needed in levels]
+        return backend.path_sums(self._read(levels), parents)
+
+    def _read(self, levels: list[LevelRows]) -> list:
+        """The rows of each level (G, U_l, W, Q)."""
         trees = self.trees
         shape = (trees.num_trees, -1, trees.width, trees.units)
-        rows = [
+        return [
             ops.reshape(level.read(needed.ids), shape)
             for level, needed in zip(self.levels, levels, strict=True)
         ]
-        return backend.path_sums(rows, [needed.parents for needed in levels])
 
     def settle(self) -> None:
         """Pays the weight decay that idle rows owe into these rows."""

@@ -16,6 +16,14 @@ Each file has the same functions:
     owed_decay(clock, stamps, ids)
         `decay.owed` of two variables. Where these are trainable weights, each
         has itself for a gradient.
+    watch(tensor, variable, check)
+        The tensor; whoever takes a gradient through it calls `check` before.
+        Under TensorFlow that is not the backward pass but Keras, when it asks
+        the `variable` for its regularization. `None` ends that.
+    is_of_trace(tensor, like)
+        Whether a tensor can be used together with another that is at hand.
+    assign_in_step(variable, value)
+        Assigns to a variable; does nothing where that would outlive a trace.
 
 `ids` are distinct, ascending and in bounds everywhere.
 """
@@ -39,11 +47,16 @@ lift = _framework.lift
 read_rows = _framework.read_rows
 update_rows = _framework.update_rows
 owed_decay = _framework.owed_decay
+watch = _framework.watch
+is_of_trace = _framework.is_of_trace
+assign_in_step = _framework.assign_in_step
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
     "DECAY_STATE_IS_TRAINABLE",
     "RowGradient",
+    "assign_in_step",
+    "is_of_trace",
     "lift",
     "owed_decay",
     "path_product",
@@ -52,4 +65,5 @@ __all__ = [
     "take_rows",
     "take_slots",
     "update_rows",
+    "watch",
 ]

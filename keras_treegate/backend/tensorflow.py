@@ -79,3 +79,30 @@ def update_rows(
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    # Not `tf.custom_gradient`, which keeps each graph alive for ever.
+    def regularizer(value: Any) -> Any:
+        check()
+        return tf.zeros(())
+
+    variable.regularizer = None if check is None else regularizer
+    return tensor
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    if tf.executing_eagerly():
+        return not tf.is_symbolic_tensor(tensor)
+    if not tf.is_symbolic_tensor(tensor):
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if graph is tensor.graph:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    variable.assign(value)

@@ -76,3 +76,17 @@ def update_rows(
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    if check is not None and tensor.requires_grad:
+        tensor.register_hook(lambda gradient: check())
+    return tensor
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    return tensor.device == like.device
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    variable.assign(value)
