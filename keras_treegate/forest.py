@@ -69,16 +69,16 @@ class Forest:
             y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
                 scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
 
-        `scales` are those of the levels 1..D, (B, G, D).
+        `scales` are those of the levels 1..D, (..., G, D).
         """
         rows, slots = self._rows_by_level(codes)
-        scales = ops.cast(scales, x.dtype)
         blocks = self.trees.blocks(x)
         roots = ops.reshape(rows[0], self.trees.level_shape(0))
         outputs = ops.matmul(x, ops.cast(self.trees.kernels(roots), x.dtype))
         for level in range(1, self.trees.depth + 1):
+            scale = ops.cast(self.flat(scales[..., level - 1]), x.dtype)
             outputs = outputs + backend.path_product(
-                blocks * scales[..., level - 1 : level],
+                blocks * scale[..., None],
                 ops.cast(rows[level], x.dtype),
                 slots[level],
             )
@@ -93,7 +93,9 @@ class Forest:
             flat = ops.reshape(ops.transpose(slots[level]), (-1,))
             blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
             if level:
-                scale = ops.cast(scales[..., level - 1], blocks.dtype)
+                scale = ops.cast(
+                    self.flat(scales[..., level - 1]), blocks.dtype
+                )
                 blocks = blocks * scale[..., None, None]
             total = total + blocks
         return self.trees.kernels(total)
@@ -114,10 +116,9 @@ class Forest:
             slots.insert(0, parent)
         return self._read(batch.levels), slots
 
-    @staticmethod
-    def flat(tensor: Any, axes: int = 1) -> Any:
-        """A tensor (..., G) with its leading axes as one; `axes` are kept."""
-        return ops.reshape(tensor, (-1, *tensor.shape[-axes:]))
+    def flat(self, tensor: Any) -> Any:
+        """A tensor (..., G) with its leading axes as one (B, G)."""
+        return ops.reshape(tensor, (-1, self.trees.num_trees))
 
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""

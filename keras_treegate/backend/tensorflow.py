@@ -82,12 +82,16 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
 
 
 def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    if check is None:
+        variable.regularizer = None
+        return tensor
+
     # Not `tf.custom_gradient`, which keeps each graph alive for ever.
     def regularizer(value: Any) -> Any:
         check()
         return tf.zeros(())
 
-    variable.regularizer = None if check is None else regularizer
+    variable.regularizer = regularizer
     return tensor
 
 

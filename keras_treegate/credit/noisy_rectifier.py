@@ -91,14 +91,12 @@ class NoisyRectifier(keras.layers.Layer):
     def multiply(self, forest: Any, x: Any, route: Route) -> Any:
         """Inputs (B, P), each times the kernel of its route: (B, Q)."""
         return forest.multiply_scaled(
-            x, forest.flat(route.codes), forest.flat(route.carried, axes=2)
+            x, forest.flat(route.codes), route.carried
         )
 
     def kernels(self, forest: Any, route: Route) -> Any:
         """The kernel (B, P, Q) of each example."""
-        return forest.kernels_scaled(
-            forest.flat(route.codes), forest.flat(route.carried, axes=2)
-        )
+        return forest.kernels_scaled(forest.flat(route.codes), route.carried)
 
     def check_foldable(self) -> None:
         """Raises: the sum along a path is not the kernel of a leaf."""

@@ -140,7 +140,6 @@ class Reinforce(keras.layers.Layer):
             ops.mean(
                 ops.softplus(logits) - logits * probabilities, axis=(-2, -1)
             ),
-            f"the layer of {gate.name!r} with `credit={self.name!r}`",
         )
         return Route(codes_from_bits(bits), claim)
 
@@ -154,8 +153,11 @@ class Reinforce(keras.layers.Layer):
     def multiply(self, forest: Any, x: Any, route: Route) -> Any:
         """Inputs (B, P), each times the kernel of its route: (B, Q)."""
         outputs = forest.multiply(x, forest.flat(route.codes))
-        check = None if route.carried is None else route.carried.check
-        return backend.watch(outputs, forest.levels[0].nodes, check)
+        roots, claim = forest.levels[0].nodes, route.carried
+        if claim is None:
+            return backend.watch(outputs, roots, None)
+        claim.owner = roots.path.rpartition("/")[0]
+        return backend.watch(outputs, roots, claim.check)
 
     def kernels(self, forest: Any, route: Route) -> Any:
         """The kernel (B, P, Q) of each example."""

@@ -15,16 +15,21 @@ from typing import Any
 
 from keras_treegate import backend
 
+# Calls of a layer whose scores wait at a time: calls in training that no loss
+# follows, by hand, must not pile up.
+MAX_WAITING = 256
+
 
 class Claim:
     """Whether losses have claimed a score; holds no tensors.
 
+    owner: the name of the layer.
     losses: how many did.
     cause: why one that could have did not.
     """
 
-    def __init__(self, owner: str, waiting: list) -> None:
-        self.owner = owner
+    def __init__(self, waiting: list) -> None:
+        self.owner = ""
         self.losses = 0
         self.cause = ""
         # The list itself: backward passes may run in another thread.
@@ -39,9 +44,9 @@ class Claim:
             return
         self._waiting.clear()
         raise ValueError(
-            f"`loss` must be a `keras_treegate.losses.ReinforceLoss` for "
-            f"{self.owner}, whose gates learn from the loss of each example. "
-            "Received: the gradient of a loss that is not. Write e.g. "
+            "`loss` must be a `keras_treegate.losses.ReinforceLoss` for the "
+            f"layer {self.owner!r}, whose gates learn by `Reinforce` from the "
+            "loss of each example. Received: a loss that is none. Write e.g. "
             "`model.compile(loss=keras_treegate.losses.ReinforceLoss("
             '"sparse_categorical_crossentropy"))`, or use '
             f'`credit="straight"`.{self.cause}'
@@ -74,11 +79,19 @@ class _Waiting(threading.local):
 _waiting = _Waiting()
 
 
-def add(credit: Any, log_probability: Any, entropy: Any, owner: str) -> Claim:
+def add(credit: Any, log_probability: Any, entropy: Any) -> Claim:
     """Leaves a score for the losses of this step; returns its claim."""
     scores = _waiting.scores
     scores[:] = [score for score in scores if not score.claim.losses]
-    claim = Claim(owner, scores)
+    own = [score for score in scores if score.credit is credit]
+    if len(own) == MAX_WAITING:
+        own[
+            0
+        ].claim.cause = (
+            f" The layer was called {MAX_WAITING} times before there was one."
+        )
+        scores[:] = [score for score in scores if score is not own[0]]
+    claim = Claim(scores)
     scores.append(Score(credit, log_probability, entropy, claim))
     return claim
 

@@ -59,9 +59,10 @@ class ReinforceLoss(keras.losses.Loss):
 
     Example:
 
+    >>> import numpy as np
     >>> import keras_treegate
     >>> loss = keras_treegate.losses.ReinforceLoss("mse")
-    >>> float(loss([[1.0], [2.0]], [[1.0], [4.0]]))
+    >>> float(loss(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]])))
     2.0
     """
 
@@ -173,9 +174,7 @@ class _Credited(keras.losses.Loss):
             term = term - score.credit.entropy_bonus * _of_value_zero(entropy)
         return term
 
-    def _beside(
-        self, values: Any, losses: Any, merge: Any = ops.sum
-    ) -> Any:
+    def _beside(self, values: Any, losses: Any, merge: Any = ops.sum) -> Any:
         """Values (B, ...) in a shape that broadcasts with losses (B, ...)."""
         values = ops.cast(values, losses.dtype)
         shared = 1
