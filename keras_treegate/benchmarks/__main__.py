@@ -1,6 +1,7 @@
 """The command line of the benchmarks.
 
 python -m keras_treegate.benchmarks step-time --backend jax --depths 4 8
+python -m keras_treegate.benchmarks credit --backend jax --seeds 0 1 2
 """
 
 import argparse
@@ -14,7 +15,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_treegate.benchmarks import machine, picture, report
+from keras_treegate.benchmarks import (
+    credit_report,
+    credit_study,
+    machine,
+    picture,
+    report,
+)
 from keras_treegate.benchmarks.step_time import (
     BACKENDS,
     OPTIMIZERS,
@@ -35,13 +42,23 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_step_time_options(step_time_parser)
+    credit_parser = names.add_parser(
+        "credit",
+        help="what credit assignments cost, and what they bring",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_credit_options(credit_parser)
     options = parser.parse_args(arguments)
+    command = shlex.join([*PROGRAM.split(), *arguments])
     try:
-        _check(options)
-        picture.figure_class()
+        _check_backends(options)
+        if options.name == "step-time":
+            _check(options)
+            picture.figure_class()
     except (ImportError, ValueError) as error:
-        step_time_parser.error(str(error))
-    return step_time(options, shlex.join([*PROGRAM.split(), *arguments]))
+        names.choices[options.name].error(str(error))
+    benchmark = {"step-time": step_time, "credit": credit}[options.name]
+    return benchmark(options, command)
 
 
 def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +100,29 @@ def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_credit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--backend",
+        nargs="+",
+        choices=BACKENDS,
+        default=list(BACKENDS),
+        help="each is measured in its own process",
+    )
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of a run each")
+    add("--steps", type=_positive, default=3000, help="of training")
+    add("--hidden", type=_positive, default=256, help="units")
+    add("--depth", type=_positive, default=4, help="of the trees")
+    add("--trees", type=_positive, default=64, help="trees of the layer")
+    add("--batch", type=_positive, default=512, help="examples in a batch")
+    add(
+        "--output",
+        type=Path,
+        default=Path("benchmarks"),
+        help="folder for credit.json and .txt",
+    )
+
+
 def _positive(text: str) -> int:
     try:
         number = int(text)
@@ -105,6 +145,9 @@ def _check(options: argparse.Namespace) -> None:
                 f"`--{name}` must be at most `--units`, {options.units}. "
                 f"Received: {most}. Lower it, or use more units."
             )
+
+
+def _check_backends(options: argparse.Namespace) -> None:
     for backend in options.backend:
         if importlib.util.find_spec(backend) is None:
             raise ImportError(
@@ -133,6 +176,35 @@ def step_time(options: argparse.Namespace, command: str) -> int:
     if rows:
         picture.write(found["machine"], rows, options.output)
     print(f"\nWrote {options.output / 'step-time'}.json, .txt and .png")
+    return 1 if failures else 0
+
+
+def credit(options: argparse.Namespace, command: str) -> int:
+    """Studies the credit assignments; prints and writes what was found."""
+    studies: list[dict] = []
+    failures: list[str] = []
+    for backend in dict.fromkeys(options.backend):
+        study = credit_study.Study(
+            backend,
+            options.seeds,
+            options.steps,
+            options.hidden,
+            options.depth,
+            options.trees,
+            options.batch,
+        )
+        try:
+            studies.append(credit_study.run(study))
+        except RuntimeError as error:
+            failures.append(str(error))
+    costs = [{"backend": s["study"]["backend"]} | s for s in studies]
+    found = _about(command, costs) | {
+        "studies": studies,
+        "failures": failures,
+    }
+    print(f"\n{credit_report.text(found)}")
+    credit_report.write(found, options.output)
+    print(f"\nWrote {options.output / 'credit'}.json and .txt")
     return 1 if failures else 0
 
 
