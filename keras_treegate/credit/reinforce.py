@@ -46,6 +46,12 @@ class Reinforce(keras.layers.Layer):
     nats, to the loss of each example that is trained on, not to its reported
     value.
 
+    The layer has to be called where the loss can see it, and not inside of a
+    model that is rematerialized as a whole, an inner `jit`, `scan` or `vmap`.
+    JAX refuses that; under TensorFlow and PyTorch a rematerialized model draws
+    other samples when it is recomputed, and nothing tells. A layer that is made
+    in a `keras.RematScope` is not recomputed, and is right.
+
     Reference: Y. Bengio, "Estimating or Propagating Gradients Through
     Stochastic Neurons", arXiv 1305.2982, section 3; R. Williams, "Simple
     Statistical Gradient-Following Algorithms for Connectionist Reinforcement

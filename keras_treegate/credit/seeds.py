@@ -16,6 +16,6 @@ def save(store: Any, generator: Any) -> None:
 
 def load(store: Any, generator: Any) -> None:
     """Reads the state of a generator."""
-    state = np.asarray(store[NAME]).astype("uint32")
-    # As signed numbers of the same bits, where a backend has those.
-    generator.state.assign(state.view(str(generator.state.dtype)))
+    # Backends have integers of other kinds; this wraps where they are signed.
+    state = np.asarray(store[NAME]).astype(generator.state.dtype)
+    generator.state.assign(state)

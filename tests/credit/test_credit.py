@@ -42,7 +42,7 @@ def test_what_is_no_credit(given):
         credit.get(given)
 
 
-def trained_gates(name, epochs=60):
+def trained_gates(name, steps=100):
     """Trains a projection that only gates, where the right path is by a sign.
 
     The target is the sign of a feature that the gates must find, which no
@@ -61,20 +61,18 @@ def trained_gates(name, epochs=60):
     )
     model = keras.Model([x, source], layer(x, gate_inputs=gates(source)))
     gates.kernel.assign([[0.1, -0.1], [1.0, 0.5], [-0.5, 1.0]])
-    model.compile(keras.optimizers.Adam(0.03), ReinforceLoss("mse"))
-    ones, features = np.ones((64, 2), "float32"), normal(64, 3)
+    model.compile(keras.optimizers.Adam(0.05), ReinforceLoss("mse"))
+    ones, features = np.ones((64 * steps, 2), "float32"), normal(64 * steps, 3)
     y = np.sign(features[:, :1])
     before = gates.kernel.numpy()
-    history = model.fit(
-        [ones, features], y, batch_size=64, epochs=epochs, verbose=0
-    )
-    model.compile(loss="mse")
-    loss = model.evaluate([ones, features], y, verbose=0)
-    return before, gates.kernel.numpy(), history.history["loss"][0], loss
+    first = model.evaluate([ones, features], y, batch_size=640, verbose=0)
+    model.fit([ones, features], y, batch_size=64, verbose=0)
+    last = model.evaluate([ones, features], y, batch_size=640, verbose=0)
+    return before, gates.kernel.numpy(), first, last
 
 
 def test_straight_teaches_nothing_to_units_that_only_gate():
-    before, after, _, _ = trained_gates("straight", epochs=2)
+    before, after, _, _ = trained_gates("straight", steps=2)
     np.testing.assert_array_equal(after, before)
 
 
@@ -86,4 +84,4 @@ def test_units_that_only_gate_learn_through_their_credit(name):
     share = np.abs(after[0]) / np.abs(after).sum(axis=0)
     old_share = np.abs(before[0]) / np.abs(before).sum(axis=0)
     assert (share > old_share + 0.1).any()
-    assert last < 0.6 * first
+    assert last < 0.8 * first

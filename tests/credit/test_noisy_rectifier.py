@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from keras import ops
 
 from keras_treegate.credit import NoisyRectifier
@@ -53,7 +53,7 @@ def fix_noise(layer, noise):
     layer.credit.noise = lambda shape: ops.convert_to_tensor(noise)
 
 
-@few
+@settings(few, max_examples=8)
 @given(cases())
 def test_outputs_are_those_of_the_formula(case):
     x = random_inputs(case)
