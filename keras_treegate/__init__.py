@@ -9,8 +9,16 @@ from keras_treegate import callbacks as callbacks
 from keras_treegate import credit as credit
 from keras_treegate import gates as gates
 from keras_treegate import layers as layers
+from keras_treegate import losses as losses
 from keras_treegate import optimizers as optimizers
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "credit", "gates", "layers", "optimizers"]
+__all__ = [
+    "callbacks",
+    "credit",
+    "gates",
+    "layers",
+    "losses",
+    "optimizers",
+]

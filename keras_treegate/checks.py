@@ -1,5 +1,6 @@
 """Checks of user input; each raises before anything is allocated."""
 
+import math
 import operator
 import os
 import re
@@ -25,6 +26,39 @@ def integer(name: str, value: Any, minimum: int) -> int:
             f"Pass a whole number, e.g. `{name}={max(minimum, 4)}`."
         )
     return number
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    below: float = math.inf,
+) -> float:
+    """Returns `value` as a finite `float` within bounds, or raises."""
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    inside = (
+        found < below
+        and (least is None or found >= least)
+        and (above is None or found > above)
+    )
+    if not inside:
+        bounds = [
+            *([f"of at least {least:g}"] if least is not None else []),
+            *([f"above {above:g}"] if above is not None else []),
+            *([f"below {below:g}"] if below < math.inf else []),
+        ]
+        raise ValueError(
+            f"`{name}` must be a finite number {' and '.join(bounds)}. "
+            f"Received: {name}={value!r}. Leave it out for its default."
+        )
+    return found
 
 
 def max_layer_bytes() -> int:

@@ -67,6 +67,59 @@ class Forest:
         """The rows that the leaf codes (B, G) of a batch need."""
         return batch_rows(codes, self.trees.depth, self.row_levels)
 
+    def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
+        """As `multiply`, with a factor for each node below the root.
+
+            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
+                scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
+
+        `scales` are those of the levels 1..D, (..., G, D).
+        """
+        rows, slots = self._rows_by_level(codes)
+        blocks = self.trees.blocks(x)
+        roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
+        outputs = ops.matmul(x, roots)
+        for level in range(1, self.trees.depth + 1):
+            scale = ops.cast(self.flat(scales[..., level - 1]), x.dtype)
+            outputs = outputs + backend.path_product(
+                blocks * scale[..., None],
+                ops.cast(rows[level], x.dtype),
+                slots[level],
+            )
+        return outputs
+
+    def kernels_scaled(self, codes: Any, scales: Any) -> Any:
+        """The kernel (B, P, Q) of each example in `multiply_scaled`."""
+        rows, slots = self._rows_by_level(codes)
+        shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
+        total: Any = 0
+        for level, of_level in enumerate(rows):
+            flat = ops.reshape(ops.transpose(slots[level]), (-1,))
+            blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
+            if level:
+                scale = ops.cast(
+                    self.flat(scales[..., level - 1]), blocks.dtype
+                )
+                blocks = blocks * scale[..., None, None]
+            total = total + blocks
+        return self.trees.kernels(total)
+
+    def _rows_by_level(self, codes: Any) -> tuple[list, list]:
+        """For each level the rows a batch needs, and each example's slot.
+
+        Rows are (G * U_l, W, Q), slots (G, B) and counted over all trees.
+        """
+        rows = self._rows(codes)
+        read = [
+            level.read(needed.ids)
+            for level, needed in zip(self.levels, rows.levels, strict=True)
+        ]
+        return read, rows.example_slots()
+
+    def flat(self, tensor: Any) -> Any:
+        """A tensor (..., G) with its leading axes as one (B, G)."""
+        return ops.reshape(tensor, (-1, self.trees.num_trees))
+
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
         rows = self._rows(codes)

@@ -122,6 +122,16 @@ class BatchRows(NamedTuple):
         """How many levels are read whole, from the roots down."""
         return sum(level.ids is None for level in self.levels)
 
+    def example_slots(self) -> list:
+        """For each level the slot (G, B) of each example."""
+        slots = [self.leaf_slots]
+        for level in reversed(self.levels[:-1]):
+            if level.slots is None:  # whole, as the level below
+                slots.insert(0, ops.right_shift(slots[0], 1))
+            else:
+                slots.insert(0, ops.take(level.slots, self.leaf_slots))
+        return slots
+
 
 def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
     """The first level that is read row by row; `depth + 1` when none is."""

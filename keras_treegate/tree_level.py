@@ -73,7 +73,13 @@ class TreeLevel:
 
     def settle(self) -> None:
         """Pays the decay into every row, and sets the clock back to zero."""
-        if not bool(ops.any(self.clock.value != 0)):
+        try:
+            clock = self.clock.value
+        except TypeError:
+            # Under JAX a first step that failed leaves variables of no value.
+            # Its error is to be seen, and not one of ours.
+            return
+        if not bool(ops.any(clock != 0)):
             return
         owed = decay.owed(self.clock.value, self.stamps.value)
         self.nodes.assign(decay.decayed(self.nodes.value, owed))

@@ -12,8 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"checks", "dtypes", "registration"},
     {"tree", "decay"},
-    {"gates", "credit", "backend"},
-    {"tree_level", "leaf_visits"},
+    {"gates", "backend"},
+    {"tree_level", "leaf_visits", "credit"},
     {"forest"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},

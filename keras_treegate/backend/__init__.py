@@ -20,6 +20,14 @@ Each file has the same functions:
     count(low, high, ids)
         Adds one for each of the `ids`, which may repeat here, to counts of
         `high * COUNT_BASE + low` in two variables (N,). Replicas add up.
+    watch(tensor, variable, check)
+        The tensor; whoever takes a gradient through it calls `check` before.
+        Under TensorFlow that is not the backward pass but Keras, when it asks
+        the `variable` for its regularization. `None` ends that.
+    is_of_trace(tensor, like)
+        Whether a tensor can be used together with another that is at hand.
+    assign_in_step(variable, value)
+        Assigns to a variable; does nothing where that would outlive a trace.
 
 `ids` are distinct, ascending and in bounds everywhere else.
 """
@@ -45,13 +53,18 @@ read_rows = _framework.read_rows
 update_rows = _framework.update_rows
 owed_decay = _framework.owed_decay
 count = _framework.count
+watch = _framework.watch
+is_of_trace = _framework.is_of_trace
+assign_in_step = _framework.assign_in_step
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
     "COUNT_BASE",
     "DECAY_STATE_IS_TRAINABLE",
     "RowGradient",
+    "assign_in_step",
     "count",
+    "is_of_trace",
     "leaf_sums",
     "lift",
     "owed_decay",
@@ -60,4 +73,5 @@ __all__ = [
     "take_rows",
     "take_slots",
     "update_rows",
+    "watch",
 ]

@@ -225,3 +225,39 @@ def count(low: Any, high: Any, ids: Any) -> None:
     carried = carried + (full >> COUNT_BITS)
     low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))
     high.assign(high.value.at[ids].set(carried, mode=mode))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _watched(tensor: Any, check: Callable) -> Any:
+    return tensor
+
+
+def _watched_forward(tensor: Any, check: Callable) -> tuple:
+    return tensor, None
+
+
+def _watched_backward(check: Callable, _: None, gradient: Any) -> tuple:
+    check()
+    return (gradient,)
+
+
+_watched.defvjp(_watched_forward, _watched_backward)
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    return tensor if check is None else _watched(tensor, check)
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    try:
+        jnp.negative(tensor)
+    except jax.errors.UnexpectedTracerError:
+        return False
+    return True
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    is_traced = isinstance(value, jax.core.Tracer)
+    if is_traced and not isinstance(variable.value, jax.core.Tracer):
+        return  # in a `jit` or `grad` that does not know the variable
+    variable.assign(value)

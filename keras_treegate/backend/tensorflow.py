@@ -212,3 +212,34 @@ def _counted(low: Any, high: Any, ids: Any) -> tuple:
     )
     carry = tf.bitwise.right_shift(low, COUNT_BITS)
     return tf.bitwise.bitwise_and(low, COUNT_BASE - 1), high + carry
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    if check is None:
+        variable.regularizer = None
+        return tensor
+
+    # Not `tf.custom_gradient`, which keeps each graph alive for ever.
+    def regularizer(value: Any) -> Any:
+        check()
+        return tf.zeros(())
+
+    variable.regularizer = regularizer
+    return tensor
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    if tf.executing_eagerly():
+        return not tf.is_symbolic_tensor(tensor)
+    if not tf.is_symbolic_tensor(tensor):
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if graph is tensor.graph:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    variable.assign(value)

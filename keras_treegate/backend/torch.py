@@ -100,3 +100,17 @@ def count(low: Any, high: Any, ids: Any) -> None:
     if stateless:
         low.assign(words[0])
         high.assign(words[1])
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    if check is not None and tensor.requires_grad:
+        tensor.register_hook(lambda gradient: check())
+    return tensor
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    return tensor.device == like.device
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    variable.assign(value)

@@ -2,6 +2,7 @@
 
 python -m keras_treegate.benchmarks step-time --backend jax --depths 4 8
 python -m keras_treegate.benchmarks callbacks --backend jax
+python -m keras_treegate.benchmarks credit --backend jax --seeds 0 1 2
 """
 
 import argparse
@@ -18,6 +19,8 @@ import numpy as np
 
 from keras_treegate.benchmarks import (
     callback_report,
+    credit_report,
+    credit_study,
     machine,
     picture,
     report,
@@ -48,16 +51,25 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     callback_report.add_options(callbacks_parser, _positive, BACKENDS)
+    credit_parser = names.add_parser(
+        "credit",
+        help="what credit assignments cost, and what they bring",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_credit_options(credit_parser)
     options = parser.parse_args(arguments)
+    command = shlex.join([*PROGRAM.split(), *arguments])
     try:
-        _check(options)
-        picture.figure_class()
+        _check_backends(options)
+        if options.name == "step-time":
+            _check(options)
+            picture.figure_class()
     except (ImportError, ValueError) as error:
         names.choices[options.name].error(str(error))
-    command = shlex.join([*PROGRAM.split(), *arguments])
     if options.name == "callbacks":
         return callback_report.callback_cost(options, partial(_about, command))
-    return step_time(options, command)
+    benchmark = {"step-time": step_time, "credit": credit}[options.name]
+    return benchmark(options, command)
 
 
 def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +111,29 @@ def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_credit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--backend",
+        nargs="+",
+        choices=BACKENDS,
+        default=list(BACKENDS),
+        help="each is measured in its own process",
+    )
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of a run each")
+    add("--steps", type=_positive, default=3000, help="of training")
+    add("--hidden", type=_positive, default=256, help="units")
+    add("--depth", type=_positive, default=4, help="of the trees")
+    add("--trees", type=_positive, default=64, help="trees of the layer")
+    add("--batch", type=_positive, default=512, help="examples in a batch")
+    add(
+        "--output",
+        type=Path,
+        default=Path("benchmarks"),
+        help="folder for credit.json and .txt",
+    )
+
+
 def _positive(text: str) -> int:
     try:
         number = int(text)
@@ -121,6 +156,9 @@ def _check(options: argparse.Namespace) -> None:
                 f"`--{name}` must be at most `--units`, {options.units}. "
                 f"Received: {most}. Lower it, or use more units."
             )
+
+
+def _check_backends(options: argparse.Namespace) -> None:
     for backend in options.backend:
         if importlib.util.find_spec(backend) is None:
             raise ImportError(
@@ -149,6 +187,35 @@ def step_time(options: argparse.Namespace, command: str) -> int:
     if rows:
         picture.write(found["machine"], rows, options.output)
     print(f"\nWrote {options.output / 'step-time'}.json, .txt and .png")
+    return 1 if failures else 0
+
+
+def credit(options: argparse.Namespace, command: str) -> int:
+    """Studies the credit assignments; prints and writes what was found."""
+    studies: list[dict] = []
+    failures: list[str] = []
+    for backend in dict.fromkeys(options.backend):
+        study = credit_study.Study(
+            backend,
+            options.seeds,
+            options.steps,
+            options.hidden,
+            options.depth,
+            options.trees,
+            options.batch,
+        )
+        try:
+            studies.append(credit_study.run(study))
+        except RuntimeError as error:
+            failures.append(str(error))
+    costs = [{"backend": s["study"]["backend"]} | s for s in studies]
+    found = _about(command, costs) | {
+        "studies": studies,
+        "failures": failures,
+    }
+    print(f"\n{credit_report.text(found)}")
+    credit_report.write(found, options.output)
+    print(f"\nWrote {options.output / 'credit'}.json and .txt")
     return 1 if failures else 0
 
 

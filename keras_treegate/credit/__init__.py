@@ -1,22 +1,38 @@
-"""Credit assignment: how the units that gate learn from what they decide."""
+"""Credit assignment: how the units that gate learn from what they decide.
+
+A layer holds one of these objects and calls, in this order,
+
+    route(gate, source, training)   where each example goes, a `Route`
+    multiply(forest, x, route)      the product with the kernels of the routes
+
+and, for study, `kernels(forest, route)`. `foldable` says whether one kernel for
+each leaf gives the same outputs; `check_foldable()` raises where it does not.
+"""
 
 from typing import Any
 
 import keras
 
+from keras_treegate.credit.noisy_rectifier import (
+    NoisyRectifier as NoisyRectifier,
+)
+from keras_treegate.credit.reinforce import Reinforce as Reinforce
 from keras_treegate.credit.straight import Straight as Straight
 
-__all__ = ["Straight", "get"]
-
-_BY_NAME = {"straight": Straight}
+__all__ = ["NoisyRectifier", "Reinforce", "Straight", "get"]
 
 
-def get(identifier: Any) -> Straight:
+def get(
+    identifier: Any, seed: int | None = None
+) -> Straight | Reinforce | NoisyRectifier:
     """Returns a credit assignment from its name, its config or itself.
 
     Args:
-        identifier: A name (`"straight"`), a credit assignment object, or the
-            dictionary that `keras.saving.serialize_keras_object` makes of one.
+        identifier: A name (`"straight"`, `"reinforce"` or
+            `"noisy_rectifier"`), a credit assignment object, or the dictionary
+            that `keras.saving.serialize_keras_object` makes of one.
+        seed: Integer or `None`, the seed of one that is made from its name.
+            Defaults to `None`.
 
     Returns:
         A credit assignment object.
@@ -30,14 +46,18 @@ def get(identifier: Any) -> Straight:
     >>> type(keras_treegate.credit.get("straight")).__name__
     'Straight'
     """
-    if isinstance(identifier, str) and identifier in _BY_NAME:
-        return _BY_NAME[identifier]()
+    if identifier == "straight":
+        return Straight()
+    if identifier == "reinforce":
+        return Reinforce(seed=seed)
+    if identifier == "noisy_rectifier":
+        return NoisyRectifier(seed=seed)
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
-    if not isinstance(identifier, Straight):
+    if not isinstance(identifier, Straight | Reinforce | NoisyRectifier):
         raise ValueError(
             "`credit` must be a credit assignment object or one of "
-            f"{', '.join(map(repr, _BY_NAME))}. Received: "
+            "'straight', 'reinforce', 'noisy_rectifier'. Received: "
             f"credit={identifier!r}. Leave it out for 'straight'."
         )
     return identifier

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_treegate.credit.route import Route
 from keras_treegate.registration import register
 
 
@@ -14,7 +15,7 @@ class Straight:
     The units that gate still learn, through their ordinary use: a hidden unit
     whose sign chooses a path is also multiplied by the weights on that path.
     This is the default, and what the reference results of most conditional
-    models do.
+    models do. Units that only gate, those of `gate_inputs`, learn nothing.
 
         path = gate(stop_gradient(gate source))
 
@@ -28,9 +29,22 @@ class Straight:
     ... )
     """
 
-    def leaf_codes(self, gate: Any, source: Any, training: bool) -> Any:
-        """The leaf codes (..., G) to use for a gate source (..., S)."""
-        return gate(ops.stop_gradient(source), training=training)
+    foldable = True
+
+    def route(self, gate: Any, source: Any, training: bool) -> Route:
+        """The `Route` of a gate source (..., S)."""
+        return Route(gate(ops.stop_gradient(source), training=training))
+
+    def multiply(self, forest: Any, x: Any, route: Route) -> Any:
+        """Inputs (B, P), each times the kernel of its route: (B, Q)."""
+        return forest.multiply(x, forest.flat(route.codes))
+
+    def kernels(self, forest: Any, route: Route) -> Any:
+        """The kernel (B, P, Q) of each example."""
+        return forest.kernels(forest.flat(route.codes))
+
+    def check_foldable(self) -> None:
+        """Raises where the sum along a path is not the kernel of a leaf."""
 
     def get_config(self) -> dict:
         return {}

@@ -202,18 +202,28 @@ class SignGate(keras.layers.Layer):
             )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        values, thresholds = self._read(inputs, training)
+        return codes_from_bits(values > thresholds)
+
+    def activations(self, inputs: Any, training: bool | None = None) -> Any:
+        """How far gate units are above their thresholds (..., G, D)."""
+        values, thresholds = self._read(inputs, training)
+        return values - thresholds
+
+    def _read(self, inputs: Any, training: bool | None) -> tuple[Any, Any]:
+        """The gate units (..., G, D) and their thresholds."""
         units = ops.reshape(self._units.value, (-1,))
         source = ops.take(inputs, units, axis=-1)
         source = ops.reshape(
             source, (*ops.shape(inputs)[:-1], self.num_trees, self.depth)
         )
         if self.moving_mean is None:
-            return codes_from_bits(source > 0)
+            return source, 0
         dtype = at_least_float32(source)
         source = ops.cast(source, dtype)
         if training and self.trainable:
-            self._update_moving_mean(source)
-        return codes_from_bits(source > ops.cast(self.moving_mean.value, dtype))
+            self._update_moving_mean(ops.stop_gradient(source))
+        return source, ops.cast(self.moving_mean.value, dtype)
 
     def _update_moving_mean(self, source: Any) -> None:
         finite = ops.isfinite(source)

@@ -124,7 +124,7 @@ class TreeGatedDense(keras.layers.Layer):
         units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
-        gate, credit = gates.get(gate, seed=seed), get_credit(credit)
+        gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
         super().__init__(autocast=False, **kwargs)
         self.units = units
         self.depth = depth
@@ -193,13 +193,11 @@ class TreeGatedDense(keras.layers.Layer):
         self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
     ) -> Any:
         training = bool(training) and self.trainable
-        codes = self._route(inputs, gate_inputs, training)  # (..., G)
-        self.visits.record(codes, training)
-        trees = self._forest.trees
-        x = ops.reshape(inputs, (-1, trees.inputs))
-        outputs = self._forest.multiply(
-            ops.cast(x, self.compute_dtype),
-            ops.reshape(codes, (-1, trees.num_trees)),
+        route = self._route(inputs, gate_inputs, training)
+        self.visits.record(route.codes, training)
+        x = ops.reshape(inputs, (-1, self._forest.trees.inputs))
+        outputs = self.credit.multiply(
+            self._forest, ops.cast(x, self.compute_dtype), route
         )  # (B, Q)
         if self.bias is not None:
             outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
@@ -207,10 +205,10 @@ class TreeGatedDense(keras.layers.Layer):
         return self.activation(outputs)
 
     def _route(self, inputs: Any, gate_inputs: Any, training: bool) -> Any:
-        """The leaf codes (..., G) of the examples."""
+        """Where the examples go, a `credit.route.Route`."""
         source = inputs if gate_inputs is None else gate_inputs
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
-        return self.credit.leaf_codes(self.gate, source, training)
+        return self.credit.route(self.gate, source, training)
 
     @staticmethod
     def _like(tensor: Any, *last_axes: int) -> tuple:
@@ -235,7 +233,7 @@ class TreeGatedDense(keras.layers.Layer):
         """
         self._check_built()
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
-        return self._route(inputs, gate_inputs, training=False)
+        return self._route(inputs, gate_inputs, training=False).codes
 
     def effective_kernel(self, inputs: Any, gate_inputs: Any = None) -> Any:
         """The kernel that each example uses; for study and tests.
@@ -247,12 +245,11 @@ class TreeGatedDense(keras.layers.Layer):
         Returns:
             (..., P, Q), of the variable dtype: as large as it sounds.
         """
-        codes = self.leaf_codes(inputs, gate_inputs)
-        trees = self._forest.trees
-        kernels = self._forest.kernels(
-            ops.reshape(codes, (-1, trees.num_trees))
-        )
-        shape = self._like(codes, trees.inputs, self.units)
+        self._check_built()
+        inputs, gate_inputs = _tensors(inputs, gate_inputs)
+        route = self._route(inputs, gate_inputs, training=False)
+        kernels = self.credit.kernels(self._forest, route)
+        shape = self._like(inputs, self._forest.trees.inputs, self.units)
         return ops.reshape(kernels, shape)
 
     def leaf_table(self) -> Any:
@@ -263,6 +260,7 @@ class TreeGatedDense(keras.layers.Layer):
             g-th block of an example whose leaf code in tree g is c.
         """
         self._check_built()
+        self.credit.check_foldable()
         return self._forest.leaf_table()
 
     @property
@@ -314,7 +312,8 @@ class TreeGatedDense(keras.layers.Layer):
         """The arithmetic per example, with the tree and with it folded."""
         self._check_built()
         product = self._forest.trees.inputs * self.units
-        return MultiplyAdds((self.depth + 1) * product, product)
+        paths = (self.depth + 1) * product
+        return MultiplyAdds(paths, product if self.credit.foldable else paths)
 
     @property
     def leaf_visits(self) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""Gates whose activation scales what they let through."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_treegate import checks
+from keras_treegate.credit import seeds
+from keras_treegate.credit.route import Route
+from keras_treegate.dtypes import at_least_float32
+from keras_treegate.registration import register
+from keras_treegate.tree import codes_from_bits
+
+
+@register
+class NoisyRectifier(keras.layers.Layer):
+    """Scales each node by the rectified, noisy gates on the path to it.
+
+    Use it where gates should learn by the ordinary gradient: the output is a
+    continuous function of the gates also where a bit flips, because all that
+    switches there is scaled by zero.
+
+        activation  a(g, l) = z[units[g, l]] - threshold[g, l]
+        noise       h(g, l) = a(g, l) + stddev * e(g, l), e ~ Normal(0, 1) in
+                        training; h = a at inference
+        bits        b(g, l) = 1 if h(g, l) > 0 else 0
+        rectified   r(g, l) = max(0, h(g, l)) if b(g, l) else max(0, -h(g, l))
+        scales      s(g, 0) = 1, s(g, l) = r(g, 1) * ... * r(g, l)
+        kernel      K[g] = sum over l = 0..D of s(g, l) * T[g, n(g, l)]
+
+    So each child of a node is gated by a rectifier of its own, `max(0, h)` or
+    `max(0, -h)`, of which one is zero: only one path is read. Kernels depend on
+    the activations and not on the leaf alone, so that they cannot be folded
+    into a table, and cost `depth + 1` products.
+
+    Reference: Y. Bengio, "Estimating or Propagating Gradients Through
+    Stochastic Neurons", arXiv 1305.2982, section 4 (noisy rectifier), and K.
+    Cho and Y. Bengio, arXiv 1406.7362, section 4. The product along the path is
+    our reading of the latter.
+
+    Args:
+        stddev: Float of at least 0, of the noise. Defaults to `1.0`.
+        seed: Integer or `None`, of the noise. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: For a `stddev` below 0, and when the layer is asked for a
+            table of its leaves, to fold it.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(
+    ...     8, credit=keras_treegate.credit.NoisyRectifier(stddev=0.5)
+    ... )
+    """
+
+    foldable = False
+
+    def __init__(
+        self, stddev: float = 1.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        stddev = checks.number("stddev", stddev, least=0)
+        if seed is not None:
+            seed = checks.integer("seed", seed, 0)
+        super().__init__(autocast=False, **kwargs)
+        self.stddev = stddev
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def route(self, gate: Any, source: Any, training: bool) -> Route:
+        """The `Route` of a gate source (..., S) and its scales."""
+        activations = gate.activations(source, training=training)
+        dtype = at_least_float32(activations)
+        activations = ops.cast(activations, dtype)  # (..., G, D)
+        if training:
+            noise = ops.cast(self.noise(ops.shape(activations)), dtype)
+            activations = activations + self.stddev * noise
+        bits = activations > 0
+        rectified = ops.where(bits, activations, -activations)
+        return Route(codes_from_bits(bits), _running_product(rectified))
+
+    def noise(self, shape: tuple) -> Any:
+        """Draws from Normal(0, 1), float32."""
+        return keras.random.normal(
+            shape, dtype="float32", seed=self.seed_generator
+        )
+
+    def multiply(self, forest: Any, x: Any, route: Route) -> Any:
+        """Inputs (B, P), each times the kernel of its route: (B, Q)."""
+        return forest.multiply_scaled(
+            x, forest.flat(route.codes), route.carried
+        )
+
+    def kernels(self, forest: Any, route: Route) -> Any:
+        """The kernel (B, P, Q) of each example."""
+        return forest.kernels_scaled(forest.flat(route.codes), route.carried)
+
+    def check_foldable(self) -> None:
+        """Raises: the sum along a path is not the kernel of a leaf."""
+        raise ValueError(
+            "`credit` must not be a NoisyRectifier for a table of leaves: its "
+            "kernels depend on the activations of the gates and not on the leaf"
+            f" alone. Received: credit={self.name!r}. Use the layer as it is, "
+            'or train with `credit="straight"` or "reinforce".'
+        )
+
+    def save_own_variables(self, store: Any) -> None:
+        seeds.save(store, self.seed_generator)
+
+    def load_own_variables(self, store: Any) -> None:
+        seeds.load(store, self.seed_generator)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(stddev=self.stddev, seed=self.seed)
+        return config
+
+
+def _running_product(rectified: Any) -> Any:
+    """The products (..., D) of all that comes up to each place."""
+    # Not `ops.cumprod`, whose gradient divides by what may be zero.
+    depth = rectified.shape[-1]
+    products = [rectified[..., :0]]
+    product: Any = 1
+    for level in range(depth):
+        product = product * rectified[..., level : level + 1]
+        products.append(product)
+    return ops.concatenate(products, axis=-1)

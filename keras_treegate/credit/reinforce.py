@@ -1,0 +1,221 @@
+"""Gates that learn from the loss of each example, by the score function."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend, checks
+from keras_treegate.credit import scores, seeds
+from keras_treegate.credit.route import Route
+from keras_treegate.dtypes import at_least_float32
+from keras_treegate.registration import register
+from keras_treegate.tree import codes_from_bits
+
+BASELINES = ("moving_mean", None)
+
+# Losses of a step that have a baseline of their own; more share the last.
+MAX_BASELINES = 8
+
+
+@register
+class Reinforce(keras.layers.Layer):
+    """Samples the bits in training, and credits them with the loss.
+
+    Use it where the units that gate have no other way to learn, such as a
+    projection that is passed as `gate_inputs`. It needs the loss of each
+    example: wrap the loss in `keras_treegate.losses.ReinforceLoss`.
+
+        activation  a(g, l) = z[units[g, l]] - threshold[g, l]
+        training    b(g, l) ~ Bernoulli(p(g, l)), p = sigmoid(a / temperature)
+        inference   b(g, l) = 1 if a(g, l) > 0 else 0
+        gradient    (loss of the example - baseline)
+                        * d/da (sum over g, l of log P(b(g, l)))
+
+    The gradient, added to the ordinary one of all that is multiplied, is an
+    unbiased estimate of that of the expected loss. The baseline is a moving
+    mean of the loss, of its value before the step, and changes the variance
+    only:
+
+        rate = max(1 - momentum, 1 / (updates + 1))
+        baseline += rate * (weighted mean of the losses - baseline)
+
+    Each loss of a model has its own (the first eight do). The entropy bonus
+    adds `-entropy_bonus` times the mean over the bits of their entropy, in
+    nats, to the loss of each example that is trained on, not to its reported
+    value.
+
+    The layer has to be called where the loss can see it, and not inside of a
+    model that is rematerialized as a whole, an inner `jit`, `scan` or `vmap`.
+    JAX refuses that; under TensorFlow and PyTorch a rematerialized model draws
+    other samples when it is recomputed, and nothing tells. A layer that is made
+    in a `keras.RematScope` is not recomputed, and is right.
+
+    Reference: Y. Bengio, "Estimating or Propagating Gradients Through
+    Stochastic Neurons", arXiv 1305.2982, section 3; R. Williams, "Simple
+    Statistical Gradient-Following Algorithms for Connectionist Reinforcement
+    Learning", Machine Learning 8 (1992).
+
+    Args:
+        baseline: `"moving_mean"`, or `None` for none. Defaults to
+            `"moving_mean"`.
+        temperature: Positive float. A low one is close to the signs. Defaults
+            to `1.0`.
+        entropy_bonus: Float of at least 0. Defaults to `0.0`.
+        momentum: Float in [0, 1), of the baseline. Defaults to `0.99`.
+        seed: Integer or `None`, of the samples. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: For arguments outside of these. In the backward pass of a
+            training step whose loss is not wrapped.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_treegate
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((8,)),
+    ...         keras_treegate.layers.TreeGatedDense(
+    ...             3, depth=2, credit="reinforce"
+    ...         ),
+    ...     ]
+    ... )
+    >>> model.compile(loss=keras_treegate.losses.ReinforceLoss("mse"))
+    """
+
+    foldable = True
+
+    def __init__(
+        self,
+        baseline: str | None = "moving_mean",
+        temperature: float = 1.0,
+        entropy_bonus: float = 0.0,
+        momentum: float = 0.99,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if baseline not in BASELINES:
+            raise ValueError(
+                "`baseline` must be 'moving_mean' or `None`. Received: "
+                f"baseline={baseline!r}. Leave it out for 'moving_mean'."
+            )
+        temperature = checks.number("temperature", temperature, above=0)
+        entropy_bonus = checks.number("entropy_bonus", entropy_bonus, least=0)
+        momentum = checks.number("momentum", momentum, least=0, below=1)
+        if seed is not None:
+            seed = checks.integer("seed", seed, 0)
+        super().__init__(autocast=False, **kwargs)
+        self.baseline = baseline
+        self.temperature = temperature
+        self.entropy_bonus = entropy_bonus
+        self.momentum = momentum
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        # The mean of each loss, and how often it was updated.
+        self.moving_means = self._state("moving_means")
+        self.updates = self._state("updates")
+        self.built = True
+
+    def _state(self, name: str) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=(MAX_BASELINES,),
+            dtype="float32",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    def route(self, gate: Any, source: Any, training: bool) -> Route:
+        """The `Route` of a gate source (..., S), sampled in training."""
+        if not training or gate.depth == 0:
+            return Route(gate(ops.stop_gradient(source), training=training))
+        activations = gate.activations(source, training=True)  # (..., G, D)
+        dtype = at_least_float32(activations)
+        logits = ops.cast(activations, dtype) / self.temperature
+        probabilities = ops.sigmoid(logits)
+        bits = self.sample(ops.stop_gradient(probabilities))
+        signs = ops.where(bits, ops.ones_like(logits), -1)
+        claim = scores.add(
+            self,
+            ops.sum(ops.log_sigmoid(signs * logits), axis=(-2, -1)),
+            # Of a coin: log(1 + exp(a)) - a * sigmoid(a).
+            ops.mean(
+                ops.softplus(logits) - logits * probabilities, axis=(-2, -1)
+            ),
+        )
+        return Route(codes_from_bits(bits), claim)
+
+    def sample(self, probabilities: Any) -> Any:
+        """Boolean bits, each true with its probability (..., G, D)."""
+        draw = keras.random.uniform(
+            ops.shape(probabilities), dtype="float32", seed=self.seed_generator
+        )
+        return ops.cast(draw, probabilities.dtype) < probabilities
+
+    def multiply(self, forest: Any, x: Any, route: Route) -> Any:
+        """Inputs (B, P), each times the kernel of its route: (B, Q)."""
+        outputs = forest.multiply(x, forest.flat(route.codes))
+        roots, claim = forest.levels[0].nodes, route.carried
+        if claim is None:
+            return backend.watch(outputs, roots, None)
+        claim.owner = roots.path.rpartition("/")[0]
+        return backend.watch(outputs, roots, claim.check)
+
+    def kernels(self, forest: Any, route: Route) -> Any:
+        """The kernel (B, P, Q) of each example."""
+        return forest.kernels(forest.flat(route.codes))
+
+    def check_foldable(self) -> None:
+        """Raises where the sum along a path is not the kernel of a leaf."""
+
+    def baseline_of(self, loss: int) -> Any:
+        """The baseline of a step's n-th loss, a scalar."""
+        if self.baseline is None:
+            return ops.zeros((), dtype="float32")
+        return self.moving_means.value[min(loss, MAX_BASELINES - 1)]
+
+    def update_baseline(self, loss: int, mean: Any) -> None:
+        """Moves the baseline of a step's n-th loss towards its mean."""
+        if self.baseline is None:
+            return
+        means, updates = self.moving_means.value, self.updates.value
+        mean = ops.cast(ops.stop_gradient(mean), "float32")
+        slot = np.eye(MAX_BASELINES, dtype="float32")[
+            min(loss, MAX_BASELINES - 1)
+        ]
+        slot = ops.where(ops.isfinite(mean), slot, ops.zeros_like(slot))
+        rate = ops.maximum(1 - self.momentum, 1 / (updates + 1))
+        moved = means + rate * (mean - means)
+        backend.assign_in_step(
+            self.moving_means, ops.where(slot > 0, moved, means)
+        )
+        # Past 1 / (1 - momentum) the count no longer matters.
+        backend.assign_in_step(
+            self.updates, ops.minimum(updates + slot, 2.0**24)
+        )
+
+    # The samples go on where they were, also after loading.
+    def save_own_variables(self, store: Any) -> None:
+        store["moving_means"] = self.moving_means
+        store["updates"] = self.updates
+        seeds.save(store, self.seed_generator)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.moving_means.assign(store["moving_means"])
+        self.updates.assign(store["updates"])
+        seeds.load(store, self.seed_generator)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(
+            baseline=self.baseline,
+            temperature=self.temperature,
+            entropy_bonus=self.entropy_bonus,
+            momentum=self.momentum,
+            seed=self.seed,
+        )
+        return config

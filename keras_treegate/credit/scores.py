@@ -1,0 +1,129 @@
+"""What is to be credited: the scores that wait for the loss of their step.
+
+A layer whose bits are sampled leaves a `Score` here when it is called in
+training. A `ReinforceLoss` that is called next, in the same thread and the same
+trace, finds it, multiplies it with the losses and claims it. The backward pass
+of the layer then asks whether someone did, and takes the score away.
+
+The first call of a layer after a loss has claimed scores begins a new step, and
+takes away all that was claimed: a step calls its layers first and then its
+losses. A layer that is called twice in a step leaves two scores.
+"""
+
+import threading
+from typing import Any
+
+from keras_treegate import backend
+
+# Calls of a layer whose scores wait at a time: calls in training that no loss
+# follows, by hand, must not pile up.
+MAX_WAITING = 256
+
+
+class Claim:
+    """Whether losses have claimed a score; holds no tensors.
+
+    owner: the name of the layer.
+    losses: how many did.
+    cause: why one that could have did not.
+    """
+
+    def __init__(self, waiting: list) -> None:
+        self.owner = ""
+        self.losses = 0
+        self.cause = ""
+        # The list itself: backward passes may run in another thread.
+        self._waiting = waiting
+
+    def check(self) -> None:
+        """Raises where no loss claimed the score; called by backward passes."""
+        if self.losses:
+            # Not `remove`, which compares tensors.
+            left = [s for s in self._waiting if s.claim is not self]
+            self._waiting[:] = left
+            return
+        self._waiting.clear()
+        raise ValueError(
+            "`loss` must be a `keras_treegate.losses.ReinforceLoss` for the "
+            f"layer {self.owner!r}, whose gates learn by `Reinforce` from the "
+            "loss of each example. Received: a loss that is none. Write e.g. "
+            "`model.compile(loss=keras_treegate.losses.ReinforceLoss("
+            '"sparse_categorical_crossentropy"))`, or use '
+            f'`credit="straight"`.{self.cause}'
+        )
+
+
+class Score:
+    """The score of one call of a layer.
+
+    credit: the `Reinforce` of the layer.
+    log_probability: (..., ) of the sampled bits of each example or position.
+    entropy: (..., ), the mean over the bits of their entropy.
+    claim: its `Claim`.
+    """
+
+    def __init__(
+        self, credit: Any, log_probability: Any, entropy: Any, claim: Claim
+    ) -> None:
+        self.credit = credit
+        self.log_probability = log_probability
+        self.entropy = entropy
+        self.claim = claim
+
+
+class _Waiting(threading.local):
+    def __init__(self) -> None:
+        self.scores: list[Score] = []
+
+
+_waiting = _Waiting()
+
+
+def add(credit: Any, log_probability: Any, entropy: Any) -> Claim:
+    """Leaves a score for the losses of this step; returns its claim."""
+    scores = _waiting.scores
+    scores[:] = [score for score in scores if not score.claim.losses]
+    own = [score for score in scores if score.credit is credit]
+    if len(own) == MAX_WAITING:
+        own[
+            0
+        ].claim.cause = (
+            f" The layer was called {MAX_WAITING} times before there was one."
+        )
+        scores[:] = [score for score in scores if score is not own[0]]
+    claim = Claim(scores)
+    scores.append(Score(credit, log_probability, entropy, claim))
+    return claim
+
+
+def due(losses: Any) -> list[Score]:
+    """The scores that losses (B, ...) of this step can be multiplied with."""
+    scores = [score for score in _waiting.scores if _fits(score, losses)]
+    for score in scores:
+        score.claim.losses += 1
+    return scores
+
+
+def _fits(score: Score, losses: Any) -> bool:
+    if not backend.is_of_trace(score.log_probability, losses):
+        score.claim.cause = (
+            " There was such a loss, but out of reach: the layer was called "
+            "inside of something that is compiled or recomputed apart (a "
+            "rematerialized model, an inner jit, scan, vmap or cond). Take the "
+            "layer out of it."
+        )
+        return False
+    examples, expected = score.log_probability.shape[0], losses.shape[0]
+    if None not in (examples, expected) and examples != expected:
+        score.claim.cause = (
+            f" There was such a loss, but of {expected} examples, and the "
+            f"layer was called with {examples}. Its first axis must be that "
+            "of the loss."
+        )
+        return False
+    return True
+
+
+def waiting() -> int:
+    """The number of scores that wait in this thread."""
+    return len(_waiting.scores)

@@ -1,0 +1,97 @@
+"""The study of credit counts and reports rightly, on a tiny network."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_treegate.benchmarks import credit_report, credit_study
+from keras_treegate.benchmarks.__main__ import main
+
+BACKEND = keras.backend.backend()
+STUDY = credit_study.Study(
+    BACKEND, seeds=[3], steps=2, hidden=8, depth=2, trees=2, batch=8
+)
+
+
+def test_leaf_use():
+    codes = np.array([[0, 1], [1, 1], [2, 1], [3, 1]])
+    assert credit_study.leaf_use(codes, 2) == {
+        "gate_entropy": 0.5,  # one tree even, one with a single leaf
+        "path_utilization": (1.0 + 0.25) / 2,
+    }
+
+
+def test_windows_are_bytes_and_the_one_that_follows():
+    text = np.arange(200, dtype="uint8")
+    windows = credit_study.Windows(text, batch=5, steps=3, seed=1)
+    assert len(windows) == 3
+    contexts, following = windows[2]
+    assert contexts.shape == (5, credit_study.CONTEXT)
+    np.testing.assert_array_equal(contexts[:, -1] + 1, following)
+    np.testing.assert_array_equal(contexts, windows[2][0])
+    assert (contexts != windows[1][0]).any()
+
+
+def test_files_are_either_trained_on_or_held_out():
+    training, validation = credit_study.source_bytes()
+    assert 0 < len(validation) < len(training) / 3
+    assert training.dtype == "uint8"
+
+
+@pytest.fixture
+def found(monkeypatch):
+    text = np.arange(500, dtype="uint8") % 7
+    monkeypatch.setattr(credit_study, "source_bytes", lambda: (text, text))
+    monkeypatch.setattr(credit_study, "VALIDATION_BATCHES", 2)
+    monkeypatch.setattr(credit_study, "ROUNDS", 1)
+    monkeypatch.setattr(credit_study, "TIMED_STEPS", 1)
+    return json.loads(json.dumps(credit_study.measure(STUDY)))
+
+
+def test_a_row_and_a_cost_for_each_credit(found, tmp_path):
+    names = ["straight", "reinforce", "noisy_rectifier"]
+    assert [row["credit"] for row in found["rows"]] == names
+    assert [cost["credit"] for cost in found["costs"]] == names
+    assert found["costs"][0]["ratio"] == 1.0
+    for row in found["rows"]:
+        assert row["seed"] == 3
+        # An untrained guess of 256 bytes takes 8 bits.
+        assert 2 < row["bits_per_byte"] < 20
+        assert 0 <= row["gate_entropy"] <= 1
+        assert 0 < row["path_utilization"] <= 1
+    results = {
+        "machine": "a machine",
+        "versions": {"keras": "3"},
+        "studies": [found],
+        "failures": ["one failed"],
+    }
+    credit_report.write(results, tmp_path)
+    assert json.loads((tmp_path / "credit.json").read_text()) == results
+    text = (tmp_path / "credit.txt").read_text()
+    bits = found["rows"][1]["bits_per_byte"]
+    assert f"| reinforce | {found['costs'][1]['ms']:.1f} |" in text
+    assert f"| {bits:.3f} ({bits:.3f} to {bits:.3f}) |" in text
+    assert "one failed" in text
+
+
+def test_a_failure_is_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(credit_study.sys, "executable", "false")
+    status = main(["credit", "--backend", BACKEND, "--output", str(tmp_path)])
+    assert status == 1
+    assert "ended with status 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("credit --backend numpy", "invalid choice: 'numpy'"),
+        ("credit --seeds one", "invalid int value: 'one'"),
+        ("credit --steps 0", "integers of at least 1. Received: '0'"),
+    ],
+)
+def test_refused_options(arguments, text, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    assert text in capsys.readouterr().err
