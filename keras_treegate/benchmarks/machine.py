@@ -42,6 +42,31 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def available_memory() -> int | None:
+    """The bytes that could be had without swapping, where that is known."""
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def held_memory() -> int | None:
+    """The bytes of main memory that this process holds, where it is known."""
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def forget_peak() -> bool:
+    """Lets `peak_memory` count from now; `False` where that cannot be."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def copy_bandwidth(copied_bytes: int = COPIED_BYTES, repeats: int = 5) -> float:
     """Bytes per second of a plain copy: those read, and those written."""
     source = np.ones(copied_bytes, dtype="uint8")
