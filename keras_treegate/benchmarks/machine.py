@@ -11,6 +11,9 @@ import numpy as np
 
 COPIED_BYTES = 256 * 2**20
 
+# The processes that wanted a core in the minute before this one began.
+LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
 
 def describe() -> str:
     """The processor, its cores that this process may use, and the memory."""

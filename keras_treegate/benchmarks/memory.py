@@ -174,7 +174,7 @@ def panels(rows: list[dict]) -> list[curves.Panel]:
     """One for each backend: bytes of a step over the bytes of weights."""
     found = []
     for backend in output.distinct(rows, "backend"):
-        mine = [row for row in output.find(rows, backend=backend)]
+        mine = output.find(rows, backend=backend)
         drawn = curves.over(mine, "parameter_bytes", "step", "optimizer")
         if drawn:
             found.append(

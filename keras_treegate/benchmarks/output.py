@@ -29,6 +29,7 @@ def about(command: str, frameworks: dict[str, str]) -> dict:
     }
     return {
         "machine": machine.describe(),
+        "load_before": machine.LOAD_BEFORE,
         "versions": versions | frameworks,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -36,12 +37,15 @@ def about(command: str, frameworks: dict[str, str]) -> dict:
 
 
 def heading(found: dict) -> list[str]:
-    """The machine, the versions, the date and the command line."""
+    """The machine, the versions, the date, the load and the command."""
     versions = [f"{name} {v}" for name, v in found["versions"].items()]
+    load = found["load_before"]
     return [
         found["machine"],
         ", ".join(versions),
-        f"{found['date']}  {found['command']}",
+        f"{found['date']}, load before the run: "
+        + ("unknown" if load is None else f"{load:.1f}"),
+        found["command"],
     ]
 
 
