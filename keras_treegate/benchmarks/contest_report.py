@@ -69,11 +69,13 @@ def publish(
     panels: list[curves.Panel],
 ) -> int:
     """Prints and writes all; returns the exit status."""
+    panels = [panel for panel in panels if panel.curves]
     print(f"\n{told}")
     output.write(name, found, told, folder)
     if panels:
         curves.draw(found["machine"], panels).savefig(
             folder / f"{name}.png", dpi=150
         )
-    print(f"\nWrote {folder / name}.json, .txt and .png")
+    picture = " and .png" if panels else ", and no picture of nothing"
+    print(f"\nWrote {folder / name}.json, .txt{picture}")
     return 1 if found["failures"] else 0

@@ -30,10 +30,14 @@ class Panel(NamedTuple):
 
 
 def over(rows: list[dict], x: str, y: str, by: str = "name") -> list[Curve]:
-    """A curve for each value of a column, of the rows where there is a y."""
+    """A curve for each value of a column, of the rows with a y above zero."""
     found = []
     for label in distinct(rows, by):
-        mine = [row for row in find(rows, **{by: label}) if row[y]]
+        mine = [
+            row
+            for row in find(rows, **{by: label})
+            if row[y] and row[y]["median"] > 0
+        ]
         mine.sort(key=lambda row: row[x])
         if mine:
             low, high = zip(*(row[y]["quartiles"] for row in mine), strict=True)

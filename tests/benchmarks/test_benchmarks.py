@@ -17,7 +17,8 @@ RUNS = {
     "training": f"--batch 3 --units 4 --depth 2 --trees 2 {TURNS}",
     "peers": "--peers tree dense --work step --batch 3 --units 4 --hidden 4 "
     f"--depth 2 --trees 2 {TURNS}",
-    "memory": "--batch 3 --units 4 --depth 1 2 --trees 2 "
+    # Large enough to ask for pages of memory.
+    "memory": "--batch 256 --units 16 --depth 1 2 --trees 2 "
     "--optimizers StepAwareSGD",
 }
 
@@ -98,7 +99,9 @@ def test_memory_tells_of_each_depth(results):
     found, _ = results("memory")
     first, second = found["rows"]
     assert (first["depth"], second["depth"]) == (1, 2)
-    assert second["parameter_bytes"] > first["parameter_bytes"] > 3 * 16 * 4
+    assert (
+        second["parameter_bytes"] > first["parameter_bytes"] > 3 * 16 * 16 * 4
+    )
     assert first["first_bytes"] >= 0
     assert (first["compiled"] is not None) == (BACKEND == "jax")
 
