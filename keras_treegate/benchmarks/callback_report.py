@@ -1,13 +1,18 @@
 """The results of `callbacks`: a table, a picture, and both as JSON."""
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_treegate.benchmarks.callback_cost import KINDS, Case, run
+from keras_treegate.benchmarks import output
+from keras_treegate.benchmarks.callback_cost import KINDS, Case
+from keras_treegate.benchmarks.callback_cost import run as run_case
+from keras_treegate.benchmarks.options import check_backends, positive
 from keras_treegate.benchmarks.picture import figure_class
+from keras_treegate.benchmarks.step_time import BACKENDS
+
+NAME = "callbacks"
+HELP = "what counting visits and the callbacks add to a `fit` step"
 
 LEGEND = """\
 plain      ms of a `fit` step of a model that does not count visits
@@ -19,12 +24,10 @@ callbacks  and `GateEntropy` and `PathUtilization` read them at the end of the
 COLORS = {"counted": ("#0072B2", "o"), "callbacks": ("#D55E00", "s")}
 
 
-def add_options(
-    parser: argparse.ArgumentParser, positive: Callable, backends: tuple
-) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the benchmark."""
     add = parser.add_argument
-    add("--backend", nargs="+", choices=backends, default=list(backends))
+    add("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS))
     add("--depths", nargs="+", type=positive, default=[4, 10])
     add("--batch", type=positive, default=256, help="examples in a batch")
     add("--units", type=positive, default=64, help="inputs, and output units")
@@ -43,20 +46,27 @@ def add_options(
     )
 
 
-def callback_cost(options: argparse.Namespace, about: Callable) -> int:
+def check(options: argparse.Namespace) -> None:
+    """Refuses what would fail only after other cases had been measured."""
+    check_backends(options.backend)
+
+
+def run(options: argparse.Namespace, command: str) -> int:
     """Measures every case, and prints and writes what was found."""
     rows: list[dict] = []
     failures: list[str] = []
     for case in _cases(options):
         print(f"{case.backend} depth {case.depth}: ", end="", flush=True)
         try:
-            rows.append(run(case))
+            rows.append(run_case(case))
             ratio = rows[-1]["over_plain"]["callbacks"][0]
             print(f"{ratio:.3f} of a plain step", flush=True)
         except RuntimeError as error:
             failures.append(str(error))
             print("failed", flush=True)
-    found = about(rows) | {"rows": rows, "failures": failures}
+    versions = {row["backend"]: row["backend_version"] for row in rows}
+    found = output.about(command, versions)
+    found |= {"rows": rows, "failures": failures}
     print(f"\n{text(found)}")
     write(found, options.output)
     print(f"\nWrote {options.output / 'callbacks'}.json, .txt and .png")
@@ -74,9 +84,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
 
 def text(found: dict) -> str:
     """The results for people."""
-    lines = [found["machine"]]
-    lines.append(", ".join(f"{n} {v}" for n, v in found["versions"].items()))
-    lines += ["", LEGEND]
+    lines = [*output.heading(found), "", LEGEND]
     form = "{:<11}{:>5}{:>6}{:>9}   {:<20}   {:<20}"
     headings = ("backend", "depth", "steps", "plain", *KINDS[1:])
     lines.append(form.format(*headings).rstrip())
@@ -126,8 +134,6 @@ def draw(found: dict) -> Any:
 
 def write(found: dict, folder: Path) -> None:
     """Writes `callbacks.json`, `.txt` and, if there are rows, `.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "callbacks.json").write_text(json.dumps(found, indent=2) + "\n")
-    (folder / "callbacks.txt").write_text(text(found) + "\n")
+    output.write("callbacks", found, text(found), folder)
     if found["rows"]:
         draw(found).savefig(folder / "callbacks.png", dpi=150)

@@ -1,8 +1,5 @@
 """The results of `credit`: two tables, and both as JSON."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 
 from keras_treegate.benchmarks.report import distinct, find
@@ -50,10 +47,3 @@ def _table(study: dict) -> list[str]:
             f"| {entropy.mean():.2f} | {used.mean():.2f} |"
         )
     return lines
-
-
-def write(found: dict, folder: Path) -> None:
-    """Writes `credit.json` and `credit.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "credit.json").write_text(json.dumps(found, indent=2) + "\n")
-    (folder / "credit.txt").write_text(text(found) + "\n")

@@ -11,6 +11,9 @@ import numpy as np
 
 COPIED_BYTES = 256 * 2**20
 
+# The processes that wanted a core in the minute before this one began.
+LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
 
 def describe() -> str:
     """The processor, its cores that this process may use, and the memory."""
@@ -40,6 +43,31 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory() -> int | None:
+    """The bytes that could be had without swapping, where that is known."""
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def held_memory() -> int | None:
+    """The bytes of main memory that this process holds, where it is known."""
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def forget_peak() -> bool:
+    """Lets `peak_memory` count from now; `False` where that cannot be."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def copy_bandwidth(copied_bytes: int = COPIED_BYTES, repeats: int = 5) -> float:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from keras_treegate.benchmarks.report import base_row, distinct, find
+from keras_treegate.benchmarks.output import distinct, find
+from keras_treegate.benchmarks.report import base_row
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and markers.
 STYLES = {

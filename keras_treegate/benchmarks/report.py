@@ -1,9 +1,9 @@
 """The results of `step-time`: a table, ratios, and both as JSON."""
 
-import json
 from pathlib import Path
-from typing import Any
 
+from keras_treegate.benchmarks import output
+from keras_treegate.benchmarks.output import aligned, distinct, find
 from keras_treegate.benchmarks.step_time import STEP_AWARE
 
 BASE_DEPTH = 10  # what growth is told from, where it was measured
@@ -22,20 +22,6 @@ HEADINGS = (
     *("backend", "optimizer", "depth", "ms", "min", "quartiles"),
     *("peak MB", "stored MB", "touched MB", "limit"),
 )
-
-
-def find(rows: list[dict], **values: Any) -> list[dict]:
-    """The rows that have these values."""
-    return [
-        row
-        for row in rows
-        if all(row[name] == value for name, value in values.items())
-    ]
-
-
-def distinct(rows: list[dict], name: str) -> list:
-    """The values of a column, each once, in the order of the rows."""
-    return list(dict.fromkeys(row[name] for row in rows))
 
 
 def base_row(rows: list[dict]) -> dict:
@@ -97,8 +83,7 @@ def results(about: dict, rows: list[dict], failures: list[str]) -> dict:
 
 def text(found: dict) -> str:
     """The results for people."""
-    versions = [f"{name} {v}" for name, v in found["versions"].items()]
-    lines = [found["machine"], ", ".join(versions)]
+    lines = output.heading(found)
     rows = found["rows"]
     if rows:
         speeds = sorted(row["copy_bytes_per_second"] for row in rows)
@@ -107,7 +92,7 @@ def text(found: dict) -> str:
             f"plain copy: {speeds[len(speeds) // 2] / 1e9:.1f} GB/s (median)",
             size(**rows[0]) + f", on {', '.join(distinct(rows, 'device'))}",
             "",
-            *_aligned([HEADINGS, *map(_cells, rows)]),
+            *aligned([HEADINGS, *map(_cells, rows)]),
             "",
             LEGEND,
         ]
@@ -137,24 +122,6 @@ def _cells(row: dict) -> tuple[str, ...]:
     )
 
 
-def _aligned(rows: list[tuple]) -> list[str]:
-    """Columns of equal width; the first two, which are names, to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if number < 2 else cell.rjust(width)
-            for number, (cell, width) in enumerate(
-                zip(row, widths, strict=True)
-            )
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
 def write(found: dict, folder: Path) -> None:
     """Writes `step-time.json` and `step-time.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    as_json = json.dumps(found, indent=2) + "\n"
-    (folder / "step-time.json").write_text(as_json)
-    (folder / "step-time.txt").write_text(text(found) + "\n")
+    output.write("step-time", found, text(found), folder)
