@@ -9,7 +9,8 @@ from keras_treegate import credit as credit
 from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import optimizers as optimizers
+from keras_treegate.transforms import fold as fold
 
 __version__ = "0.1.0"
 
-__all__ = ["credit", "gates", "layers", "optimizers"]
+__all__ = ["credit", "fold", "gates", "layers", "optimizers"]

@@ -13,6 +13,9 @@ Each file has the same functions:
     update_rows(variables, ids, gradient, update)
         Replaces the rows of several tables by `update(rows, gradient)`, a list
         of theirs; reads and writes no others. All rows where `ids` is `None`.
+    write_rows(variable, start, rows)
+        Sets a run of rows, in place and outside of any step. Nothing else may
+        hold the old value of the variable.
     owed_decay(clock, stamps, ids)
         `decay.owed` of two variables. Where these are trainable weights, each
         has itself for a gradient.
@@ -38,6 +41,7 @@ take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
 update_rows = _framework.update_rows
+write_rows = _framework.write_rows
 owed_decay = _framework.owed_decay
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
@@ -52,4 +56,5 @@ __all__ = [
     "take_rows",
     "take_slots",
     "update_rows",
+    "write_rows",
 ]

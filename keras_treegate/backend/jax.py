@@ -149,6 +149,17 @@ def update_rows(
         variable.assign(value.astype(variable.dtype))
 
 
+@partial(jax.jit, donate_argnums=0)
+def _written(table: Any, start: Any, rows: Any) -> Any:
+    return jax.lax.dynamic_update_slice_in_dim(table, rows, start, axis=0)
+
+
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    # With the table donated: it is written in place.
+    rows = rows.astype(variable.dtype)
+    variable.assign(_written(variable.value, start, rows))
+
+
 def _updated(tables: list, ids: Any, gradient: Any, update: Callable) -> list:
     """The tables with their rows `ids` updated, a chunk of rows at a time.
 

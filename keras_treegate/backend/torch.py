@@ -66,6 +66,11 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
             value.index_copy_(0, ids, rows)
 
 
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    with torch.no_grad():
+        variable.value[start : start + rows.shape[0]] = rows
+
+
 def update_rows(
     variables: list, ids: Any, gradient: Any, update: Callable
 ) -> None:
