@@ -10,7 +10,19 @@ from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import optimizers as optimizers
 from keras_treegate.transforms import fold as fold
+from keras_treegate.transforms import grow as grow
+from keras_treegate.transforms import prune as prune
+from keras_treegate.transforms import upcycle as upcycle
 
 __version__ = "0.1.0"
 
-__all__ = ["credit", "fold", "gates", "layers", "optimizers"]
+__all__ = [
+    "credit",
+    "fold",
+    "gates",
+    "grow",
+    "layers",
+    "optimizers",
+    "prune",
+    "upcycle",
+]

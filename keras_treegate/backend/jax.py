@@ -133,8 +133,16 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     )
 
 
+# Outside of a trace, `reshape` alone would copy the table.
+_rows_of_array = jax.jit(_rows_at)
+
+
 def read_rows(variable: Any, ids: Any) -> Any:
-    return variable.value if ids is None else _rows_at(variable.value, ids)
+    table = variable.value
+    if ids is None:
+        return table
+    traced = isinstance(table, jax.core.Tracer)
+    return _rows_at(table, ids) if traced else _rows_of_array(table, ids)
 
 
 def update_rows(

@@ -11,7 +11,7 @@ from keras import ops
 from keras_treegate import backend, checks, decay
 
 # The bytes of the rows that are worked on at a time.
-CHUNK_BYTES = 2**24
+CHUNK_BYTES = 2**22
 
 
 def chunks(rows: int, row_bytes: int) -> list[tuple[int, int]]:
