@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_treegate.benchmarks import machine, picture, report
+from keras_treegate.benchmarks import machine, picture, report, transforms
 from keras_treegate.benchmarks.step_time import (
     BACKENDS,
     OPTIMIZERS,
@@ -35,13 +35,28 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_step_time_options(step_time_parser)
+    transforms_parser = names.add_parser(
+        transforms.NAME,
+        help=transforms.HELP,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    transforms.add_options(transforms_parser)
     options = parser.parse_args(arguments)
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    if options.name == transforms.NAME:
+        try:
+            transforms.check(options)
+        except (ImportError, ValueError) as error:
+            transforms_parser.error(str(error))
+        return transforms.run(
+            options, shlex.join([*PROGRAM.split(), *arguments])
+        )
     try:
         _check(options)
         picture.figure_class()
     except (ImportError, ValueError) as error:
         step_time_parser.error(str(error))
-    return step_time(options, shlex.join([*PROGRAM.split(), *arguments]))
+    return step_time(options, command)
 
 
 def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
