@@ -11,14 +11,22 @@ from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import losses as losses
 from keras_treegate import optimizers as optimizers
+from keras_treegate.transforms import fold as fold
+from keras_treegate.transforms import grow as grow
+from keras_treegate.transforms import prune as prune
+from keras_treegate.transforms import upcycle as upcycle
 
 __version__ = "0.1.0"
 
 __all__ = [
     "callbacks",
     "credit",
+    "fold",
     "gates",
+    "grow",
     "layers",
     "losses",
     "optimizers",
+    "prune",
+    "upcycle",
 ]

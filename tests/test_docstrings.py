@@ -23,6 +23,7 @@ DOORS = (
     "keras_treegate.callbacks",
     "keras_treegate.plotting",
     "keras_treegate.distribution",
+    "keras_treegate.transforms",
 )
 
 

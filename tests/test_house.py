@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module or folder of the package imports from lower floors only.
 FLOORS = (
     {"checks", "dtypes", "registration"},
-    {"tree", "decay"},
+    {"tree", "decay", "rounding"},
     {"gates", "backend"},
     {"tree_level", "leaf_visits", "credit"},
     {"forest"},

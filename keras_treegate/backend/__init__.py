@@ -14,6 +14,9 @@ Each file has the same functions:
         Replaces the rows of several tables by `update(rows, gradient)`, a list
         of theirs. Of a `RowGradient` only its rows are read and written, maybe
         a part at a time; of a dense gradient all.
+    write_rows(variable, start, rows)
+        Sets a run of rows, in place and outside of any step. Nothing else may
+        hold the old value of the variable.
     owed_decay(clock, stamps, ids)
         `decay.owed` of two variables. Where these are trainable weights, each
         has itself for a gradient.
@@ -51,6 +54,7 @@ take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
 update_rows = _framework.update_rows
+write_rows = _framework.write_rows
 owed_decay = _framework.owed_decay
 count = _framework.count
 watch = _framework.watch
@@ -74,4 +78,5 @@ __all__ = [
     "take_slots",
     "update_rows",
     "watch",
+    "write_rows",
 ]

@@ -143,9 +143,12 @@ def _forward(inputs: Any, sums: Any, slots: Any) -> tuple:
 def _backward(saved: tuple, gradient: Any) -> tuple:
     inputs, sums, slots = saved
     of_inputs = _on_platform(gradient_of_inputs, gradient, sums, slots)
+    of_inputs = of_inputs.astype(inputs.dtype)
+    if not jnp.issubdtype(sums.dtype, jnp.floating):
+        return of_inputs, None, None
     of_sums = partial(gradient_of_sums, num_slots=len(sums))
     of_sums = _on_platform(of_sums, inputs, gradient, slots)
-    return of_inputs.astype(inputs.dtype), of_sums.astype(sums.dtype), None
+    return of_inputs, of_sums.astype(sums.dtype), None
 
 
 path_product.defvjp(_forward, _backward)
@@ -188,7 +191,7 @@ def product_by_blocks(
     dtype = _accumulator(inputs.dtype)
 
     def step(trees: Any, examples: Any, outputs: Any) -> Any:
-        kernels = _kernels(sums, _part(slots, trees, examples))
+        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         x = _part(inputs, examples, trees)
         new = jnp.einsum(
             "bgw,gbwq->bq", x, kernels, preferred_element_type=dtype
@@ -205,7 +208,7 @@ def gradient_of_inputs(gradient: Any, sums: Any, slots: Any, held: int) -> Any:
     dtype = _accumulator(gradient.dtype)
 
     def step(trees: Any, examples: Any, found: Any) -> Any:
-        kernels = _kernels(sums, _part(slots, trees, examples))
+        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
         new = jnp.einsum(
             "gbwq,bq->gbw", kernels, dy, preferred_element_type=dtype
@@ -237,9 +240,9 @@ def gradient_of_sums(
     return _blocks(step, slots.shape, kernel, held, found)
 
 
-def _kernels(sums: Any, slots: Any) -> Any:
+def _kernels(sums: Any, slots: Any, dtype: Any) -> Any:
     """The sums (trees, examples, W, Q) at slots (trees, examples)."""
-    rows = rows_at(sums, slots.reshape(-1), distinct=False)
+    rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
     return rows.reshape(*slots.shape, *sums.shape[1:])
 
 

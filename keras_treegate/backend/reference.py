@@ -53,7 +53,7 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 
     Args:
         inputs: (B, G, W).
-        sums: (G * U, W, Q), of the same dtype.
+        sums: (G * U, W, Q), of any dtype; cast to that of the inputs.
         slots: (G, B), integers, counted over all trees.
 
     Returns:
@@ -61,5 +61,6 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """
     width, units = sums.shape[1:]
     kernels = take_slots(sums, ops.reshape(slots, (-1,)))
+    kernels = ops.cast(kernels, inputs.dtype)
     kernels = ops.reshape(kernels, (slots.shape[0], -1, width, units))
     return ops.einsum("bgw,gbwq->bq", inputs, kernels)

@@ -151,6 +151,11 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
         table.scatter_update(tf.IndexedSlices(rows, ids))
 
 
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    table = _native(variable)
+    table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
+
+
 def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):

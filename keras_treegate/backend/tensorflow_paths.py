@@ -5,6 +5,7 @@ the gradient of a gather an element at a time. So these are compiled by XLA, on
 CPU too: functions of tensors alone, traced and compiled once for each shape.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -65,12 +66,10 @@ def _take(rows: Any, slots: Any) -> Any:
 
 def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """See `reference.path_product`."""
-    if (
-        tf.executing_eagerly()
-        and len(inputs) * sums.shape[1] * sums.shape[2] * inputs.shape[1]
-        < SMALL
-    ):
-        return reference.path_product(inputs, sums, slots)
+    if tf.executing_eagerly():
+        batch, trees, width = inputs.shape
+        if batch * trees * width * sums.shape[2] < SMALL:
+            return reference.path_product(inputs, sums, slots)
     return _path_product(inputs, sums, slots)
 
 
@@ -79,73 +78,74 @@ def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     return _product(inputs, sums, slots)
 
 
+# Only here, where it sees tensors alone: it keeps each graph for ever.
 @tf.custom_gradient
-def _product(inputs, sums, slots):
-    def gradient(dy):
-        return (
-            _gradient_of_inputs(dy, sums, slots),
-            _gradient_of_sums(inputs, dy, slots, sums),
-            None,
-        )
+def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
+    def gradient(outputs: Any) -> tuple:
+        of_inputs = _gradient_of_inputs(outputs, sums, slots)
+        if not sums.dtype.is_floating:
+            return of_inputs, None, None
+        of_sums = _gradient_of_sums(inputs, outputs, sums, slots)
+        return of_inputs, tf.cast(of_sums, sums.dtype), None
 
     return _by_units(inputs, sums, slots), gradient
 
 
-def _by_units(inputs, sums, slots):
+def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
+    """The product, a few input units of all examples at a time."""
     _, trees, width = inputs.shape
     units = sums.shape[2]
-    table = tf.reshape(sums, (-1, units))
-    x = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
+    table = tf.reshape(sums, (-1, units))  # (G * U * W, Q)
+    columns = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
 
-    def step(first, count, outputs):
+    def step(first: Any, count: int, outputs: Any) -> Any:
         for unit in range(count):
             tree, row = (first + unit) // width, (first + unit) % width
             weights = tf.gather(table, slots[tree] * width + row)
-            outputs += x[first + unit][:, None] * weights
+            weights = tf.cast(weights, inputs.dtype)
+            outputs += columns[first + unit][:, None] * weights
         return outputs
 
     full, rest = divmod(trees * width, UNITS)
     outputs = tf.zeros((tf.shape(inputs)[0], units), inputs.dtype)
-    _, outputs = tf.while_loop(
-        lambda i, y: i < full,
-        lambda i, y: (i + 1, step(i * UNITS, UNITS, y)),
-        (tf.constant(0), outputs),
-        maximum_iterations=full,
-    )
+    outputs = _loop(full, lambda n, y: step(n * UNITS, UNITS, y), outputs)
     return step(full * UNITS, rest, outputs)
 
 
-def _gradient_of_inputs(dy, sums, slots):
+def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
+    """(B, G, W), of the gradient of the outputs (B, Q); tree by tree."""
     trees = slots.shape[0]
-    found = tf.zeros((trees, tf.shape(dy)[0], sums.shape[1]), dy.dtype)
 
-    def body(g, found):
-        kernels = tf.gather(sums, slots[g])
-        new = tf.einsum("bwq,bq->bw", kernels, dy)
-        return g + 1, tf.tensor_scatter_nd_update(found, [[g]], new[None])
+    def step(tree: Any, found: Any) -> Any:
+        kernels = tf.cast(tf.gather(sums, slots[tree]), gradient.dtype)
+        new = tf.einsum("bwq,bq->bw", kernels, gradient)
+        return tf.tensor_scatter_nd_update(found, [[tree]], new[None])
 
-    _, found = tf.while_loop(
-        lambda g, _: g < trees,
-        body,
-        (tf.constant(0), found),
-        maximum_iterations=trees,
-    )
+    shape = (trees, tf.shape(gradient)[0], sums.shape[1])
+    found = _loop(trees, step, tf.zeros(shape, gradient.dtype))
     return tf.transpose(found, (1, 0, 2))
 
 
-def _gradient_of_sums(inputs, dy, slots, sums):
-    trees = slots.shape[0]
-    x = tf.transpose(inputs, (1, 0, 2))
-    found = tf.zeros_like(sums)
+def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
+    """(R, W, Q), of the gradient of the outputs (B, Q); tree by tree."""
+    blocks = tf.transpose(inputs, (1, 0, 2))  # (G, B, W)
 
-    def body(g, found):
-        new = x[g][:, :, None] * dy[:, None, :]
-        return g + 1, tf.tensor_scatter_nd_add(found, slots[g][:, None], new)
+    def step(tree: Any, found: Any) -> Any:
+        new = blocks[tree][:, :, None] * gradient[:, None, :]
+        return tf.tensor_scatter_nd_add(found, slots[tree][:, None], new)
 
-    _, found = tf.while_loop(
-        lambda g, _: g < trees,
-        body,
-        (tf.constant(0), found),
-        maximum_iterations=trees,
+    zeros = tf.zeros(tf.shape(sums), gradient.dtype)
+    return _loop(slots.shape[0], step, zeros)
+
+
+def _loop(count: int, step: Callable, carry: Any) -> Any:
+    """`step(number, carry)` for each number below a count."""
+    if count == 0:
+        return carry
+    _, carry = tf.while_loop(
+        lambda number, _: number < count,
+        lambda number, carry: (number + 1, step(number, carry)),
+        (tf.constant(0), carry),
+        maximum_iterations=count,
     )
-    return found
+    return carry

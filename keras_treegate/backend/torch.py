@@ -67,6 +67,11 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
             value.index_copy_(0, ids, rows)
 
 
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    with torch.no_grad():
+        variable.value[start : start + rows.shape[0]] = rows
+
+
 def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):

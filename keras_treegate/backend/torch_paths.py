@@ -14,6 +14,9 @@ from keras_treegate.backend.torch import read_rows
 from keras_treegate.backend.torch_lazy_gradient import LazyGradient
 from keras_treegate.tree import BatchRows
 
+# The numbers that a part of a product in another dtype holds.
+HELD = 2**22
+
 
 def leaf_sums(levels: list, rows: BatchRows) -> Any:
     """See `reference.leaf_sums`."""
@@ -86,7 +89,15 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """See `reference.path_product`."""
     if inputs.is_meta or torch.compiler.is_compiling():
         return reference.path_product(inputs, sums, slots)
-    return _PathProduct.apply(inputs, sums, slots)
+    if inputs.dtype == sums.dtype:
+        return _PathProduct.apply(inputs, sums, slots)
+    # Bags are of one dtype. A part at a time, so that little is held in the
+    # larger one.
+    trees = max(
+        1, HELD // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
+    )
+    parts = zip(inputs.split(trees, 1), slots.split(trees), strict=True)
+    return sum(reference.path_product(x, sums, ids) for x, ids in parts)
 
 
 class _PathProduct(torch.autograd.Function):

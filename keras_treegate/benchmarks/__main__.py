@@ -17,6 +17,7 @@ from keras_treegate.benchmarks import (
     picture,
     step_time_command,
     training,
+    transforms,
 )
 
 PROGRAM = "python -m keras_treegate.benchmarks"
@@ -28,6 +29,7 @@ BENCHMARKS: tuple[Any, ...] = (
     memory,
     callback_report,
     credit_command,
+    transforms,
 )
 
 

@@ -147,6 +147,8 @@ class TreeGatedDense(keras.layers.Layer):
         self.bias: Any = None
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
+        if self.built:  # by a transform, and then by the model around it
+            return
         width = checks.feature_axis("inputs", inputs_shape)
         trees = TreeShape.of(
             self._given_num_trees, width, self.depth, self.units

@@ -1,0 +1,266 @@
+"""The inference form of a tree-gated layer: the sums of all paths, stored."""
+
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_treegate import backend, checks, gates
+from keras_treegate.registration import register
+from keras_treegate.rounding import restored
+from keras_treegate.tree import TreeShape, first_of_trees
+
+TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
+
+
+@register
+class FoldedTreeDense(keras.layers.Layer):
+    """A `TreeGatedDense` whose paths are summed once and for all.
+
+    What `keras_treegate.fold` puts in the place of a trained `TreeGatedDense`.
+    It has the same outputs, about half the numbers, no tree, no weight decay to
+    settle and nothing for an optimizer to do; the work per example is that of a
+    Dense layer. It is rarely made by hand: a new one is all zeros.
+
+        output    y = activation(sum over g of x[g] @ table[g, c(g)] + b)
+
+    where `c(g)` is the leaf code of tree g. Leaves that are equal, as those
+    below a pruned node are, can be stored once: then `slots` says where.
+
+    It cannot be trained: it is not `trainable`, and setting that is refused. In
+    a model that is trained it is a constant function, which the gradients of
+    the layers before it pass through, and says so in a warning.
+
+    Reference: K. Cho and Y. Bengio, arXiv 1406.7362. Folding is ours.
+
+    Args:
+        units: Positive integer, the output units `Q`.
+        depth: Integer of at least 0, the bits of a path `D`. Defaults to `4`.
+        num_trees: As for `TreeGatedDense`. Defaults to `"auto"`.
+        gate: A `keras_treegate.gates.SignGate`, or `None` for a default one.
+            Defaults to `None`.
+        activation: Activation function. Defaults to `None`.
+        use_bias: Boolean. Defaults to `True`.
+        table_dtype: `"float64"`, `"float32"`, `"bfloat16"`, `"float16"`,
+            `"int8"` (with one scale for each row of `Q` numbers), or `None` for
+            the compute dtype of the layer. Defaults to `None`.
+        stored_leaves: Integer, how many leaves are stored for each tree, where
+            some are equal; `None` for all `2^depth`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`; `trainable` must
+            not be true.
+
+    Call arguments:
+        inputs: (..., P), of a floating dtype and a rank of at least 2.
+        gate_inputs: (..., S), as for `TreeGatedDense`. Defaults to `None`.
+        training: Boolean, which changes nothing. Defaults to `None`.
+
+    Output shape:
+        (..., Q), of the compute dtype.
+
+    Attributes:
+        table: The variable (G * U, W, Q) of the U stored leaves of each tree.
+        scale: The variable (G * U, W) of an int8 table, else `None`: a row
+            stands for `scale * table`.
+        slots: The variable (G * 2^D,), the row of `table` of each leaf, or
+            `None` where every leaf has its own.
+        bias: The bias variable (Q,), or `None`.
+        gate: The gate.
+        folding_error: What rounding the table to its dtype changed when the
+            layer was folded: the root mean square of the changes, over that of
+            the exact sums. `None` for a layer that was made otherwise.
+
+    Raises:
+        ValueError: For sizes and gates as `TreeGatedDense`, for an unknown
+            `table_dtype`, and for a `trainable` that is true.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8,)), keras_treegate.layers.TreeGatedDense(4)]
+    ... )
+    >>> folded = keras_treegate.fold(model)
+    >>> type(folded.layers[0]).__name__, folded.layers[0].trainable_weights
+    ('FoldedTreeDense', [])
+    >>> x = np.ones((2, 8), dtype="float32")
+    >>> y, z = model.predict(x, verbose=0), folded.predict(x, verbose=0)
+    >>> bool(np.allclose(y, z, atol=1e-5))
+    True
+    """
+
+    def __init__(
+        self,
+        units: int,
+        depth: int = 4,
+        num_trees: int | str | None = "auto",
+        gate: Any = None,
+        activation: Any = None,
+        use_bias: bool = True,
+        table_dtype: str | None = None,
+        stored_leaves: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
+        gate = gates.get(gate)
+        check_table_dtype("table_dtype", table_dtype)
+        if stored_leaves is not None:
+            stored_leaves = checks.integer("stored_leaves", stored_leaves, 1)
+        self._refuse_to_train(kwargs.pop("trainable", False))
+        super().__init__(autocast=False, trainable=False, **kwargs)
+        self.units = units
+        self.depth = depth
+        self.gate = gate
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.table_dtype = table_dtype
+        self.stored_leaves = stored_leaves
+        self.supports_masking = True
+        self.folding_error: float | None = None
+        self._given_num_trees = num_trees
+        self._warned = False
+        self._trees: Any = None  # once built
+        self.table: Any = None
+        self.scale: Any = None
+        self.slots: Any = None
+        self.bias: Any = None
+
+    def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
+        if self.built:  # by `fold`, and then by the model it stands in
+            return
+        width = checks.feature_axis("inputs", inputs_shape)
+        trees = TreeShape.of(
+            self._given_num_trees, width, self.depth, self.units
+        )
+        source = (
+            inputs_shape if gate_inputs_shape is None else gate_inputs_shape
+        )
+        checks.leading_axes("gate_inputs", source, inputs_shape)
+        self.gate.check(source, trees.num_trees, self.depth)
+        self.gate.setup(trees.num_trees, self.depth)
+        self.gate.build(source)
+        self._trees = trees
+        rows = trees.num_trees * (self.stored_leaves or 2**self.depth)
+        dtype = self.table_dtype or self.compute_dtype
+        self.table = self._constant(
+            "table", (rows, trees.width, self.units), dtype
+        )
+        if dtype == "int8":
+            self.scale = self._constant("scale", (rows, trees.width), "float32")
+        if self.stored_leaves is not None:
+            leaves = trees.num_trees * 2**self.depth
+            self.slots = self._constant("slots", (leaves,), "int32")
+        if self.use_bias:
+            self.bias = self._constant(
+                "bias", (self.units,), self.variable_dtype
+            )
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
+
+    def _constant(self, name: str, shape: tuple, dtype: str) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    def call(
+        self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
+    ) -> Any:
+        if training and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The layer {self.name!r} is folded: it stays as it is while "
+                "other layers train. To train it, train the model from before "
+                "`keras_treegate.fold`, and fold that again.",
+                stacklevel=2,
+            )
+        source = inputs if gate_inputs is None else gate_inputs
+        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
+        trees = self._trees
+        x = ops.cast(inputs, self.compute_dtype)
+        x = ops.reshape(x, (-1, trees.inputs))
+        outputs = self._product(x, self.gate(ops.stop_gradient(source)))
+        if self.bias is not None:
+            outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
+        shape = (*ops.shape(inputs)[:-1], self.units)
+        return self.activation(ops.reshape(outputs, shape))
+
+    def _product(self, x: Any, codes: Any) -> Any:
+        """Inputs (B, P), each times the kernel of its leaves (..., G): (B, Q)."""
+        trees = self._trees
+        table = ops.convert_to_tensor(self.table.value)
+        scale = self.scale
+        if scale is not None:
+            scale = ops.convert_to_tensor(scale.value)
+        if table.shape[0] == trees.num_trees:  # all leaves are equal
+            blocks = restored(table, scale, x.dtype)
+            return ops.matmul(x, trees.kernels(blocks))
+        codes = ops.transpose(ops.reshape(codes, (-1, trees.num_trees)))
+        slots = codes + first_of_trees(trees.num_trees, 2**self.depth)  # (G, B)
+        if self.slots is not None:
+            slots = ops.take(ops.convert_to_tensor(self.slots.value), slots)
+        x = trees.blocks(x)  # (B, G, W)
+        if scale is not None:  # of each row, and so a factor of its input
+            flat = ops.reshape(ops.transpose(slots), (-1,))
+            scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
+            x = x * ops.cast(scale, x.dtype)
+        return backend.path_product(x, table, slots)
+
+    @property
+    def trainable(self) -> bool:
+        """Always false; setting it to anything else is refused."""
+        return False
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        self._refuse_to_train(trainable)
+
+    @staticmethod
+    def _refuse_to_train(trainable: Any) -> None:
+        if trainable:
+            raise ValueError(
+                "`trainable` must be `False` for a folded layer, which keeps "
+                f"only sums of what was trained. Received: trainable="
+                f"{trainable}. Train the model from before "
+                "`keras_treegate.fold`, and fold that again; to train layers "
+                "around it, set their `trainable` one by one."
+            )
+
+    @property
+    def num_trees(self) -> int | str | None:
+        """The number of trees; before the layer is built, as it was given."""
+        if self._trees is None:
+            return self._given_num_trees
+        return self._trees.num_trees
+
+    def compute_output_shape(
+        self, inputs_shape: Any, gate_inputs_shape: Any = None
+    ) -> tuple:
+        return (*inputs_shape[:-1], self.units)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(
+            units=self.units,
+            depth=self.depth,
+            num_trees=self._given_num_trees,
+            gate=keras.saving.serialize_keras_object(self.gate),
+            activation=keras.activations.serialize(self.activation),
+            use_bias=self.use_bias,
+            table_dtype=self.table_dtype,
+            stored_leaves=self.stored_leaves,
+        )
+        return config
+
+
+def check_table_dtype(name: str, dtype: Any) -> None:
+    """Refuses what is no dtype of a table."""
+    if dtype is not None and dtype not in TABLE_DTYPES:
+        raise ValueError(
+            f"`{name}` must be `None` or one of "
+            f"{', '.join(map(repr, TABLE_DTYPES))}. Received: "
+            f"{name}={dtype!r}. Leave it out for the compute dtype."
+        )

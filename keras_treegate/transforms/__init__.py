@@ -1,0 +1,9 @@
+"""Changes of a whole model: each returns a new one and leaves the old alone."""
+
+from keras_treegate.transforms.fold import fold as fold
+from keras_treegate.transforms.grow import grow as grow
+from keras_treegate.transforms.prune import prune as prune
+from keras_treegate.transforms.prune_report import PruneReport as PruneReport
+from keras_treegate.transforms.upcycle import upcycle as upcycle
+
+__all__ = ["PruneReport", "fold", "grow", "prune", "upcycle"]

@@ -1,0 +1,77 @@
+"""Running means of gates, measured on a sample of data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+BATCH = 256
+
+
+class SourceMean:
+    """The mean of each unit of a gate source, of its finite values."""
+
+    def __init__(self) -> None:
+        self.total: Any = 0.0
+        self.count: Any = 0
+        self.batches = 0
+
+    def add(self, source: Any) -> None:
+        values = ops.convert_to_numpy(ops.cast(source, "float32"))
+        values = values.reshape(-1, values.shape[-1]).astype("float64")
+        finite = np.isfinite(values)
+        self.total = self.total + np.where(finite, values, 0).sum(axis=0)
+        self.count = self.count + finite.sum(axis=0)
+        self.batches += 1
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(S,); zero for a unit without a finite value."""
+        return self.total / np.maximum(self.count, 1)
+
+
+def batches(data: Any) -> Iterator[Any]:
+    """Arrays, or a structure of arrays, a batch at a time."""
+    rows = {len(array) for array in keras.tree.flatten(data)}
+    if len(rows) != 1 or 0 in rows:
+        raise ValueError(
+            "The sample of data must be arrays of equal length, as the model "
+            f"takes them. Received: lengths {sorted(rows)}. Pass e.g. "
+            "`x_train[:1024]`."
+        )
+    (size,) = rows
+    for start in range(0, size, BATCH):
+        yield keras.tree.map_structure(
+            lambda array, start=start: ops.convert_to_tensor(
+                array[start : start + BATCH]
+            ),
+            data,
+        )
+
+
+def source_means(model: Any, layers: list, data: Any) -> list[SourceMean]:
+    """What the gates of some layers read while a model sees a sample."""
+    means = [SourceMean() for _ in layers]
+    for layer, mean in zip(layers, means, strict=True):
+        _listen(layer, mean)
+    try:
+        for batch in batches(data):
+            model(batch, training=False)
+    finally:
+        for layer in layers:
+            del layer.call
+    return means
+
+
+def _listen(layer: Any, mean: SourceMean) -> None:
+    call = layer.call
+
+    def listening(
+        inputs: Any, gate_inputs: Any = None, training: bool | None = None
+    ) -> Any:
+        mean.add(inputs if gate_inputs is None else gate_inputs)
+        return call(inputs, gate_inputs=gate_inputs, training=training)
+
+    layer.call = listening

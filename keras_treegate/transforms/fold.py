@@ -1,0 +1,159 @@
+"""Tree layers to tables of their path sums, for inference."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.credit import Straight
+from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
+from keras_treegate.layers.folded_tree_dense import check_table_dtype
+from keras_treegate.rounding import restored, rounded
+from keras_treegate.transforms.leaves import (
+    StoredLeaves,
+    chunks,
+    leaf_sums,
+    row_bytes,
+    stored_leaves,
+)
+from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.rebuild import (
+    check_model,
+    copy_variable,
+    rebuilt,
+)
+
+# What a folded layer has in common with the layer that it was.
+KEPT: tuple = (
+    "name",
+    "dtype",
+    "activity_regularizer",
+    "gate",
+    "units",
+    "depth",
+)
+KEPT += ("activation", "use_bias")
+
+
+def fold(model: Any, dtype: str | None = None) -> Any:
+    """Makes a model for inference, with the sums of all paths stored.
+
+    Each `TreeGatedDense` becomes a `FoldedTreeDense`: one table of the sums
+    from root to leaf, with all weight decay settled. Outputs are the same to
+    rounding, about half the numbers are stored, and an example does the work
+    of a Dense layer, `depth + 1` times less than before. Leaves that are equal,
+    because the nodes that tell them apart are zero, are stored once.
+
+    The table is made a few megabytes at a time: folding needs no memory but the
+    table itself, which is half as large as the trees.
+
+    `dtype="bfloat16"` or `"int8"` makes it smaller still, at an error that each
+    folded layer tells in `folding_error`.
+
+    The new model is not compiled and cannot be trained. The old one stays as
+    it is. A layer inside of a layer or subclassed model is folded where Keras
+    can clone what it is in; save such a model by its weights.
+
+    Args:
+        model: A built model.
+        dtype: Of the tables: `"float64"`, `"float32"`, `"bfloat16"`,
+            `"float16"`, `"int8"` (with one scale for each row), or `None` for
+            the compute dtype of each layer. Defaults to `None`.
+
+    Returns:
+        The new model.
+
+    Raises:
+        ValueError: For a model that is not built, has no `TreeGatedDense` or
+            cannot be cloned, an unknown `dtype`, and a layer whose kernel is no
+            sum along a path, such as one with credit `"noisy_rectifier"`.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8,)), keras_treegate.layers.TreeGatedDense(4)]
+    ... )
+    >>> folded = keras_treegate.fold(model)
+    >>> small = keras_treegate.fold(model, dtype="int8")
+    >>> small.layers[0].folding_error < 0.01
+    True
+    """
+    check_model(model)
+    check_table_dtype("dtype", dtype)
+    layers = [
+        layer
+        for layer in descendants(model)
+        if isinstance(layer, TreeGatedDense)
+    ]
+    if not layers:
+        raise ValueError(
+            "`model` must have at least one `TreeGatedDense` layer to fold. "
+            f"Received: {model.name!r}, which has none. Use it as it is."
+        )
+    for layer in layers:
+        _check_credit(layer)
+    makers = {id(layer): partial(_folded, layer, dtype) for layer in layers}
+    return rebuilt(model, makers).model
+
+
+def _check_credit(layer: Any) -> None:
+    foldable = isinstance(layer.credit, Straight)
+    if not getattr(layer.credit, "foldable", foldable):
+        raise ValueError(
+            "`model` must have layers whose kernels are sums along paths. "
+            f"Received: {layer.name!r} with "
+            f"credit={type(layer.credit).__name__}, which scales the nodes of "
+            "each example by its gates. Use the model as it is."
+        )
+
+
+def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
+    """The folded form of a layer, built and with its weights."""
+    leaves: StoredLeaves = stored_leaves(layer)
+    all_differ = leaves.keys.size == leaves.slots.size
+    config = layer.get_config()
+    folded = FoldedTreeDense.from_config(
+        {name: config[name] for name in KEPT if name in config}
+        | {
+            "num_trees": layer.num_trees,
+            "table_dtype": dtype,
+            "stored_leaves": None if all_differ else leaves.keys.shape[1],
+        }
+    )
+    folded.build(*input_shapes(layer))
+    for source, target in zip(
+        layer.gate.variables, folded.gate.variables, strict=True
+    ):
+        copy_variable(source, target)
+    if layer.bias is not None:
+        copy_variable(layer.bias, folded.bias)
+    if folded.slots is not None:
+        folded.slots.assign(leaves.slots.reshape(-1))
+    _write_table(layer, folded, leaves.keys.reshape(-1))
+    return folded
+
+
+def input_shapes(layer: Any) -> tuple:
+    """The shapes that a layer was built for: of inputs and gate inputs."""
+    axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
+    return tuple((None, axis) for axis in axes)
+
+
+def _write_table(layer: Any, folded: Any, keys: np.ndarray) -> None:
+    exact = changes = 0.0
+    for start, stop in chunks(len(keys), row_bytes(layer.nodes[0])):
+        sums = leaf_sums(layer, keys[start:stop])
+        rows, scale = rounded(sums, folded.table.dtype)
+        backend.write_rows(folded.table, start, rows)
+        if scale is not None:
+            backend.write_rows(folded.scale, start, scale)
+        exact += _sum_of_squares(sums)
+        changes += _sum_of_squares(restored(rows, scale, sums.dtype) - sums)
+    folded.folding_error = (changes / exact) ** 0.5 if exact else 0.0
+
+
+def _sum_of_squares(rows: Any) -> float:
+    return float(ops.sum(ops.square(ops.cast(rows, "float32"))))

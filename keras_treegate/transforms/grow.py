@@ -1,0 +1,235 @@
+"""Trees of more depth, which start as what they were."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_treegate import checks
+from keras_treegate.layers import TreeGatedDense
+from keras_treegate.optimizers.carry import can_carry, carry_state
+from keras_treegate.transforms.calibrate import source_means
+from keras_treegate.transforms.choose import chosen
+from keras_treegate.transforms.fold import input_shapes
+from keras_treegate.transforms.rebuild import (
+    check_model,
+    copy_variable,
+    rebuilt,
+)
+
+
+def grow(
+    model: Any,
+    depth: int,
+    layers: Any = None,
+    calibrate: Any = None,
+    seed: int | None = None,
+) -> Any:
+    """Makes the trees of a model deeper, and changes no output.
+
+    Each `TreeGatedDense` gets new levels, of zeros, and new gate units, drawn
+    from those that its tree does not read yet. The old levels stay as they are,
+    and so do the paths through them.
+
+    A model that was compiled with a step-aware optimizer is compiled with the
+    same, which keeps its state of all that was there before; the slots of the
+    new levels are empty. A model compiled with any other optimizer gets a new
+    one, with a warning. The old model stays as it is.
+
+    A running `fit` cannot change the variables it trains. To grow a model while
+    it is trained, train it in parts:
+
+        for depth in (2, 4, 6):
+            model = keras_treegate.grow(model, depth)
+            model.fit(x, y, epochs=3)
+
+    The threshold of a new gate unit with a running mean starts at the mean
+    that another tree has of this unit, or else at the average of all; with
+    `calibrate` at its mean over a sample. Counts of visits start anew.
+
+    Args:
+        model: A built model.
+        depth: Integer, the new depth; at least the old one of each layer.
+        layers: The tree layers to grow: `None` for all, a name or a list of
+            names, or a function that is given a layer and returns a boolean.
+            Defaults to `None`.
+        calibrate: A sample of inputs, arrays as the model takes them. Defaults
+            to `None`.
+        seed: Integer or `None`, for drawing the new gate units. Defaults to
+            `None`.
+
+    Returns:
+        The new model.
+
+    Raises:
+        ValueError: For a model that is not built, has no such layer or cannot
+            be cloned, and for a `depth` that is below that of a layer, above
+            the number of units its gates can read, or too large.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(4, depth=1)
+    >>> model = keras.Sequential([keras.Input((8,)), layer])
+    >>> deeper = keras_treegate.grow(model, depth=3)
+    >>> [level.shape[0] for level in deeper.layers[0].nodes]
+    [8, 16, 32, 64]
+    """
+    check_model(model)
+    depth = checks.integer("depth", depth, 0)
+    if seed is not None:
+        seed = checks.integer("seed", seed, 0)
+    found = tree_layers(model, layers)
+    for layer in found:
+        _check(layer, depth)
+    generator = np.random.default_rng(seed)
+    made: list = []
+    makers = {
+        id(layer): partial(_grown, layer, depth, generator, made)
+        for layer in found
+    }
+    new, _, variables = rebuilt(model, makers)
+    if calibrate is not None:
+        _calibrate(new, made, calibrate)
+    for layer, grown in made:
+        variables += _same_variables(layer, grown)
+    if model.compiled:
+        _compile_like(model, new, variables)
+    return new
+
+
+def tree_layers(model: Any, layers: Any = None) -> list:
+    """The `TreeGatedDense` layers that are meant; at least one."""
+    found = [
+        layer
+        for layer in chosen(model, layers)
+        if isinstance(layer, TreeGatedDense)
+    ]
+    if not found:
+        raise ValueError(
+            "`model` must have at least one `TreeGatedDense` layer, among "
+            f"`layers` if given. Received: {model.name!r}, which has none. "
+            "Make some with `keras_treegate.upcycle`."
+        )
+    return found
+
+
+def _check(layer: Any, depth: int) -> None:
+    if depth < layer.depth:
+        raise ValueError(
+            "`depth` must be at least that of each layer. Received: "
+            f"depth={depth}, for {layer.name!r} of depth {layer.depth}. Choose "
+            "`layers`, or lower the depth with `keras_treegate.prune`."
+        )
+    sources = layer.gate.input_spec.axes[-1]
+    if depth > sources:
+        raise ValueError(
+            "`depth` must be at most the number of units that the gates can "
+            f"read. Received: depth={depth}, for {layer.name!r} with "
+            f"{sources}. Lower it."
+        )
+    num_trees, width, units = layer.nodes[0].shape
+    itemsize = checks.itemsize(layer.variable_dtype)
+    checks.tree_size(num_trees, depth, width, units, itemsize)
+
+
+def _grown(
+    layer: Any, depth: int, generator: np.random.Generator, made: list
+) -> TreeGatedDense:
+    """A deeper layer, built and with the weights of the old one."""
+    units = _more_units(layer, depth, generator)
+    new = with_gate_units(layer, depth, units)
+    for source, target in _same_variables(layer, new):
+        copy_variable(source, target)
+    gate = new.gate
+    if gate.moving_mean is not None:
+        means = layer.gate.moving_mean.numpy()
+        known = dict(zip(layer.gate.units.flat, means.flat, strict=True))
+        average = float(np.mean(means)) if means.size else 0.0
+        more = np.array([known.get(unit, average) for unit in units.flat])
+        more = more.reshape(units.shape)
+        more[:, : layer.depth] = means
+        gate.moving_mean.assign(more)
+    made.append((layer, new))
+    return new
+
+
+def with_gate_units(layer: Any, depth: int, units: np.ndarray) -> Any:
+    """A fresh layer of another depth, built, whose gates read these units."""
+    config = layer.get_config()
+    gate = layer.gate.get_config() | {"units": units.tolist()}
+    config |= {"depth": depth, "gate": type(layer.gate).from_config(gate)}
+    new = type(layer).from_config(config)
+    new.row_levels = layer.row_levels
+    new.build(*input_shapes(layer))
+    return new
+
+
+def _more_units(
+    layer: Any, depth: int, generator: np.random.Generator
+) -> np.ndarray:
+    """The gate units (G, D), and new ones without replacement in each tree."""
+    sources = np.arange(layer.gate.input_spec.axes[-1])
+    return np.stack(
+        [
+            np.append(
+                tree,
+                generator.permutation(np.setdiff1d(sources, tree))[
+                    : depth - layer.depth
+                ],
+            )
+            for tree in layer.gate.units
+        ]
+    )
+
+
+def _same_variables(layer: Any, new: Any) -> list[tuple[Any, Any]]:
+    """Pairs of variables of the same name and shape, but for the gate units."""
+    targets = {variable.name: variable for variable in new.variables}
+    return [
+        (source, targets[source.name])
+        for source in layer.variables
+        if source.name in targets
+        and source.name != "units"
+        and source.shape == targets[source.name].shape
+    ]
+
+
+def _calibrate(new: Any, made: list, data: Any) -> None:
+    made = [pair for pair in made if pair[1].gate.moving_mean is not None]
+    layers = [grown for _, grown in made]
+    means = source_means(new, layers, data)
+    for (layer, grown), mean in zip(made, means, strict=True):
+        gate = grown.gate
+        values = mean.mean[gate.units]
+        if float(layer.gate.updates.value):
+            values[:, : layer.depth] = layer.gate.moving_mean.numpy()
+        else:
+            gate.updates.assign(mean.batches)
+        gate.moving_mean.assign(values)
+
+
+def _compile_like(model: Any, new: Any, variables: list) -> None:
+    losses = keras.tree.flatten(model.loss)
+    named = {
+        loss.__name__: loss for loss in losses if hasattr(loss, "__name__")
+    }
+    with keras.saving.custom_object_scope(named):
+        new.compile_from_config(model.get_compile_config())
+    if not new.compiled:
+        return  # Keras has said why
+    old_optimizer, optimizer = model.optimizer, new.optimizer
+    if not old_optimizer.built:
+        return
+    if can_carry(old_optimizer, optimizer):
+        optimizer.build(new.trainable_variables)
+        pairs = {id(source): target for source, target in variables}
+        carry_state(old_optimizer, optimizer, pairs)
+        return
+    warnings.warn(
+        f"The state of the optimizer {old_optimizer.name!r} is not kept: that "
+        "of step-aware optimizers alone is.",
+        stacklevel=3,
+    )

@@ -1,0 +1,96 @@
+"""The leaves of a layer's trees: their sums, and which of them differ.
+
+A leaf key is `g * 2^D + c`, of leaf c of tree g.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend, checks, decay
+
+# The bytes of the rows that are worked on at a time.
+CHUNK_BYTES = 2**22
+
+
+def chunks(rows: int, row_bytes: int) -> list[tuple[int, int]]:
+    """Starts and stops that cover these rows, all of the same length.
+
+    The last one may overlap the one before: functions that are compiled for a
+    shape then are compiled once.
+    """
+    size = min(rows, max(1, CHUNK_BYTES // row_bytes))
+    starts = [*range(0, rows - size, size), rows - size]
+    return [(start, start + size) for start in starts]
+
+
+def read(level: Any, ids: np.ndarray) -> Any:
+    """Rows (R, W, Q) of a level, with the decay that they owe."""
+    ids = ops.convert_to_tensor(ids, dtype="int32")
+    owed = decay.owed(
+        ops.convert_to_tensor(level.clock.value),
+        backend.read_rows(level.stamps, ids),
+    )
+    return decay.decayed(backend.read_rows(level.nodes, ids), owed)
+
+
+def leaf_sums(layer: Any, keys: np.ndarray) -> Any:
+    """The sums of the paths to the leaves of these keys (R, W, Q)."""
+    total = None
+    for number, level in enumerate(layer.levels):
+        rows = read(level, keys >> (layer.depth - number))
+        total = rows if total is None else total + rows
+    return total
+
+
+class StoredLeaves(NamedTuple):
+    """The leaves to store, one for each set of equal ones.
+
+    keys: (G, U), the key of each stored leaf; trees with fewer repeat one.
+    slots: (G, 2^D) int32, counted over all trees, the stored leaf of each leaf.
+    """
+
+    keys: np.ndarray
+    slots: np.ndarray
+
+
+def stored_leaves(layer: Any) -> StoredLeaves:
+    """Leaves are equal where all nodes that tell their paths apart are zero."""
+    num_trees, depth = layer.num_trees, layer.depth
+    owner = np.arange(num_trees)  # the last node of a path that is not zero
+    for number, level in enumerate(layer.levels[1:], 1):
+        nodes = num_trees * (2**number - 1) + np.arange(num_trees * 2**number)
+        owner = np.where(nonzero_rows(level), nodes, np.repeat(owner, 2))
+    keys, slots = [], []
+    for tree in owner.reshape(num_trees, -1):
+        _, first, inverse = np.unique(
+            tree, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        keys.append(first[order])
+        slots.append(np.argsort(order)[inverse])
+    most = max(map(len, keys))
+    trees = np.arange(num_trees)[:, None]
+    return StoredLeaves(
+        np.stack([np.resize(tree, most) for tree in keys]) + trees * 2**depth,
+        np.stack(slots).astype("int32") + (trees * most).astype("int32"),
+    )
+
+
+def nonzero_rows(level: Any) -> np.ndarray:
+    """Which rows (N,) of a level have a number that is not zero."""
+    found = np.zeros(level.nodes.shape[0], bool)
+    for start, stop in chunks(len(found), row_bytes(level.nodes)):
+        ids = ops.arange(start, stop, dtype="int32")
+        rows = backend.read_rows(level.nodes, ids)
+        found[start:stop] = ops.convert_to_numpy(
+            ops.any(rows != 0, axis=(1, 2))
+        )
+    return found
+
+
+def row_bytes(variable: Any) -> int:
+    """The bytes of a row (W, Q), in the precision that is computed with."""
+    _, width, units = variable.shape
+    return width * units * max(4, checks.itemsize(variable.dtype))

@@ -1,0 +1,230 @@
+"""Trees without the branches that no one visits."""
+
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend, checks
+from keras_treegate.transforms.calibrate import batches
+from keras_treegate.transforms.grow import tree_layers, with_gate_units
+from keras_treegate.transforms.leaves import chunks, read, row_bytes
+from keras_treegate.transforms.prune_report import PruneReport
+from keras_treegate.transforms.rebuild import (
+    check_model,
+    copy_variable,
+    rebuilt,
+)
+
+
+def prune(
+    model: Any,
+    min_visits: int = 1,
+    visits: dict | None = None,
+    layers: Any = None,
+    data: Any = None,
+    return_report: bool = False,
+) -> Any:
+    """Merges subtrees that are hardly visited into their ancestors.
+
+    A node with fewer than `min_visits` visits is dropped, with all below it;
+    its examples use the path down to its parent from then on. Rows of dropped
+    nodes become zero, and levels without any other are taken off, with their
+    gates. `keras_treegate.fold` stores the leaves below a node that was pruned
+    once, so that a folded model is smaller by what was pruned.
+
+    Where nothing visited a subtree, nothing that was visited changes. Else the
+    parent takes over the mean of the paths through what was dropped, weighted
+    by visits,
+
+        node += sum of visits * path below, over its leaves / sum of visits
+
+    where both children are dropped, and where one is, the sum over its leaves
+    alone, which the row of the other child is relieved of: paths that are kept
+    stay as they are, and merging a single leaf is exact as well.
+
+    Debts of weight decay are settled. The new model is not compiled, and no
+    optimizer state is carried over. The old one stays as it is.
+
+    Args:
+        model: A built model.
+        min_visits: Integer of at least 1. Defaults to `1`.
+        visits: For the name of each layer its visits, integers (G, 2^D);
+            `None` for its own counts, `leaf_visits`. Defaults to `None`.
+        layers: The tree layers to prune: `None` for all, a name or a list of
+            names, or a function that is given a layer and returns a boolean.
+            Defaults to `None`.
+        data: Inputs, arrays as the model takes them, to report the largest
+            change of an output on. Defaults to `None`.
+        return_report: Boolean, whether to return a
+            `keras_treegate.transforms.PruneReport` too. Defaults to `False`.
+
+    Returns:
+        The new model; with `return_report` the new model and the report.
+
+    Raises:
+        ValueError: For a model that is not built, has no such layer or cannot
+            be cloned, and for visits that are missing, all zero or of another
+            shape.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(
+    ...     4, depth=2, num_trees=1, name="tree"
+    ... )
+    >>> model = keras.Sequential([keras.Input((8,)), layer])
+    >>> pruned, report = keras_treegate.prune(
+    ...     model, visits={"tree": np.array([[3, 5, 0, 0]])}, return_report=True
+    ... )
+    >>> report.rows, report.rows_freed
+    (7, 3)
+    """
+    check_model(model)
+    min_visits = checks.integer("min_visits", min_visits, 1)
+    found = tree_layers(model, layers)
+    counts = [_visits(layer, visits) for layer in found]
+    kept = [
+        [level >= min_visits for level in _by_level(layer, count)]
+        for layer, count in zip(found, counts, strict=True)
+    ]
+    makers = {
+        id(layer): partial(_pruned, layer, count, keep)
+        for layer, count, keep in zip(found, counts, kept, strict=True)
+    }
+    new = rebuilt(model, makers).model
+    if not return_report:
+        return new
+    flags = np.concatenate([level for keep in kept for level in keep])
+    change = None if data is None else _largest_change(model, new, data)
+    return new, PruneReport(len(flags), int(np.sum(~flags)), change)
+
+
+def _visits(layer: Any, visits: dict | None) -> np.ndarray:
+    """The visits (G, 2^D) of the leaves of a layer, checked."""
+    if visits is None:
+        counts = getattr(layer, "leaf_visits", None)
+    else:
+        counts = visits.get(layer.name)
+    if counts is None:
+        raise ValueError(
+            "`visits` must have counts for each layer that is pruned. Received:"
+            f" none for {layer.name!r}. Pass `visits={{{layer.name!r}: array}}`"
+            ", or choose `layers`."
+        )
+    counts = np.asarray(ops.convert_to_numpy(counts), dtype="int64")
+    shape = (layer.num_trees, 2**layer.depth)
+    if counts.shape != shape or np.any(counts < 0):
+        raise ValueError(
+            "`visits` must be counts of at least 0, of shape (num_trees, "
+            f"2**depth). Received: for {layer.name!r} an array of shape "
+            f"{counts.shape}, in place of {shape}, from "
+            f"{counts.min(initial=0)} on. Count with `layer.leaf_codes`."
+        )
+    if not np.all(counts.sum(axis=1) > 0):
+        raise ValueError(
+            "`visits` must have visits of each tree. Received: a tree of "
+            f"{layer.name!r} without any. Train the layer first, or count "
+            "with `layer.leaf_codes`."
+        )
+    return counts
+
+
+def _by_level(layer: Any, visits: np.ndarray) -> list[np.ndarray]:
+    """The visits (G * 2^l,) of the nodes of each level; roots are kept."""
+    most = np.iinfo("int64").max
+    roots = np.full(layer.num_trees, most)
+    levels = [
+        visits.reshape(layer.num_trees * 2**level, -1).sum(axis=1)
+        for level in range(1, layer.depth + 1)
+    ]
+    return [roots, *levels]
+
+
+def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
+    """A layer of the nodes that are kept, built and with its weights."""
+    depth = max(level for level, keep in enumerate(kept) if np.any(keep))
+    gate = layer.gate
+    new = with_gate_units(layer, depth, gate.units[:, :depth])
+    if layer.bias is not None:
+        copy_variable(layer.bias, new.bias)
+    if gate.moving_mean is not None:
+        new.gate.moving_mean.assign(gate.moving_mean.numpy()[:, :depth])
+        copy_variable(gate.updates, new.gate.updates)
+    counts: Any = getattr(new, "leaf_visits", None)
+    if hasattr(counts, "assign"):
+        counts.assign(visits.reshape(*counts.shape, -1).sum(axis=-1))
+    # A few trees at a time.
+    size = 2**layer.depth * row_bytes(layer.nodes[0])
+    for start, stop in chunks(layer.num_trees, size):
+        trees = slice(start, stop)
+        _write_trees(layer, new, trees, visits, kept)
+    return new
+
+
+def _write_trees(
+    layer: Any,
+    new: Any,
+    trees: slice,
+    visits: np.ndarray,
+    kept: list[np.ndarray],
+) -> None:
+    below: Any = 0.0  # for each node, the mean of the paths below it
+    added: Any = 0.0  # to each node, for its dropped children
+    for number in range(layer.depth, -1, -1):
+        ids = np.arange(trees.start << number, trees.stop << number)
+        rows = ops.convert_to_numpy(
+            ops.cast(read(layer.levels[number], ids), _exact(layer))
+        )
+        keep = kept[number][ids]
+        weights = visits.reshape(-1, 2 ** (layer.depth - number))
+        weights = weights[ids].sum(axis=1).astype(rows.dtype)
+        paths = (rows + below) * (weights > 0)[:, None, None]
+        rows = rows + added
+        if number > 0:
+            below, added, relief = _merged(paths, weights, keep)
+            rows = rows - relief
+        if number <= new.depth:
+            rows = rows * keep[:, None, None]
+            backend.write_rows(
+                new.nodes[number], int(ids[0]), ops.convert_to_tensor(rows)
+            )
+
+
+def _exact(layer: Any) -> str:
+    return "float64" if layer.variable_dtype == "float64" else "float32"
+
+
+def _merged(paths: Any, weights: Any, keep: Any) -> tuple[Any, Any, Any]:
+    """What the children (N, W, Q) of a level mean for their parents.
+
+    Returns:
+        For each parent the mean of the paths below it, weighted by visits, and
+        what it takes over from dropped children (N / 2, W, Q); and what each
+        child is relieved of (N, W, Q).
+    """
+    pairs = paths.reshape(-1, 2, *paths.shape[1:])
+    share = weights.reshape(-1, 2, 1, 1)
+    total = np.maximum(share.sum(axis=1, keepdims=True), 1)
+    below = np.sum(pairs * (share / total), axis=1)
+    keep = keep.reshape(-1, 2, 1, 1)
+    dropped = np.sum(pairs * ~keep, axis=1)  # of the only one, if it is
+    added = np.where(np.any(keep, axis=1), dropped, below)
+    relief = keep * np.where(np.any(~keep, axis=1), dropped, 0)[:, None]
+    return below, added, relief.reshape(paths.shape)
+
+
+def _largest_change(model: Any, new: Any, data: Any) -> float:
+    largest = 0.0
+    for batch in batches(data):
+        pairs = zip(
+            keras.tree.flatten(model(batch, training=False)),
+            keras.tree.flatten(new(batch, training=False)),
+            strict=True,
+        )
+        for before, after in pairs:
+            change = ops.cast(after, "float32") - ops.cast(before, "float32")
+            largest = max(largest, float(ops.max(ops.abs(change))))
+    return largest
