@@ -30,9 +30,9 @@ from keras_treegate.backend.reference import path_sums as path_sums
 from keras_treegate.backend.reference import take_slots as take_slots
 from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 
-_framework: Any = importlib.import_module(
-    f"keras_treegate.backend.{keras.backend.backend()}"
-)
+NAME = keras.backend.backend()
+
+_framework: Any = importlib.import_module(f"keras_treegate.backend.{NAME}")
 
 take_rows = _framework.take_rows
 lift = _framework.lift
@@ -43,6 +43,7 @@ DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
     "DECAY_STATE_IS_TRAINABLE",
+    "NAME",
     "RowGradient",
     "lift",
     "owed_decay",

@@ -14,7 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_treegate.benchmarks import machine, picture, report
+from keras_treegate.benchmarks import (
+    machine,
+    picture,
+    quality_command,
+    report,
+)
 from keras_treegate.benchmarks.step_time import (
     BACKENDS,
     OPTIMIZERS,
@@ -35,13 +40,26 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_step_time_options(step_time_parser)
+    quality_parser = names.add_parser(
+        "quality",
+        help="how well networks predict, by work and by parameters",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    quality_command.add_options(quality_parser, _positive)
     options = parser.parse_args(arguments)
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    if options.name == "quality":
+        try:
+            quality_command.check(options)
+        except (ImportError, ValueError) as error:
+            quality_parser.error(str(error))
+        return quality_command.run(options, command, _about)
     try:
         _check(options)
         picture.figure_class()
     except (ImportError, ValueError) as error:
         step_time_parser.error(str(error))
-    return step_time(options, shlex.join([*PROGRAM.split(), *arguments]))
+    return step_time(options, command)
 
 
 def _add_step_time_options(parser: argparse.ArgumentParser) -> None:
