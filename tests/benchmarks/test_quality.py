@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", io.StringIO())
             patch.setattr(quality_tasks, "VALIDATION_BYTES", 512)
-            patch.setitem(quality_grid.WIDTH, "bytes", 16)
+            patch.setitem(quality_grid.WIDTH, "bytes", 24)
             assert main(arguments) == 0
             printed = sys.stdout.getvalue()
     assert "seed 0" not in printed
