@@ -9,7 +9,8 @@ from keras_treegate import credit as credit
 from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import optimizers as optimizers
+from keras_treegate.saved_models import load_saved_model as load_saved_model
 
 __version__ = "0.1.0"
 
-__all__ = ["credit", "gates", "layers", "optimizers"]
+__all__ = ["credit", "gates", "layers", "load_saved_model", "optimizers"]

@@ -81,7 +81,7 @@ model_file = output / "three_backends.keras"
 
 def run_stage(stage):
     backend = wanted[stage] if wanted[stage] in installed else installed[0]
-    subprocess.run(
+    process = subprocess.run(
         [
             *(sys.executable, str(HERE / "stage.py"), stage),
             *(str(model_file), str(data)),
@@ -91,8 +91,10 @@ def run_stage(stage):
         | os.environ
         | {"KERAS_BACKEND": backend},
         check=True,
-        stdout=None if "ipykernel" not in sys.modules else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    print(process.stdout, end="")
     return np.load(f"{model_file}.{stage}.npy")
 
 

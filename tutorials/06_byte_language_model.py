@@ -38,9 +38,9 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 # %% [markdown]
 # ## Data
 #
-# `PythonSource` is a TFDS builder, in `tutorials/tfds_builders/`. Its validation
-# split is about a tenth of the files; the path of a file decides. The network
-# sees windows of 32 bytes, and predicts each byte from those before it.
+# `PythonSource` is a TFDS builder, in `tutorials/tfds_builders/`. Its split
+# `validation` is about a tenth of the files; the path of a file decides. The
+# network sees windows of 32 bytes, and predicts each byte from those before it.
 
 # %%
 window, batch_size = 32, 32
@@ -176,9 +176,10 @@ trees = [
 dense_work = len(trees) * trees[0].multiply_adds.folded
 print(f"Dense      stores {dense_work + len(trees) * width:7,}")
 print(f"tree-gated stores {sum(layer.capacity for layer in trees):7,}")
+tree_work = sum(layer.multiply_adds.tree for layer in trees)
 print(
     f"multiply-adds for a byte: Dense {dense_work:,}, tree-gated "
-    f"{sum(layer.multiply_adds.tree for layer in trees):,}, folded {dense_work:,}"
+    f"{tree_work:,}, folded {dense_work:,}"
 )
 
 # %% [markdown]

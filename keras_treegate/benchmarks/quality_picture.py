@@ -7,15 +7,20 @@ from keras_treegate.benchmarks.picture import figure_class
 from keras_treegate.benchmarks.quality_report import summary
 
 AXES = {
-    "multiply_adds": "multiply-adds of an example, as trained",
-    "folded": "multiply-adds of an example, folded",
-    "parameters": "parameters",
+    "multiply_adds": "thousand multiply-adds of an example, as trained",
+    "folded": "thousand multiply-adds of an example, folded",
+    "parameters": "thousand parameters",
 }
-# Okabe and Ito's colours, which the colour-blind can tell apart, and markers.
-STYLES = (
-    *(("#000000", "o"), ("#D55E00", "D"), ("#CC79A7", "^"), ("#0072B2", "s")),
-    *(("#009E73", "v"), ("#56B4E9", "P"), ("#E69F00", "X"), ("#F0E442", "*")),
-)
+# Okabe and Ito's colours, which the colour-blind can tell apart, and markers,
+# by family and number of trees.
+STYLES = {
+    ("dense", 0): ("#000000", "o"),
+    ("mixture", 0): ("#D55E00", "D"),
+    ("tree", 1): ("#CC79A7", "^"),
+    ("tree", 16): ("#009E73", "s"),
+    ("tree", 64): ("#0072B2", "v"),
+    ("tree", None): ("#E69F00", "P"),
+}
 
 
 def family(row: dict) -> str:
@@ -32,6 +37,23 @@ def family(row: dict) -> str:
     return name + (", Adam" if row["optimizer"] == "Adam" else "")
 
 
+def style(row: dict) -> dict:
+    """How a line is drawn: hollow with leaves only, dotted with decay."""
+    kind = "tree" if row["family"] == "leaves" else row["family"]
+    color, marker = STYLES[kind, row["trees"]]
+    fill = "left" if row["weight_decay"] else "full"
+    if row["family"] == "leaves":
+        fill = "none"
+    return {
+        "color": color,
+        "marker": marker,
+        "markersize": 6,
+        "linewidth": 1.2,
+        "linestyle": ":" if row["weight_decay"] else "-",
+        "fillstyle": fill,
+    }
+
+
 def draw(found: dict, task: str) -> Any:
     """A figure with a panel for each of `AXES`, one line per family."""
     rows = [row for row in summary(found["rows"]) if row["task"] == task]
@@ -41,20 +63,19 @@ def draw(found: dict, task: str) -> Any:
     for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
         panel.set(xlabel=label, xscale="log")
         panel.grid(linewidth=0.5, alpha=0.4)
-        for number, name in enumerate(names):
+        panel.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        panel.xaxis.set_major_formatter("{x:g}")
+        for name in names:
             ours = [row for row in rows if family(row) == name]
             ours.sort(key=lambda row: row["parameters"])
-            color, marker = STYLES[number % len(STYLES)]
             panel.errorbar(
-                [row[axis] for row in ours],
+                [row[axis] / 1000 for row in ours],
                 [row["bits"] for row in ours],
                 [row["bits_spread"] or 0 for row in ours],
-                color=color,
-                marker=marker,
-                markersize=5,
-                linewidth=1.2,
                 label=name,
+                **style(ours[0]),
             )
+        panel.minorticks_off()
     what = {"bytes": "bits per byte", "digits": "bits per digit"}[task]
     panels[0].set_ylabel(f"held-out {what}")
     figure.legend(

@@ -131,7 +131,7 @@ def test_the_picture_shows_the_means(found):
             for container in panel.containers
         }
         dense, tree = (
-            [[row[column], row["bits"]]]
+            [[row[column] / 1000, row["bits"]]]
             for row in found["summary"]
             if row["task"] == "digits"
         )

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from keras_treegate.benchmarks import source_text
-
-TUTORIALS = Path(__file__).resolve().parents[2] / "tutorials"
+from tests.tutorials.running import TUTORIALS
 
 
 @pytest.fixture(scope="module")
