@@ -44,8 +44,8 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 window, batch_size = 32, 32
-steps = 5 if options.smoke else 600
-reports = 1 if options.smoke else 6
+steps = 5 if options.smoke else 400
+reports = 1 if options.smoke else 5
 
 
 def to_bytes(examples):
@@ -69,7 +69,7 @@ def windows(text, places):
 draw = np.random.default_rng(0)
 places = draw.integers(0, len(train_text) - window, steps * batch_size)
 train = windows(train_text, places)
-held_out = 64 if options.smoke else 512
+held_out = 64 if options.smoke else 256
 places = np.linspace(0, len(validation_text) - window - 1, held_out)
 validation = windows(validation_text, places.astype("int64"))
 
