@@ -5,6 +5,7 @@ for one seed, the same optimizer, learning rate and number of steps. No family
 has a search of its own.
 """
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -46,13 +47,51 @@ class Case(NamedTuple):
         return kind + (", Adam" if self.optimizer == "Adam" else "")
 
 
-def measure(case: Case, task: Task, seed: int) -> dict:
-    """Trains the network of a case and returns its row of the results."""
+class EndsInTime(keras.callbacks.Callback):
+    """Breaks training off, early, if it would not end before a deadline."""
+
+    FIRST, LAST = 10, 40  # the steps that tell how long one takes
+
+    def __init__(self, steps: int, deadline: float) -> None:
+        super().__init__()
+        self.steps = steps
+        self.deadline = deadline
+        self.broken_off = False
+        self._start = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == self.FIRST:
+            self._start = time.perf_counter()
+        if batch == self.LAST:
+            now = time.perf_counter()
+            step = (now - self._start) / (self.LAST - self.FIRST)
+            if now + step * (self.steps - self.LAST) > self.deadline:
+                self.model.stop_training = self.broken_off = True
+
+
+def measure(
+    case: Case, task: Task, seed: int, deadline: float = math.inf
+) -> dict | None:
+    """Trains the network of a case and returns its row of the results.
+
+    `None` if the training would not end before `deadline`, a time of
+    `time.perf_counter`.
+    """
     keras.utils.set_random_seed(seed)
     model = build_model(case, task, seed)
     start = time.perf_counter()
     x, y = task.train
-    model.fit(x, y, batch_size=task.batch, shuffle=False, verbose=0)
+    in_time = EndsInTime(len(y) // task.batch, deadline)
+    model.fit(
+        x,
+        y,
+        batch_size=task.batch,
+        shuffle=False,
+        verbose=0,
+        callbacks=[in_time],
+    )
+    if in_time.broken_off:
+        return None
     seconds = time.perf_counter() - start
     loss, accuracy = model.evaluate(*task.validation, batch_size=512, verbose=0)
     return case._asdict() | {

@@ -1,6 +1,7 @@
 """The command line of `quality`, and its run."""
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, positive: Any) -> None:
     add(
         "--minutes",
         type=positive,
-        help="training that would not end in time is not begun "
+        help="training that would not end in time is broken off "
         "(default: 60, and 5 with --quick)",
     )
     add(
@@ -111,24 +112,24 @@ def run(
     task: Any = None
     loaded: Any = None
     for case, seed, steps in _plan(options):
-        if _find(found["rows"], case, steps, seed):
+        if _is_done(found["rows"], case, steps, seed):
             continue
-        before = _find(found["rows"], case, steps)
-        expected = before[0]["seconds"] if before else 0
-        if time.perf_counter() + expected > deadline:
-            found["cut"].append(f"{case.task}: {case.name}, seed {seed}")
+        name = f"{case.task}: {case.name}, seed {seed}"
+        if time.perf_counter() > deadline:
+            found["cut"].append(name)
             continue
         if loaded != (case.task, seed, steps):
             loaded = (case.task, seed, steps)
             task = quality_tasks.load(*loaded)
             found["data"][task.name] = task.about
-        row = quality.measure(case, task, seed)
+        row = quality.measure(case, task, seed, deadline)
+        if row is None:
+            found["cut"].append(name)
+            print(f"{name}: would not end in time", flush=True)
+            continue
         found["rows"].append(row)
-        print(
-            f"{case.task}: {case.name}, seed {seed}: {row['bits']:.3f} bits, "
-            f"{row['seconds']:.0f} s",
-            flush=True,
-        )
+        told = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
+        print(f"{name}: {told}", flush=True)
         quality_report.write(found, options.output)
     print(f"\n{quality_report.text(found)}")
     quality_report.write(found, options.output)
@@ -140,15 +141,18 @@ def run(
 def _plan(
     options: argparse.Namespace,
 ) -> Iterator[tuple[quality.Case, int, int]]:
-    """Yields cases, seeds and steps: all cases once, then the next seed."""
-    grid = quality_grid.quick if options.quick else quality_grid.full
-    for seed in range(options.seeds):
-        for name in dict.fromkeys(options.tasks):
-            for case in grid(name):
+    """Yields cases, seeds and steps; those that take longest come last."""
+    grids = [quality_grid.shallow, quality_grid.deep]
+    wanted = options.cases or [""]
+    tasks = dict.fromkeys(options.tasks)
+    seeds = range(options.seeds)
+    for grid, seed, name in itertools.product(
+        [quality_grid.quick] if options.quick else grids, seeds, tasks
+    ):
+        for case in grid(name):
+            if any(text in case.name for text in wanted):
                 case = case._replace(optimizer=options.optimizer)
-                wanted = options.cases or [""]
-                if any(text in case.name for text in wanted):
-                    yield case, seed, _steps(options, name)
+                yield case, seed, _steps(options, name)
 
 
 def _steps(options: argparse.Namespace, task: str) -> int:
@@ -165,13 +169,11 @@ def _known(options: argparse.Namespace) -> dict:
     return {"data": {}, "rows": [], "commands": []}
 
 
-def _find(
-    rows: list[dict], case: quality.Case, steps: int, seed: int | None = None
-) -> list[dict]:
-    return [
-        row
+def _is_done(
+    rows: list[dict], case: quality.Case, steps: int, seed: int
+) -> bool:
+    wanted = case._asdict() | {"steps": steps, "seed": seed}
+    return any(
+        all(row[name] == value for name, value in wanted.items())
         for row in rows
-        if all(row[name] == value for name, value in case._asdict().items())
-        and row["steps"] == steps
-        and seed in (None, row["seed"])
-    ]
+    )

@@ -21,34 +21,29 @@ def quick(task: str) -> list[Case]:
     ]
 
 
-def full(task: str) -> list[Case]:
-    """All networks; those of depth 6 and more take most of the time."""
+def shallow(task: str) -> list[Case]:
+    """All networks that are trained in about the time of these."""
     width = WIDTH[task]
-    mixtures = [Case(task, "mixture", width, experts=16)]
-    leaves = [Case(task, "leaves", width, depth=4, trees=t) for t in (16, 64)]
-    decayed = [
+    return [
+        *quick(task),
+        Case(task, "leaves", width, depth=4, trees=16),
         Case(task, "dense", width, weight_decay=DECAY),
         tree(task, 4, 64)._replace(weight_decay=DECAY),
+        tree(task, 2, 16),
+        tree(task, 4, None),
+        Case(task, "mixture", width, experts=16),
+        *(Case(task, "dense", width * times) for times in (2, 4)),
+        *(tree(task, 2, trees) for trees in (1, 64, None)),
+        Case(task, "leaves", width, depth=4, trees=64),
     ]
-    wider = [Case(task, "dense", width * times) for times in (2, 4)]
-    shallow = [tree(task, 2, trees) for trees in (1, 16, 64, None)]
-    deep = [
+
+
+def deep(task: str) -> list[Case]:
+    """Trees that take longer than all others together."""
+    return [
         tree(task, depth, trees)
         for depth in (6, 8, 10)
         for trees in (64, 16, 1, None)
-    ]
-    return [
-        *quick(task),
-        *leaves[:1],
-        *decayed,
-        tree(task, 2, 16),
-        tree(task, 4, None),
-        *mixtures,
-        *wider,
-        *(case for case in shallow if case.trees != 16),
-        deep[0],
-        *leaves[1:],
-        *deep[1:],
     ]
 
 

@@ -3,6 +3,7 @@
 Networks are trained for a few steps: how well they do is not asked here.
 """
 
+import functools
 import io
 import json
 import re
@@ -141,7 +142,7 @@ def test_the_picture_shows_the_means(found):
 def test_one_line_for_each_family():
     families = {
         quality_picture.family(case._asdict())
-        for case in quality_grid.full("bytes")
+        for case in quality_grid.shallow("bytes") + quality_grid.deep("bytes")
     }
     assert families == {
         *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
@@ -151,23 +152,27 @@ def test_one_line_for_each_family():
     }
 
 
-def test_no_training_is_begun_that_would_not_end_in_time(
-    tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize(("left", "cut"), [(100, [2]), (60, [1, 2])])
+def test_training_that_would_not_end_in_time_is_told(
+    left, cut, tmp_path, capsys, monkeypatch
 ):
-    clock = iter([0.0, 1.0, 59.5, 59.5])
+    clock = iter([0.0, 10.0, 20.0, 70.0])
     monkeypatch.setattr(
         quality_command.time, "perf_counter", lambda: next(clock)
     )
-    monkeypatch.setattr(
-        quality,
-        "measure",
-        lambda case, task, seed: (
+
+    def measure(case, task, seed, deadline):
+        assert deadline == 60.0
+        if seed and left == 60:
+            return None
+        return (
             case._asdict()
             | {"name": case.name, "seed": seed, "steps": 1, "seconds": 30.0}
             | dict.fromkeys(("bits", "accuracy"), 0.5)
             | dict.fromkeys(("parameters", "multiply_adds", "folded"), 1)
-        ),
-    )
+        )
+
+    monkeypatch.setattr(quality, "measure", measure)
     main(
         [
             *("quality", "--tasks", "digits", "--steps", "5", "--cases"),
@@ -175,13 +180,25 @@ def test_no_training_is_begun_that_would_not_end_in_time(
             *("--output", str(tmp_path)),
         ]
     )
-    assert "Not done: digits: Dense 16, seed 1" in capsys.readouterr().out
     found = json.loads((tmp_path / "quality.json").read_text())
-    assert found["cut"] == [
-        "digits: Dense 16, seed 1",
-        "digits: Dense 16, seed 2",
-    ]
-    assert [row["seed"] for row in found["rows"]] == [0]
+    assert found["cut"] == [f"digits: Dense 16, seed {seed}" for seed in cut]
+    assert f"Not done: {found['cut'][0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("deadline", "ends"), [(200.0, True), (90.0, False)])
+def test_the_first_steps_tell_when_training_would_end(
+    deadline, ends, monkeypatch
+):
+    times = {10: 20.0, 40: 50.0}  # a second for each step, until 110
+    in_time = quality.EndsInTime(100, deadline)
+    in_time.set_model(keras.Sequential())
+    in_time.model.stop_training = False
+    for batch in range(100):
+        now = functools.partial(times.get, batch)
+        monkeypatch.setattr(quality.time, "perf_counter", now)
+        in_time.on_train_batch_end(batch)
+    assert in_time.broken_off is not ends
+    assert in_time.model.stop_training is not ends
 
 
 def test_results_on_other_data_are_not_added_to(folder, capsys, monkeypatch):
@@ -285,7 +302,8 @@ def test_contexts_are_the_bytes_before():
 
 def test_the_grid_names_each_network_once():
     for task in quality_tasks.TASKS:
-        names = [case.name for case in quality_grid.full(task)]
+        grid = quality_grid.shallow(task) + quality_grid.deep(task)
+        names = [case.name for case in grid]
         assert len(set(names)) == len(names)
         assert [case.name for case in quality_grid.quick(task)] == names[:6]
 
