@@ -187,8 +187,8 @@ print(
 #
 # The network writes one byte after the other: each is drawn from what it thinks
 # likely, made a little more decided (`temperature=0.7`). So small a network,
-# trained for so short a time, knows how source code looks and not what it
-# means.
+# trained for so short a time, picks up letters that go together, a few words
+# and the indents of source code. It writes no code that means anything.
 
 
 # %%

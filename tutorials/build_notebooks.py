@@ -1,6 +1,6 @@
 """Executes the tutorials and writes them as notebooks with their output.
 
-python tutorials/build_notebooks.py [01_quickstart ...]
+python tutorials/build_notebooks.py [--text-only] [01_quickstart ...]
 
 Needs `pip install "keras_treegate[notebooks]"` and a backend. The notebooks
 stand next to the scripts, have the same cells, and name no folder of the
@@ -107,12 +107,32 @@ def clean_text(text):
     return text.replace(f"{HERE}", "tutorials")
 
 
-def main(names):
+def with_new_text(script):
+    """The stored notebook, with the text between the code as it is now."""
+    stored = script.with_suffix(".ipynb").read_text(encoding="utf-8")
+    executed, new = json.loads(stored), notebook(script)["cells"]
+    old = executed["cells"]
+    if [code(cell) for cell in old] != [code(cell) for cell in new]:
+        sys.exit(f"The code of {script.stem} changed: leave out --text-only.")
+    for cell, now in zip(old, new, strict=True):
+        cell["source"] = now["source"]
+    return executed
+
+
+def code(cell):
+    """The source of a code cell, `None` for text."""
+    return "".join(cell["source"]) if cell["cell_type"] == "code" else None
+
+
+def main(names, text_only):
     for script in SCRIPTS:
         if names and script.stem not in names:
             continue
         print(script.stem, flush=True)
-        made = clean(execute(notebook(script)))
+        if text_only:
+            made = with_new_text(script)
+        else:
+            made = clean(execute(notebook(script)))
         text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         script.with_suffix(".ipynb").write_text(text, encoding="utf-8")
     return 0
@@ -122,4 +142,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     choices = [script.stem for script in SCRIPTS]
     parser.add_argument("names", nargs="*", help=f"of {', '.join(choices)}")
-    sys.exit(main(parser.parse_args().names))
+    parser.add_argument(
+        "--text-only",
+        action="store_true",
+        help="execute nothing; for changes between the code only",
+    )
+    options = parser.parse_args()
+    sys.exit(main(options.names, options.text_only))

@@ -71,6 +71,21 @@ def test_cells_are_cut_at_their_marks(tmp_path):
     ]
 
 
+def test_new_text_is_taken_over_and_new_code_is_not(tmp_path):
+    script = tmp_path / "00_example.py"
+    script.write_text("# %% [markdown]\n# Old\n\n# %%\nx = 1\n")
+    executed = build_notebooks.notebook(script)
+    executed["cells"][1]["execution_count"] = 1
+    script.with_suffix(".ipynb").write_text(json.dumps(executed))
+    script.write_text("# %% [markdown]\n# New\n\n# %%\nx = 1\n")
+    text, code = build_notebooks.with_new_text(script)["cells"]
+    assert text["source"] == "New"
+    assert code["execution_count"] == 1
+    script.write_text("# %% [markdown]\n# New\n\n# %%\nx = 2\n")
+    with pytest.raises(SystemExit, match="code of 00_example changed"):
+        build_notebooks.with_new_text(script)
+
+
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
