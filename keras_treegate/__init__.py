@@ -25,6 +25,7 @@ __all__ = [
     "gates",
     "grow",
     "layers",
+    "load_saved_model",
     "losses",
     "optimizers",
     "prune",

@@ -17,7 +17,7 @@ FLOORS = (
     {"forest"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},
-    {"benchmarks", "plotting"},
+    {"benchmarks", "plotting", "saved_models"},
     {"keras_treegate"},  # the package's own `__init__.py`
 )
 FRAMEWORKS = {"flax", "jax", "jaxlib", "tensorflow", "torch"}

@@ -39,7 +39,7 @@ from tfds_builders.sklearn_digits import SklearnDigits
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(globals().get("__file__", "here")).resolve().parent
 
 parser = argparse.ArgumentParser(
     description="Train a Dense and a TreeGatedDense network on small images."
@@ -287,6 +287,10 @@ STYLES = {"Dense": ("#D55E00", "--"), "TreeGatedDense": ("#0072B2", "-")}
 def save(figure, name):
     figure.savefig(output / name, dpi=120)
     print("wrote", output / name)
+    if "ipykernel" in sys.modules:  # a notebook shows it, too
+        from IPython.display import Image, display
+
+        display(Image(filename=output / name))
 
 
 def learning_curves():

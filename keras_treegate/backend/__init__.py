@@ -44,9 +44,10 @@ from keras_treegate.backend.count_base import COUNT_BASE as COUNT_BASE
 from keras_treegate.backend.reference import take_slots as take_slots
 from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 
-_name = f"keras_treegate.backend.{keras.backend.backend()}"
-_framework: Any = importlib.import_module(_name)
-_paths: Any = importlib.import_module(f"{_name}_paths")
+NAME = keras.backend.backend()
+
+_framework: Any = importlib.import_module(f"keras_treegate.backend.{NAME}")
+_paths: Any = importlib.import_module(f"keras_treegate.backend.{NAME}_paths")
 
 leaf_sums = _paths.leaf_sums
 path_product = _paths.path_product
@@ -65,6 +66,7 @@ DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 __all__ = [
     "COUNT_BASE",
     "DECAY_STATE_IS_TRAINABLE",
+    "NAME",
     "RowGradient",
     "assign_in_step",
     "count",

@@ -15,6 +15,7 @@ from keras_treegate.benchmarks import (
     memory,
     peers,
     picture,
+    quality_command,
     step_time_command,
     training,
     transforms,
@@ -30,6 +31,7 @@ BENCHMARKS: tuple[Any, ...] = (
     callback_report,
     credit_command,
     transforms,
+    quality_command,
 )
 
 

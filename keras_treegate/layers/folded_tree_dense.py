@@ -189,7 +189,7 @@ class FoldedTreeDense(keras.layers.Layer):
         return self.activation(ops.reshape(outputs, shape))
 
     def _product(self, x: Any, codes: Any) -> Any:
-        """Inputs (B, P), each times the kernel of its leaves (..., G): (B, Q)."""
+        """Inputs (B, P), each times the kernel of its leaves: (B, Q)."""
         trees = self._trees
         table = ops.convert_to_tensor(self.table.value)
         scale = self.scale

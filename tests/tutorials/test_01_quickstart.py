@@ -1,10 +1,6 @@
 """The quickstart runs, and says clearly what is wrong where it cannot."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,25 +8,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 import keras_treegate  # noqa: F401  (registers the layer that is loaded)
-
-ROOT = Path(__file__).resolve().parents[2]
-TUTORIALS = ROOT / "tutorials"
-
-# Run before the script, for a machine that has one framework and no other.
-ONLY_ONE_FRAMEWORK = f"""
-import sys
-from importlib.machinery import PathFinder
-
-others = {{"tensorflow", "jax", "torch"}} - {{{keras.backend.backend()!r}}}
-
-class WithoutTheOthers(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name not in others:
-            return super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTheOthers
-"""
+from tests.tutorials.running import (
+    ONLY_ONE_FRAMEWORK,
+    TUTORIALS,
+    run_tutorial,
+)
 
 NO_NETWORK = """
 import tensorflow_datasets as tfds
@@ -59,26 +41,7 @@ tfds.data_source = lambda name, **kwargs: {
 
 
 def run_quickstart(folder, *arguments, before=""):
-    """Runs the script from another folder, in a process of its own."""
-    command = (
-        f"{before}\nimport runpy, sys\n"
-        f"sys.argv[0] = {str(TUTORIALS / '01_quickstart.py')!r}\n"
-        "sys.path[0] = ''\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", command, *arguments, "--output", folder / "out"],
-        cwd=folder,
-        env=os.environ
-        | {
-            "KERAS_BACKEND": keras.backend.backend(),
-            # As for `python tutorials/01_quickstart.py`, its own folder.
-            "PYTHONPATH": os.pathsep.join([str(TUTORIALS), str(ROOT)]),
-            "PYTHONIOENCODING": "utf-8",
-        },
-        capture_output=True,
-        encoding="utf-8",
-    )
+    return run_tutorial("01_quickstart", folder, *arguments, before=before)
 
 
 def table_row(name, output):

@@ -1,0 +1,176 @@
+"""The command line of `quality`, and its run."""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_treegate import backend
+from keras_treegate.benchmarks import (
+    output,
+    picture,
+    quality,
+    quality_grid,
+    quality_picture,
+    quality_report,
+    quality_tasks,
+)
+from keras_treegate.benchmarks.options import positive
+
+NAME = "quality"
+HELP = "how well networks predict, by work and by parameters"
+MINUTES = {"quick": 5.0, "full": 60.0}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `quality`."""
+    add = parser.add_argument
+    add(
+        "--tasks",
+        nargs="+",
+        choices=quality_tasks.TASKS,
+        default=list(quality_tasks.TASKS),
+        help="what to learn",
+    )
+    add("--quick", action="store_true", help="few networks, a tenth the steps")
+    add(
+        "--minutes",
+        type=positive,
+        help="training that would not end in time is broken off "
+        "(default: 60, and 5 with --quick)",
+    )
+    add(
+        "--cases",
+        nargs="+",
+        metavar="TEXT",
+        help="only networks whose name contains one of these",
+    )
+    add("--seeds", type=positive, default=3, help="seeds of each network")
+    add(
+        "--steps",
+        type=positive,
+        help="of training for bytes (default: 3000); those for digits are in "
+        "proportion",
+    )
+    add(
+        "--optimizer",
+        choices=quality.OPTIMIZERS,
+        default=quality.OPTIMIZERS[0],
+        help="Adam is Keras's own",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="keep the results in the output folder and add what is missing",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("benchmarks"),
+        help="folder for quality.json, .txt and .png",
+    )
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuses what would fail only after the first training."""
+    picture.figure_class()
+    if not list(_plan(options)):
+        raise ValueError(
+            "`--cases` must be part of the name of a network, e.g. 'Dense' or "
+            f"'depth 4'. Received: {options.cases}. Without it all are trained."
+        )
+    known = _known(options)["data"]
+    for name in options.tasks:
+        data = quality_tasks.load(name, seed=0, steps=1).about
+        if known.get(name, data) != data:
+            raise ValueError(
+                "`--resume` adds to results on the same data only. Received: "
+                f"results on {known[name]}, where the data now is {data}. "
+                "Leave `--resume` out, or choose another `--output`."
+            )
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Trains every network, and prints and writes what was found."""
+    framework = {backend.NAME: sys.modules[backend.NAME].__version__}
+    known = _known(options)
+    found = output.about(command, framework) | {
+        "commands": [*known["commands"], command],
+        "data": known["data"],
+        "rows": known["rows"],
+        "cut": [],
+    }
+    minutes = options.minutes or MINUTES["quick" if options.quick else "full"]
+    deadline = time.perf_counter() + minutes * 60
+    task: Any = None
+    loaded: Any = None
+    for case, seed, steps in _plan(options):
+        if _is_done(found["rows"], case, steps, seed):
+            continue
+        name = f"{case.task}: {case.name}, seed {seed}"
+        if time.perf_counter() > deadline:
+            found["cut"].append(name)
+            continue
+        if loaded != (case.task, seed, steps):
+            loaded = (case.task, seed, steps)
+            task = quality_tasks.load(*loaded)
+            found["data"][task.name] = task.about
+        row = quality.measure(case, task, seed, deadline)
+        if row is None:
+            found["cut"].append(name)
+            print(f"{name}: would not end in time", flush=True)
+            continue
+        found["rows"].append(row)
+        told = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
+        print(f"{name}: {told}", flush=True)
+        quality_report.write(found, options.output)
+    print(f"\n{quality_report.text(found)}")
+    quality_report.write(found, options.output)
+    quality_picture.write(found, options.output)
+    print(f"\nWrote {options.output / 'quality'}.json, .txt and .png")
+    return 0
+
+
+def _plan(
+    options: argparse.Namespace,
+) -> Iterator[tuple[quality.Case, int, int]]:
+    """Yields cases, seeds and steps; those that take longest come last."""
+    grids = [quality_grid.shallow, quality_grid.deep]
+    wanted = options.cases or [""]
+    tasks = dict.fromkeys(options.tasks)
+    seeds = range(options.seeds)
+    for grid, seed, name in itertools.product(
+        [quality_grid.quick] if options.quick else grids, seeds, tasks
+    ):
+        for case in grid(name):
+            if any(text in case.name for text in wanted):
+                case = case._replace(optimizer=options.optimizer)
+                yield case, seed, _steps(options, name)
+
+
+def _steps(options: argparse.Namespace, task: str) -> int:
+    standard = quality_grid.STEPS
+    steps = options.steps or standard["bytes"] // (10 if options.quick else 1)
+    return max(1, standard[task] * steps // standard["bytes"])
+
+
+def _known(options: argparse.Namespace) -> dict:
+    """The results of an earlier run to add to, if that is wanted."""
+    path = options.output / "quality.json"
+    if options.resume and path.is_file():
+        return json.loads(path.read_text())
+    return {"data": {}, "rows": [], "commands": []}
+
+
+def _is_done(
+    rows: list[dict], case: quality.Case, steps: int, seed: int
+) -> bool:
+    wanted = case._asdict() | {"steps": steps, "seed": seed}
+    return any(
+        all(row[name] == value for name, value in wanted.items())
+        for row in rows
+    )

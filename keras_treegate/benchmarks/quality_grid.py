@@ -1,0 +1,52 @@
+"""Which networks `quality` compares, most telling first."""
+
+from keras_treegate.benchmarks.quality import Case
+
+WIDTH = {"bytes": 256, "digits": 16}
+STEPS = {"bytes": 3000, "digits": 660}
+DECAY = 0.1
+
+# As wide a Dense network as stores what trees of depth 4 do.
+EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
+
+
+def quick(task: str) -> list[Case]:
+    """What shows the order of the families."""
+    width = WIDTH[task]
+    return [
+        Case(task, "dense", width),
+        *(tree(task, 4, trees) for trees in (64, 16, 1)),
+        Case(task, "dense", EQUAL_PARAMETERS[task]),
+        Case(task, "mixture", width, experts=31),
+    ]
+
+
+def shallow(task: str) -> list[Case]:
+    """All networks that are trained in about the time of these."""
+    width = WIDTH[task]
+    return [
+        *quick(task),
+        Case(task, "leaves", width, depth=4, trees=16),
+        Case(task, "dense", width, weight_decay=DECAY),
+        tree(task, 4, 64)._replace(weight_decay=DECAY),
+        tree(task, 2, 16),
+        tree(task, 4, None),
+        Case(task, "mixture", width, experts=16),
+        *(Case(task, "dense", width * times) for times in (2, 4)),
+        *(tree(task, 2, trees) for trees in (1, 64, None)),
+        Case(task, "leaves", width, depth=4, trees=64),
+    ]
+
+
+def deep(task: str) -> list[Case]:
+    """Trees that take longer than all others together."""
+    return [
+        tree(task, depth, trees)
+        for depth in (6, 8, 10)
+        for trees in (64, 16, 1, None)
+    ]
+
+
+def tree(task: str, depth: int, trees: int | None) -> Case:
+    """A tree-gated network of the width that all have who do equal work."""
+    return Case(task, "tree", WIDTH[task], depth=depth, trees=trees)

@@ -1,0 +1,98 @@
+"""The pictures of `quality`: bits over work and over parameters."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_treegate.benchmarks.picture import figure_class
+from keras_treegate.benchmarks.quality_report import summary
+
+AXES = {
+    "multiply_adds": "thousand multiply-adds of an example, as trained",
+    "folded": "thousand multiply-adds of an example, folded",
+    "parameters": "thousand parameters",
+}
+# Okabe and Ito's colours, which the colour-blind can tell apart, and markers,
+# by family and number of trees.
+STYLES = {
+    ("dense", 0): ("#000000", "o"),
+    ("mixture", 0): ("#D55E00", "D"),
+    ("tree", 1): ("#CC79A7", "^"),
+    ("tree", 16): ("#009E73", "s"),
+    ("tree", 64): ("#0072B2", "v"),
+    ("tree", None): ("#E69F00", "P"),
+}
+
+
+def family(row: dict) -> str:
+    """The line that a network is drawn on."""
+    trees = f"{row['trees'] or 'all'} tree" + "s" * (row["trees"] != 1)
+    name = {
+        "dense": "Dense",
+        "mixture": "mixture of experts, top 1",
+        "leaves": f"leaves only, {trees}",
+        "tree": trees,
+    }[row["family"]]
+    if row["weight_decay"]:
+        name += f", decay {row['weight_decay']:g}"
+    return name + (", Adam" if row["optimizer"] == "Adam" else "")
+
+
+def style(row: dict) -> dict:
+    """How a line is drawn: hollow with leaves only, dotted with decay."""
+    kind = "tree" if row["family"] == "leaves" else row["family"]
+    color, marker = STYLES[kind, row["trees"]]
+    fill = "left" if row["weight_decay"] else "full"
+    if row["family"] == "leaves":
+        fill = "none"
+    return {
+        "color": color,
+        "marker": marker,
+        "markersize": 6,
+        "linewidth": 1.2,
+        "linestyle": ":" if row["weight_decay"] else "-",
+        "fillstyle": fill,
+    }
+
+
+def draw(found: dict, task: str) -> Any:
+    """A figure with a panel for each of `AXES`, one line per family."""
+    rows = [row for row in summary(found["rows"]) if row["task"] == task]
+    figure = figure_class()(figsize=(12, 5), layout="constrained")
+    panels = figure.subplots(1, len(AXES), sharey=True)
+    names = list(dict.fromkeys(map(family, rows)))
+    for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
+        panel.set(xlabel=label, xscale="log")
+        panel.grid(linewidth=0.5, alpha=0.4)
+        panel.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        panel.xaxis.set_major_formatter("{x:g}")
+        for name in names:
+            ours = [row for row in rows if family(row) == name]
+            ours.sort(key=lambda row: row["parameters"])
+            panel.errorbar(
+                [row[axis] / 1000 for row in ours],
+                [row["bits"] for row in ours],
+                [row["bits_spread"] or 0 for row in ours],
+                label=name,
+                **style(ours[0]),
+            )
+        panel.minorticks_off()
+    what = {"bytes": "bits per byte", "digits": "bits per digit"}[task]
+    panels[0].set_ylabel(f"held-out {what}")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5,
+    )
+    steps = sorted({row["steps"] for row in rows})
+    figure.suptitle(
+        f"{task}: {', '.join(map(str, steps))} steps, one learning rate for "
+        "all; lower is better",
+        fontsize=10,
+    )
+    return figure
+
+
+def write(found: dict, folder: Path) -> None:
+    """Writes `quality-bytes.png` and `quality-digits.png`."""
+    for task in {row["task"] for row in found["rows"]}:
+        draw(found, task).savefig(folder / f"quality-{task}.png", dpi=150)

@@ -1,0 +1,168 @@
+"""Trains a saved model anew and writes its card.
+
+python saved_models/build.py digits
+
+Runs the tutorial that trains it, keeps the network and the data of its metric,
+and measures the metric on each backend, in a process of its own.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import runpy
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_treegate
+from keras_treegate import saved_models
+
+HERE = Path(__file__).resolve().parent
+TUTORIALS = HERE.parent / "tutorials"
+BACKENDS = ("jax", "torch", "tensorflow")
+
+
+def digits(run):
+    """The first tree-gated network of the quickstart."""
+    images, labels = run["test"]
+    about = {
+        "task": "Classify 8 x 8 images of digits, of values from 0 to 1.",
+        "data": "scikit-learn's digits, two thirds, moved by at most a pixel.",
+        "licence": "Apache-2.0; the digits are CC BY 4.0 (UCI).",
+        "output": "shares",
+    }
+    model = run["models"]["TreeGatedDense"][0]
+    return model, images[::3], labels[::3], about
+
+
+def byte_language_model(run):
+    """The tree-gated Transformer of tutorial 6."""
+    metadata = run["PythonSource"](data_dir=run["options"].data_dir).info
+    about = {
+        "task": "Predict each byte of Python source from those before it.",
+        "data": (
+            f"The standard library of Python {metadata.metadata['python']}, "
+            "nine files in ten."
+        ),
+        "data_sha256": metadata.metadata["checksum"],
+        "licence": "Apache-2.0; the text is under Python's own licence.",
+        "output": "logits",
+    }
+    return run["models"]["tree-gated"], *run["validation"], about
+
+
+MODELS = {
+    "digits": ("01_quickstart", digits),
+    "byte_language_model": ("06_byte_language_model", byte_language_model),
+}
+
+
+def build(name):
+    tutorial, pick = MODELS[name]
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    sys.path.insert(0, str(TUTORIALS))
+    with tempfile.TemporaryDirectory() as output:
+        sys.argv[1:] = ["--output", output]
+        run = runpy.run_path(str(TUTORIALS / f"{tutorial}.py"))
+        model, x, y, about = pick(run)
+    model.save(folder / saved_models.MODEL, include_optimizer=False)
+    small = x.astype("uint8" if x.dtype.kind in "iu" else "float16")
+    if not np.array_equal(small.astype(x.dtype), x):
+        sys.exit("The data of the metric does not fit into fewer bytes.")
+    np.savez_compressed(folder / "metric.npz", x=small, y=y.astype("uint8"))
+    content = (folder / saved_models.MODEL).read_bytes()
+    card = {
+        "name": name,
+        **about,
+        "command": f"python saved_models/build.py {name}",
+        "tutorial": f"tutorials/{tutorial}.py",
+        "seed": 0,
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {
+            "keras_treegate": keras_treegate.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+            keras.backend.backend(): sys.modules[
+                keras.backend.backend()
+            ].__version__,
+        },
+        "parameters": sum(map(parameters, model.layers)),
+        "multiply_adds": multiply_adds(model),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "metric_data": "metric.npz, held out from training",
+        "metric": {},
+    }
+    write(folder, card)
+    for backend in BACKENDS:
+        command = [sys.executable, __file__, name, "--measure"]
+        process = subprocess.run(
+            command,
+            env=os.environ | {"KERAS_BACKEND": backend},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        card["metric"][backend] = json.loads(process.stdout.splitlines()[-1])
+    write(folder, card)
+
+
+def write(folder, card):
+    text = json.dumps(card, indent=2) + "\n"
+    (folder / saved_models.CARD).write_text(text, encoding="utf-8")
+
+
+def parameters(layer):
+    if isinstance(layer, keras_treegate.layers.TreeGatedDense):
+        return layer.capacity
+    return layer.count_params()
+
+
+def multiply_adds(model):
+    """Of the Dense and tree-gated layers, for one image or one byte."""
+    work = {"tree": 0, "folded": 0}
+    for layer in model.layers:
+        if isinstance(layer, keras_treegate.layers.TreeGatedDense):
+            work["tree"] += layer.multiply_adds.tree
+            work["folded"] += layer.multiply_adds.folded
+        elif isinstance(layer, keras.layers.Dense):
+            work["tree"] += int(np.prod(layer.kernel.shape))
+            work["folded"] += int(np.prod(layer.kernel.shape))
+    return work
+
+
+def measure(name):
+    """Bits per label and accuracy of a saved model on its metric's data."""
+    model = keras_treegate.load_saved_model(name)
+    card = saved_models.read_card(name)
+    data = np.load(saved_models.FOLDER / name / "metric.npz")
+    x = data["x"]
+    x = x.astype("int32" if x.dtype.kind in "iu" else "float32")
+    outputs = model.predict(x, batch_size=64, verbose=0).astype("float64")
+    if card["output"] == "logits":
+        outputs = np.exp(outputs - outputs.max(-1, keepdims=True))
+    shares = outputs / outputs.sum(-1, keepdims=True)
+    labels = data["y"].astype("int64")[..., np.newaxis]
+    right = np.take_along_axis(shares, labels, axis=-1)
+    return {
+        "bits": round(float(-np.log2(right).mean()), 5),
+        "accuracy": round(float((shares.argmax(-1) == data["y"]).mean()), 5),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=MODELS)
+    parser.add_argument("--measure", action="store_true", help="print only")
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.name)))
+    else:
+        build(options.name)

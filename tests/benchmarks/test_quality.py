@@ -1,0 +1,324 @@
+"""The comparison trains what it says and reports it rightly.
+
+Networks are trained for a few steps: how well they do is not asked here.
+"""
+
+import functools
+import io
+import json
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_treegate.benchmarks import (
+    quality,
+    quality_command,
+    quality_grid,
+    quality_picture,
+    quality_report,
+    quality_tasks,
+    source_text,
+)
+from keras_treegate.benchmarks.__main__ import main
+from keras_treegate.benchmarks.top_one_mixture import TopOneMixture
+
+BACKEND = keras.backend.backend()
+Case = quality.Case
+
+DIGITS = {
+    "dense": Case("digits", "dense", 16),
+    "mixture": Case("digits", "mixture", 16, experts=3),
+    "leaves": Case("digits", "leaves", 16, depth=2, trees=4),
+    "tree": Case("digits", "tree", 16, depth=2, trees=4),
+    "a tree of each pixel": Case("digits", "tree", 16, depth=1, trees=None),
+}
+KERNEL = 64 * 16
+REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return quality_tasks.load("digits", seed=0, steps=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two runs wrote to, the second adding to the first."""
+    folder = tmp_path_factory.mktemp("quality") / "new"
+    for seeds in ("1", "2"):
+        arguments = [
+            *("quality", "--quick", "--steps", "2", "--seeds", seeds),
+            *("--cases", "Dense 16", "4, 1 tree", "--resume"),
+            *("--output", str(folder)),
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", io.StringIO())
+            patch.setattr(quality_tasks, "VALIDATION_BYTES", 512)
+            patch.setitem(quality_grid.WIDTH, "bytes", 24)
+            assert main(arguments) == 0
+            printed = sys.stdout.getvalue()
+    assert "seed 0" not in printed
+    assert (folder / "quality.txt").read_text() in printed
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return json.loads((folder / "quality.json").read_text())
+
+
+def test_a_row_for_each_network_and_seed(found):
+    rows = [(row["task"], row["name"], row["seed"]) for row in found["rows"]]
+    names = [
+        ("bytes", "tree, depth 4, 1 tree"),
+        ("digits", "Dense 16"),
+        ("digits", "tree, depth 4, 1 tree"),
+    ]
+    assert rows == [(*name, seed) for seed in (0, 1) for name in names]
+    for row in found["rows"]:
+        assert 0 < row["bits"] < 12
+        assert 0 <= row["accuracy"] <= 1
+        assert row["steps"] == {"bytes": 2, "digits": 1}[row["task"]]
+
+
+def test_the_run_is_told(found):
+    assert found["versions"][BACKEND] == sys.modules[BACKEND].__version__
+    assert len(found["commands"]) == 2
+    assert "--seeds 2" in found["command"]
+    assert found["data"]["bytes"]["checksum"] == source_text.read().checksum
+    assert found["date"]
+    assert found["machine"]
+
+
+def test_means_are_over_the_seeds(found):
+    first = found["summary"][0]
+    bits = [row["bits"] for row in found["rows"] if row["task"] == "bytes"]
+    assert first["seeds"] == [0, 1]
+    assert first["bits"] == pytest.approx(np.mean(bits))
+    assert first["bits_spread"] == pytest.approx(np.std(bits, ddof=1))
+
+
+def test_the_table_is_sorted_by_bits(folder, found):
+    text = (folder / "quality.txt").read_text()
+    assert "1,242" in text
+    table = re.findall(r"^(?:Dense|tree).*?(\d+\.\d{3})", text, re.M)
+    bits = {}
+    for row in found["summary"]:
+        bits.setdefault(row["task"], []).append(row["bits"])
+    expected = [
+        f"{value:.3f}"
+        for values in bits.values()
+        for value in sorted(values, reverse=True)
+    ]
+    assert table == expected
+
+
+@pytest.mark.parametrize("task", ["bytes", "digits"])
+def test_the_picture_is_written(folder, task):
+    written = (folder / f"quality-{task}.png").read_bytes()
+    assert written.startswith(b"\x89PNG")
+    assert len(written) > 10_000
+
+
+def test_the_picture_shows_the_means(found):
+    panels = quality_picture.draw(found, "digits").axes
+    assert len(panels) == 3
+    for panel, column in zip(panels, quality_picture.AXES, strict=True):
+        drawn = {
+            container.get_label(): container.lines[0].get_xydata().tolist()
+            for container in panel.containers
+        }
+        dense, tree = (
+            [[row[column] / 1000, row["bits"]]]
+            for row in found["summary"]
+            if row["task"] == "digits"
+        )
+        assert drawn == {"Dense": dense, "1 tree": tree}
+
+
+def test_one_line_for_each_family():
+    families = {
+        quality_picture.family(case._asdict())
+        for case in quality_grid.shallow("bytes") + quality_grid.deep("bytes")
+    }
+    assert families == {
+        *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
+        *("1 tree", "16 trees", "64 trees", "all trees"),
+        *("64 trees, decay 0.1", "leaves only, 16 trees"),
+        "leaves only, 64 trees",
+    }
+
+
+@pytest.mark.parametrize(("left", "cut"), [(100, [2]), (60, [1, 2])])
+def test_training_that_would_not_end_in_time_is_told(
+    left, cut, tmp_path, capsys, monkeypatch
+):
+    clock = iter([0.0, 10.0, 20.0, 70.0])
+    monkeypatch.setattr(
+        quality_command.time, "perf_counter", lambda: next(clock)
+    )
+
+    def measure(case, task, seed, deadline):
+        assert deadline == 60.0
+        if seed and left == 60:
+            return None
+        return (
+            case._asdict()
+            | {"name": case.name, "seed": seed, "steps": 1, "seconds": 30.0}
+            | dict.fromkeys(("bits", "accuracy"), 0.5)
+            | dict.fromkeys(("parameters", "multiply_adds", "folded"), 1)
+        )
+
+    monkeypatch.setattr(quality, "measure", measure)
+    main(
+        [
+            *("quality", "--tasks", "digits", "--steps", "5", "--cases"),
+            *("Dense 16", "--minutes", "1", "--quick"),
+            *("--output", str(tmp_path)),
+        ]
+    )
+    found = json.loads((tmp_path / "quality.json").read_text())
+    assert found["cut"] == [f"digits: Dense 16, seed {seed}" for seed in cut]
+    assert f"Not done: {found['cut'][0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("deadline", "ends"), [(200.0, True), (90.0, False)])
+def test_the_first_steps_tell_when_training_would_end(
+    deadline, ends, monkeypatch
+):
+    times = {10: 20.0, 40: 50.0}  # a second for each step, until 110
+    in_time = quality.EndsInTime(100, deadline)
+    in_time.set_model(keras.Sequential())
+    in_time.model.stop_training = False
+    for batch in range(100):
+        now = functools.partial(times.get, batch)
+        monkeypatch.setattr(quality.time, "perf_counter", now)
+        in_time.on_train_batch_end(batch)
+    assert in_time.broken_off is not ends
+    assert in_time.model.stop_training is not ends
+
+
+def test_results_on_other_data_are_not_added_to(folder, capsys, monkeypatch):
+    other = source_text.SourceText("3", {"a.py": b"#" * 99, "b.py": b"#" * 99})
+    monkeypatch.setattr(source_text, "read", lambda: other)
+    split = {"a.py": b"#" * 99}
+    monkeypatch.setattr(source_text.SourceText, "train", split)
+    monkeypatch.setattr(source_text.SourceText, "validation", split)
+    with pytest.raises(SystemExit):
+        main(["quality", "--resume", "--output", str(folder)])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "`--resume` adds to results on the same data only." in error
+
+
+def test_cases_that_name_nothing_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["quality", "--cases", "Dens 256"])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "`--cases` must be part of the name of a network" in error
+    assert "Received: ['Dens 256']" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "work", "folded"),
+    [
+        ("dense", KERNEL + 16, KERNEL, KERNEL),
+        ("mixture", 3 * KERNEL + 64 * 3 + 16, KERNEL + 64 * 3, KERNEL + 64 * 3),
+        ("leaves", 4 * KERNEL + 16, KERNEL, KERNEL),
+        ("tree", 7 * KERNEL + 16, 3 * KERNEL, KERNEL),
+        ("a tree of each pixel", 3 * KERNEL + 16, 2 * KERNEL, KERNEL),
+    ],
+)
+def test_sizes_are_counted(digits, name, parameters, work, folded):
+    model = quality.build_model(DIGITS[name], digits, seed=0)
+    assert quality.size(model) == {
+        "parameters": parameters + REST,
+        "multiply_adds": work + 160,
+        "folded": folded + 160,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [*((name, "StepAwareAdam") for name in DIGITS), ("tree", "Adam")],
+)
+def test_a_network_learns_all_that_it_should(digits, name, optimizer):
+    case = DIGITS[name]._replace(optimizer=optimizer, weight_decay=0.1)
+    model = quality.build_model(case, digits, seed=0)
+    hidden = model.layers[1]
+    variables = getattr(hidden, "nodes", None) or hidden.trainable_variables
+    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
+    model.fit(*digits.train, batch_size=digits.batch, verbose=0)
+    changed = [
+        bool((keras.ops.convert_to_numpy(now) != old).any())
+        for now, old in zip(variables, before, strict=True)
+    ]
+    if case.family == "leaves":
+        assert changed == [False, False, True]
+    else:
+        assert all(changed)
+
+
+def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
+    case = Case("bytes", "tree", 32, depth=3, trees=8)
+    task = quality_tasks.load("bytes", seed=0, steps=1)
+    model = quality.build_model(case, task, seed=0)
+    assert [type(layer).__name__ for layer in model.layers[2:]] == [
+        *("Flatten", "Dense", "LayerNormalization", "ReLU"),
+        *("TreeGatedDense", "ReLU", "Dense"),
+    ]
+    assert model.layers[6].gate.threshold == "zero"
+
+
+def test_the_mixture_uses_the_expert_of_the_largest_share():
+    layer = TopOneMixture(units=2, experts=3, balance=0.5)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    y = keras.ops.convert_to_numpy(layer(x, training=True))
+    router, kernels, bias = layer.get_weights()
+    kernels = kernels.reshape(4, 3, 2)
+    scores = np.exp(x @ router)
+    shares = scores / scores.sum(1, keepdims=True)
+    chosen = shares.argmax(1)
+    assert len(set(chosen)) > 1
+    for example, expert in enumerate(chosen):
+        expected = shares[example, expert] * x[example] @ kernels[:, expert]
+        np.testing.assert_allclose(y[example], expected + bias, rtol=1e-5)
+    load = np.bincount(chosen, minlength=3) / 8
+    (loss,) = layer.losses
+    expected = 0.5 * 3 * np.sum(load * shares.mean(0))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(loss), expected, rtol=1e-5
+    )
+
+
+def test_contexts_are_the_bytes_before():
+    text = np.arange(100, dtype="uint8")
+    x, y = quality_tasks.contexts(text, np.array([16, 50]))
+    assert x.tolist() == [list(range(16)), list(range(34, 50))]
+    assert y.tolist() == [16, 50]
+
+
+def test_the_grid_names_each_network_once():
+    for task in quality_tasks.TASKS:
+        grid = quality_grid.shallow(task) + quality_grid.deep(task)
+        names = [case.name for case in grid]
+        assert len(set(names)) == len(names)
+        assert [case.name for case in quality_grid.quick(task)] == names[:6]
+
+
+def test_wide_networks_store_what_trees_of_depth_4_do(digits):
+    for task in (digits, quality_tasks.load("bytes", seed=0, steps=1)):
+        _, deep, *_, dense, mixture = quality_grid.quick(task.name)
+        counts = [
+            quality.size(quality.build_model(case, task, 0))["parameters"]
+            for case in (deep, dense, mixture)
+        ]
+        np.testing.assert_allclose(counts, counts[0], rtol=0.08)
+
+
+def test_text_says_what_one_seed_is_worth(found):
+    rows = [row for row in found["rows"] if row["seed"] == 0]
+    text = quality_report.text(found | {"rows": rows})
+    assert re.search(r"^Dense 16 .* - .* 1$", text, re.M)

@@ -1,0 +1,128 @@
+"""The saved models load on every backend, and are what their cards say."""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_treegate
+from keras_treegate import saved_models
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("digits", "byte_language_model")
+each_model = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="module")
+def build():
+    """The script that makes the models."""
+    path = ROOT / "saved_models" / "build.py"
+    spec = importlib.util.spec_from_file_location("build", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Path(
+        shutil.copytree(ROOT / "saved_models" / "digits", tmp_path / "copy")
+    )
+
+
+def give_the_card_the_checksum(folder):
+    card = json.loads((folder / "card.json").read_text())
+    content = (folder / "model.keras").read_bytes()
+    card["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+@each_model
+def test_the_metric_of_the_card_is_measured_here(name, build):
+    card = saved_models.read_card(name)
+    measured = build.measure(name)
+    assert set(card["metric"]) == {"jax", "torch", "tensorflow"}
+    for told in card["metric"].values():
+        assert told == pytest.approx(measured, abs=1e-3)
+
+
+@each_model
+def test_the_card_tells_the_sizes(name, build):
+    card = saved_models.read_card(name)
+    model = keras_treegate.load_saved_model(name)
+    assert card["parameters"] == sum(map(build.parameters, model.layers))
+    assert card["multiply_adds"] == build.multiply_adds(model)
+    file = ROOT / "saved_models" / name / "model.keras"
+    assert card["bytes"] == file.stat().st_size < 5e6
+    for entry in ("task", "data", "licence", "command", "seed", "versions"):
+        assert card[entry] is not None
+
+
+def test_a_model_is_loaded_from_a_path(copy):
+    by_path = keras_treegate.load_saved_model(copy)
+    by_name = keras_treegate.load_saved_model("digits")
+    for weights, others in zip(
+        by_path.get_weights(), by_name.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weights, others)
+
+
+def test_a_changed_file_is_refused(copy):
+    content = bytearray((copy / "model.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.keras").write_bytes(content)
+    with pytest.raises(ValueError, match=r"must be the one that its card"):
+        keras_treegate.load_saved_model(copy)
+
+
+def test_code_in_a_file_is_not_executed(copy):
+    lambda_layer = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Lambda(lambda x: x + 1)]
+    )
+    lambda_layer.save(copy / "model.keras")
+    give_the_card_the_checksum(copy)
+    with pytest.raises(ValueError, match="safe_mode|unsafe"):
+        keras_treegate.load_saved_model(copy)
+
+
+def test_a_foreign_class_in_a_file_is_not_imported(copy, tmp_path):
+    """A config that names a function of the standard library is refused."""
+    changed = tmp_path / "changed.keras"
+    with (
+        zipfile.ZipFile(copy / "model.keras") as old,
+        zipfile.ZipFile(changed, "w") as new,
+    ):
+        for entry in old.namelist():
+            content = old.read(entry)
+            if entry == "config.json":
+                config = json.loads(content)
+                layer = config["config"]["layers"][1]
+                layer |= {"module": "os", "class_name": "system"}
+                layer["registered_name"] = None
+                content = json.dumps(config).encode()
+            new.writestr(entry, content)
+    shutil.move(changed, copy / "model.keras")
+    give_the_card_the_checksum(copy)
+    with pytest.raises(TypeError, match="Could not (locate|deserialize)"):
+        keras_treegate.load_saved_model(copy)
+
+
+@pytest.mark.parametrize("name", ["digit", "", "saved_models", 3])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(
+        ValueError, match=r"`name` must be .* Received: "
+    ) as error:
+        keras_treegate.load_saved_model(name)
+    assert "['byte_language_model', 'digits']" in str(error.value)
+
+
+def test_a_folder_without_a_card_is_refused(copy):
+    (copy / "card.json").unlink()
+    with pytest.raises(ValueError, match=r"with card.json and model.keras"):
+        keras_treegate.load_saved_model(copy)

@@ -1,0 +1,23 @@
+"""The language model trains, writes and is saved."""
+
+import re
+
+from tests.tutorials.running import ONLY_ONE_FRAMEWORK, run_tutorial
+
+NAME = "06_byte_language_model"
+
+
+def test_it_trains_writes_and_saves(tmp_path):
+    run = run_tutorial(NAME, tmp_path, "--smoke", before=ONLY_ONE_FRAMEWORK)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for kind in ("Dense", "tree-gated"):
+        bits = re.search(rf"^{kind} +(\S+) bits per byte", run.stdout, re.M)
+        assert 2 < float(bits[1]) < 9
+    assert "    def __init__(self" in run.stdout
+    loaded, saved = re.search(
+        r"bits per byte: (\S+) loaded, (\S+) saved", run.stdout
+    ).groups()
+    assert loaded == saved
+    assert (tmp_path / "out" / "byte_language_model.keras").is_file()
+    picture = (tmp_path / "out" / "language_model.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
