@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_treegate import backend, tree
-from keras_treegate.backend.row_gradient import merged
+from keras_treegate import backend, tree, tree_level
+from keras_treegate.backend import reference
+from keras_treegate.backend.row_gradient import RowGradient, merged
 from tests import oracle
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
@@ -59,12 +60,10 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
         nodes, stamps, step = old
         return [nodes - gradient, stamps * 2, step + 1]
 
-    backend.update_rows(
-        tables,
-        None if ids is None else tensor(ids, INDEX),
-        tensor(gradient),
-        update,
-    )
+    rows_gradient = tensor(gradient)
+    if ids is not None:
+        rows_gradient = RowGradient(tensor(ids, INDEX), rows_gradient, 9)
+    backend.update_rows(tables, rows_gradient, update)
     expected = [table.copy() for table in before]
     expected[0][rows] -= gradient.astype("float32")
     expected[1][rows] *= 2
@@ -76,9 +75,8 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
 def test_rows_are_written_in_the_dtype_of_the_table():
     table = keras.Variable(np.zeros((9, 2, 3)), dtype="float16")
     rows = tensor(np.full((4, 2, 3), 0.1))
-    backend.update_rows(
-        [table], tensor(IDS, INDEX), rows, lambda old, new: [new]
-    )
+    gradient = RowGradient(tensor(IDS, INDEX), rows, 9)
+    backend.update_rows([table], gradient, lambda old, new: [new])
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
         table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")
@@ -118,35 +116,45 @@ def test_merged_gradients_have_distinct_ids_and_the_same_sum(ids):
     assert gradient.num_rows == 9
 
 
+def level_of(nodes, random):
+    """A level whose rows owe decay."""
+    state = {"dtype": "float32", "trainable": False}
+    stamps = np.zeros((len(nodes), 2))
+    stamps[:, 0] = -random.random(len(nodes))
+    return tree_level.TreeLevel(
+        keras.Variable(nodes, dtype="float32"),
+        keras.Variable([-1.0, 0.0], **state),
+        keras.Variable(stamps, **state),
+    )
+
+
 @pytest.mark.parametrize("form", ["auto", "all", "none"])
-def test_products_along_paths_are_the_oracles(form):
+@pytest.mark.parametrize(
+    "leaf_sums",
+    [reference.leaf_sums, backend.leaf_sums],
+    ids=["reference", "fast"],
+)
+def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, form):
     depth, trees, batch, inputs, units = 3, 2, 5, 5, 2
     random = np.random.default_rng(0)
     shape = tree.TreeShape.of(trees, inputs, depth, units)
+    sizes = oracle.node_shapes(inputs, units, depth, trees)
+    levels = [level_of(random.normal(size=size), random) for size in sizes]
     tables = [
-        random.normal(size=size)
-        for size in oracle.node_shapes(inputs, units, depth, trees)
+        level.nodes.numpy()
+        * np.exp(-1 - level.stamps.numpy()[:, 0])[:, None, None]
+        for level in levels
     ]
     codes = random.integers(0, 2**depth, size=(batch, trees))
     x = random.normal(size=(batch, inputs))
 
     @compiled
-    def product(codes, x, tables):
+    def product(codes, x):
         rows = tree.batch_rows(codes, depth, form)
-        levels = [
-            ops.reshape(
-                table if needed.ids is None else ops.take(table, needed.ids, 0),
-                (trees, -1, shape.width, units),
-            )
-            for table, needed in zip(tables, rows.levels, strict=True)
-        ]
-        parents = [needed.parents for needed in rows.levels]
-        sums = backend.path_sums(levels, parents)
+        sums = leaf_sums(levels, rows)
         return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
 
-    actual = product(
-        tensor(codes, "int32"), tensor(x), [tensor(table) for table in tables]
-    )
+    actual = product(tensor(codes, "int32"), tensor(x))
     expected = oracle.forward(x, tables, codes)
     np.testing.assert_allclose(
         ops.convert_to_numpy(actual), expected, rtol=1e-5, atol=1e-5
