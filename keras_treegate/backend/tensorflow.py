@@ -25,6 +25,9 @@ from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient, merged
 from keras_treegate.backend.row_records import RowRecords
 
+# What stands for the number of ids to count while it is not known.
+UNKNOWN_IDS = 2**16
+
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
 
@@ -195,7 +198,8 @@ def _count_on_replicas(strategy: Any, ids: Any, low: Any, high: Any) -> None:
 
 
 def _count_in_place(low: Any, high: Any, ids: Any) -> None:
-    if (ids.shape[0] or 0) >= low.shape[0]:  # no more than the batch itself
+    if (ids.shape[0] or UNKNOWN_IDS) >= low.shape[0]:
+        # No more than the batch itself.
         words = _counted(tf.convert_to_tensor(low), high, ids)
         low.assign(words[0])
         high.assign(words[1])
