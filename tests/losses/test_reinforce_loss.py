@@ -225,10 +225,19 @@ def test_a_rematerialized_layer_is_credited():
 @pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="what JAX recomputes apart"
 )
-def test_a_rematerialized_model_is_refused():
-    with keras.RematScope(mode="full"):
-        inner = model_of(sampled())
-    model = model_of(inner)
+def test_a_layer_in_something_rematerialized_is_refused():
+    class Recomputed(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.tree = sampled()
+
+        def build(self, shape):
+            self.tree.build(shape)
+
+        def call(self, x, training=False):
+            return keras.remat(lambda x: self.tree(x, training=training))(x)
+
+    model = model_of(Recomputed())
     model.compile("sgd", ReinforceLoss("mse"))
     with pytest.raises(ValueError, match="out of reach.*rematerialized"):
         model.fit(normal(6, 4), normal(6, 3), verbose=0)
