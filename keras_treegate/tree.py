@@ -96,12 +96,13 @@ class LevelRows(NamedTuple):
 
     ids: (G * U,) int32, the rows to read, distinct and ascending; `None` for a
         level that is read whole, whose slots are its rows (U = 2^l).
-    parents: (G * U,) int32, for each slot that of its parent in the level
-        above; `None` where slot `s` has the parent `s // 2`.
+    slots: (G * U_D,) int32, for each slot of the leaves the slot of this level
+        on its path; `None` for the leaves, and for a level read whole where
+        the next is too.
     """
 
     ids: Any
-    parents: Any
+    slots: Any
 
 
 class BatchRows(NamedTuple):
@@ -115,6 +116,11 @@ class BatchRows(NamedTuple):
 
     levels: list[LevelRows]
     leaf_slots: Any
+
+    @property
+    def whole(self) -> int:
+        """How many levels are read whole, from the roots down."""
+        return sum(level.ids is None for level in self.levels)
 
 
 def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
@@ -136,37 +142,55 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
     Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
     slots for each tree. Slots that no example needs are filled with other rows
     of the tree, so that the ids are distinct and in bounds by construction; no
-    leaf slot leads to them.
+    example has them for its leaf.
     """
     num_trees = codes.shape[1]
     batch = ops.shape(codes)[0]
     static_batch = batch if isinstance(batch, int) else None
     start = first_compact_level(depth, static_batch, row_levels)
-    levels = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
+    whole = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
     keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
     if start > depth:
-        return BatchRows(levels, keys)
+        return BatchRows(whole, keys)
     order = ops.argsort(keys, axis=1)
     keys = ops.take_along_axis(keys, order, axis=1)
-    slots = None
-    for level in range(start, depth + 1):
-        rows = ops.right_shift(keys, depth - level)  # (G, B), ascending
-        num_slots = smaller(batch, 2**level)
-        ids, level_slots = distinct_rows(rows, 2**level, num_slots)
-        if level == 0:
-            parents = None
-        elif slots is None:  # the level above is whole
-            parents = ops.right_shift(ids, 1)
-        else:
-            zeros = ops.zeros((num_trees * num_slots,), dtype="int32")
-            parents = set_at(zeros, level_slots, slots)
-        levels.append(LevelRows(ids, parents))
-        slots = level_slots
+    compact = [
+        distinct_rows(
+            ops.right_shift(keys, depth - level),  # (G, B), ascending
+            2**level,
+            smaller(batch, 2**level),
+        )
+        for level in range(start, depth + 1)
+    ]
+    leaves, leaf_slots = compact.pop()
+    if start > 0:
+        parents = ops.right_shift(leaves, depth - start + 1)
+        whole[-1] = LevelRows(None, parents)
+    levels = [
+        LevelRows(ids, _at_leaves(slots, leaf_slots, ids, leaves))
+        for ids, slots in compact
+    ]
     # From the sorted order back to that of the batch.
     order = ops.cast(order, "int32") + first_of_trees(num_trees, batch)
     zeros = ops.zeros((num_trees * batch,), dtype="int32")
-    leaf_slots = ops.reshape(set_at(zeros, order, slots), (num_trees, batch))
-    return BatchRows(levels, leaf_slots)
+    leaf_slots = set_at(zeros, order, leaf_slots)
+    return BatchRows(
+        [*whole, *levels, LevelRows(leaves, None)],
+        ops.reshape(leaf_slots, (num_trees, batch)),
+    )
+
+
+def _at_leaves(slots: Any, leaf_slots: Any, ids: Any, leaves: Any) -> Any:
+    """For each slot of the leaves the slot of a level, of those in use (G, B).
+
+    Spare leaves get the first slot of their tree.
+    """
+    num_trees = slots.shape[0]
+    per_tree = ops.shape(ids)[0] // num_trees
+    leaves_per_tree = ops.shape(leaves)[0] // num_trees
+    first = first_of_trees(num_trees, per_tree)
+    first = ops.repeat(first, leaves_per_tree, axis=1)
+    return set_at(ops.reshape(first, (-1,)), leaf_slots, slots)
 
 
 def first_of_trees(num_trees: int, size: Any) -> Any:

@@ -14,6 +14,7 @@ FLOORS = (
     {"tree", "decay"},
     {"gates", "credit", "backend"},
     {"tree_level"},
+    {"forest"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},
     {"benchmarks", "plotting"},

@@ -95,17 +95,20 @@ def test_compact_levels_are_those_with_more_rows_than_examples(shape, form):
     codes = np.zeros((batch, trees), "int32")
     rows = batch_rows(codes, depth, form)
     assert len(rows.levels) == depth + 1
+    leaves = trees * slots_of(depth, batch, form)
     for level, needed in enumerate(rows.levels):
-        slots = slots_of(level, batch, form)
-        if not is_compact(level, batch, form):
-            assert needed == (None, None)
-            continue
-        assert needed.ids.shape == (trees * slots,)
-        assert needed.ids.dtype == "int32"
-        if level:
-            assert needed.parents.shape == (trees * slots,)
+        if is_compact(level, batch, form):
+            slots = trees * slots_of(level, batch, form)
+            assert needed.ids.shape == (slots,)
+            assert needed.ids.dtype == "int32"
         else:
-            assert needed.parents is None
+            assert needed.ids is None
+        if level < depth and is_compact(level + 1, batch, form):
+            assert needed.slots.shape == (leaves,)
+        else:
+            assert needed.slots is None
+    compact = [is_compact(n, batch, form) for n in range(depth + 1)]
+    assert rows.whole == compact.count(False)
     assert rows.leaf_slots.shape == (trees, batch)
 
 
@@ -146,42 +149,47 @@ def test_ids_hold_what_the_batch_needs_and_spare_rows(shape, form, data):
 @each_shape
 @few
 @given(data=st.data())
-def test_the_chain_of_slots_leads_to_the_rows_of_the_path(shape, form, data):
+def test_the_slots_lead_to_the_rows_of_the_path(shape, form, data):
     _batch, _trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
     rows = batch_rows(codes, depth, form)
-    slots = rows.leaf_slots.T  # (B, G)
+    leaves = slots = rows.leaf_slots.T  # (B, G)
     for level in range(depth, -1, -1):
         needed = rows.levels[level]
+        if needed.slots is not None:
+            slots = needed.slots[leaves]
+        elif level < depth:  # whole, and the level below too
+            slots = slots // 2
         assert slots.min() >= 0
         found = slots if needed.ids is None else needed.ids[slots]
         np.testing.assert_array_equal(found, needed_rows(codes, level, depth))
-        slots = slots // 2 if needed.parents is None else needed.parents[slots]
 
 
 @each_form
 @each_shape
 @few
 @given(data=st.data())
-def test_the_parents_of_spare_slots_are_in_bounds(shape, form, data):
+def test_spare_leaves_lead_to_slots_of_their_own_tree(shape, form, data):
     batch, trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
     for level, needed in enumerate(batch_rows(codes, depth, form).levels):
-        if needed.parents is not None:
-            above = trees * slots_of(level - 1, batch, form)
-            assert needed.parents.min() >= 0
-            assert needed.parents.max() < above
+        if needed.slots is not None:
+            per_tree = slots_of(level, batch, form)
+            tree_of = needed.slots.reshape(trees, -1) // per_tree
+            assert np.all(tree_of == np.arange(trees)[:, None])
 
 
 def test_the_slots_of_a_small_batch_written_out():
     codes = np.array([[5], [2], [5]], "int32")  # leaves of one tree of depth 3
     rows = batch_rows(codes, 3, "auto")
-    assert rows.levels[0] == rows.levels[1] == (None, None)
+    assert rows.levels[0] == (None, None)
+    assert rows.levels[1].ids is None
+    np.testing.assert_array_equal(rows.levels[1].slots, [0, 0, 1])
     # 5 >> 1 is 2 and 2 >> 1 is 1; slot 0 is spare and holds the first row.
     np.testing.assert_array_equal(rows.levels[2].ids, [0, 1, 2])
-    np.testing.assert_array_equal(rows.levels[2].parents, [0, 0, 1])
+    np.testing.assert_array_equal(rows.levels[2].slots, [0, 1, 2])
     np.testing.assert_array_equal(rows.levels[3].ids, [0, 2, 5])
-    np.testing.assert_array_equal(rows.levels[3].parents[1:], [1, 2])
+    assert rows.levels[3].slots is None
     np.testing.assert_array_equal(rows.leaf_slots, [[2, 1, 2]])
 
 
@@ -247,11 +255,15 @@ class PathRows(keras.layers.Layer):
 
     def call(self, codes):
         rows = tree.batch_rows(codes, self.depth, self.form)
-        slots, found = ops.transpose(rows.leaf_slots), []
+        leaves = slots = ops.transpose(rows.leaf_slots)
+        found = []
         for level in range(self.depth, -1, -1):
-            ids, parents = rows.levels[level]
+            ids, of_leaves = rows.levels[level]
+            if of_leaves is not None:
+                slots = ops.take(of_leaves, leaves)
+            elif level < self.depth:
+                slots = slots // 2
             found.append(slots if ids is None else ops.take(ids, slots))
-            slots = slots // 2 if parents is None else ops.take(parents, slots)
         return ops.stack(found[::-1], axis=-1)
 
     def compute_output_spec(self, codes):

@@ -10,9 +10,10 @@ Each file has the same functions:
         is dense where it was rows and is no longer, or `None`.
     read_rows(variable, ids)
         Rows without a gradient; all of them where `ids` is `None`.
-    update_rows(variables, ids, gradient, update)
+    update_rows(variables, gradient, update)
         Replaces the rows of several tables by `update(rows, gradient)`, a list
-        of theirs; reads and writes no others. All rows where `ids` is `None`.
+        of theirs. Of a `RowGradient` only its rows are read and written, maybe
+        a part at a time; of a dense gradient all.
     owed_decay(clock, stamps, ids)
         `decay.owed` of two variables. Where these are trainable weights, each
         has itself for a gradient.
@@ -25,15 +26,18 @@ from typing import Any
 
 import keras
 
-from keras_treegate.backend.reference import path_product as path_product
-from keras_treegate.backend.reference import path_sums as path_sums
 from keras_treegate.backend.reference import take_slots as take_slots
 from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 
-_framework: Any = importlib.import_module(
-    f"keras_treegate.backend.{keras.backend.backend()}"
-)
+_name = f"keras_treegate.backend.{keras.backend.backend()}"
+_framework: Any = importlib.import_module(_name)
+try:
+    _paths: Any = importlib.import_module(f"{_name}_paths")
+except ModuleNotFoundError:
+    from keras_treegate.backend import reference as _paths
 
+leaf_sums = _paths.leaf_sums
+path_product = _paths.path_product
 take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
@@ -44,10 +48,10 @@ DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 __all__ = [
     "DECAY_STATE_IS_TRAINABLE",
     "RowGradient",
+    "leaf_sums",
     "lift",
     "owed_decay",
     "path_product",
-    "path_sums",
     "read_rows",
     "take_rows",
     "take_slots",

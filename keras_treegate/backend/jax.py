@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate import decay
-from keras_treegate.backend.row_gradient import RowGradient
+from keras_treegate.backend.row_gradient import RowGradient, Summands
 from keras_treegate.backend.row_records import RowRecords
 
 # An optimizer can write only its own variables and trainable ones here.
@@ -37,27 +37,36 @@ _PROMISES: dict = {
 }
 
 
-def _rows_at(table: Any, ids: Any) -> Any:
-    """The rows of a table at its first axis.
+def rows_at(table: Any, ids: Any, distinct: bool = True) -> Any:
+    """The rows of a table at its first axis; ids may repeat if not `distinct`.
 
     As rows of a matrix and without the check for negative ids that `table[ids]`
     makes: XLA on CPU is several times faster at it.
     """
     rows = jax.lax.gather(
-        table.reshape(table.shape[0], -1),
+        table.reshape(table.shape[0], math.prod(table.shape[1:])),
         ids[:, None],
         jax.lax.GatherDimensionNumbers(
             offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
         ),
         slice_sizes=(1, math.prod(table.shape[1:])),
-        **_PROMISES,
+        **(_PROMISES if distinct else {"mode": "promise_in_bounds"}),
     )
-    return rows.reshape(-1, *table.shape[1:])
+    return rows.reshape(len(ids), *table.shape[1:])
+
+
+def recorded(gradient: RowGradient, key: int) -> Any:
+    """The gradient of a table in dense form, with its rows on record."""
+    rows = gradient.rows
+    dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
+    dense = dense.at[gradient.ids].set(rows, **_PROMISES)
+    records.add(dense, key, gradient)
+    return dense
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _take_rows(table: Any, ids: Any, num_rows: int, key: int) -> Any:
-    return _rows_at(table, ids)
+    return rows_at(table, ids)
 
 
 def _forward(table: Any, ids: Any, num_rows: int, key: int) -> tuple:
@@ -65,10 +74,7 @@ def _forward(table: Any, ids: Any, num_rows: int, key: int) -> tuple:
 
 
 def _backward(num_rows: int, key: int, ids: Any, rows: Any) -> tuple:
-    dense = jnp.zeros((num_rows, *rows.shape[1:]), rows.dtype)
-    dense = dense.at[ids].set(rows, **_PROMISES)
-    records.add(dense, key, ids, rows)
-    return dense, None
+    return recorded(RowGradient(ids, rows, num_rows), key), None
 
 
 _take_rows.defvjp(_forward, _backward)
@@ -81,7 +87,7 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
 def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     record, passes = records.find(gradient, id(variable))
     if record is not None:
-        return RowGradient(record[0], record[1], variable.shape[0]), None
+        return record, None
     if passes == 0:
         return gradient, None
     if passes > 1:
@@ -96,53 +102,76 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
 
 
 def read_rows(variable: Any, ids: Any) -> Any:
-    return variable.value if ids is None else _rows_at(variable.value, ids)
+    return variable.value if ids is None else rows_at(variable.value, ids)
 
 
-def update_rows(
-    variables: list, ids: Any, gradient: Any, update: Callable
-) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     values = [variable.value for variable in variables]
-    if ids is None:
-        values = update(values, gradient)
+    if isinstance(gradient, RowGradient):
+        values = _updated(values, gradient, update)
     else:
-        values = _updated(values, ids, gradient, update)
+        values = update(values, gradient)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value.astype(variable.dtype))
 
 
-def _updated(tables: list, ids: Any, gradient: Any, update: Callable) -> list:
-    """The tables with their rows `ids` updated, a chunk of rows at a time.
+def _updated(tables: list, gradient: RowGradient, update: Callable) -> list:
+    """The tables with the rows of a gradient updated, a chunk at a time.
 
     What is computed for a chunk stays in cache, and takes no memory of its own
     for each table and level.
     """
+    ids, rows, _, summands = gradient
 
-    def step(tables: list, ids: Any, gradient: Any) -> list:
-        new = update([_rows_at(table, ids) for table in tables], gradient)
+    def step(first: Any, count: int, tables: list) -> list:
+        part = jax.lax.dynamic_slice_in_dim(ids, first, count)
+        if summands is None:
+            new = jax.lax.dynamic_slice_in_dim(rows, first, count)
+        else:
+            new = _sums(summands, len(ids), first, count)
+        new = update([rows_at(table, part) for table in tables], new)
         # `set` and not `add`: a sharded table is then not all-reduced.
         return [
-            table.at[ids].set(rows.astype(table.dtype), **_PROMISES)
-            for table, rows in zip(tables, new, strict=True)
+            table.at[part].set(values.astype(table.dtype), **_PROMISES)
+            for table, values in zip(tables, new, strict=True)
         ]
 
-    size = max(1, CHUNK // math.prod(gradient.shape[1:]))
-    chunks, rest = divmod(ids.shape[0], size)
-    if chunks < 2:
-        return step(tables, ids, gradient)
+    chunk = max(1, CHUNK // math.prod(rows.shape[1:]))
+    if summands is not None:
+        per_tree = len(ids) // summands.num_trees
+        chunk = per_tree * max(1, chunk // max(1, per_tree))
+    return steps(step, len(ids), chunk, tables)
 
-    def body(chunk: Any, tables: list) -> list:
-        part = partial(
-            jax.lax.dynamic_slice_in_dim,
-            start_index=chunk * size,
-            slice_size=size,
+
+def _sums(summands: Summands, num_rows: int, first: Any, count: int) -> Any:
+    """Some rows of the sums, those of whole trees."""
+    leaves, slots, num_trees = summands
+    per_tree, leaves_per_tree = num_rows // num_trees, len(slots) // num_trees
+    start = first // per_tree * leaves_per_tree
+    size = count // per_tree * leaves_per_tree
+    leaves = jax.lax.dynamic_slice_in_dim(leaves, start, size)
+    slots = jax.lax.dynamic_slice_in_dim(slots, start, size) - first
+    return sums_at(leaves, slots, count)
+
+
+@partial(jax.jit, static_argnums=2)
+def sums_at(leaves: Any, slots: Any, num_slots: int) -> Any:
+    """`sums[slots[i]] += leaves[i]` (num_slots, W, Q)."""
+    zeros = jnp.zeros((num_slots, *leaves.shape[1:]), leaves.dtype)
+    return zeros.at[slots].add(leaves, mode="promise_in_bounds")
+
+
+def steps(step: Callable, count: int, size: int, carry: Any) -> Any:
+    """Calls `step(first, size, carry)` for one part after the other."""
+    size = max(1, min(size, count))
+    full, rest = divmod(count, size)
+    if full == 1:
+        carry = step(0, size, carry)
+    elif full:
+        carry = jax.lax.fori_loop(
+            0, full, lambda number, x: step(number * size, size, x), carry
         )
-        return step(tables, part(ids), part(gradient))
-
-    tables = jax.lax.fori_loop(0, chunks, body, tables)
-    if rest:
-        tables = step(tables, ids[-rest:], gradient[-rest:])
-    return tables
+    return step(full * size, rest, carry) if rest else carry
 
 
 # The tracers of the clocks that a gradient of their own was asked for.
@@ -151,7 +180,7 @@ _clocks_in_use: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 @jax.custom_vjp
 def _owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
-    return decay.owed(clock, stamps if ids is None else _rows_at(stamps, ids))
+    return decay.owed(clock, stamps if ids is None else rows_at(stamps, ids))
 
 
 def _owed_forward(clock: Any, stamps: Any, ids: Any) -> tuple:
@@ -165,12 +194,19 @@ def _owed_backward(values: tuple, gradient: Any) -> tuple:
 _owed_decay.defvjp(_owed_forward, _owed_backward)
 
 
-def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+def own_gradients(clock: Any, stamps: Any) -> tuple:
+    """The values of two variables, that are to be their own gradients.
+
+    Without a gradient in a second use of a layer: gradients add up, and one is
+    enough.
+    """
     values = clock.value, stamps.value
     if isinstance(values[0], jax.core.Tracer):
         if _clocks_in_use.get(id(clock)) is values[0]:
-            # A second use of the layer: gradients add up, one is enough.
-            values = jax.lax.stop_gradient(values)
-        else:
-            _clocks_in_use[id(clock)] = values[0]
-    return _owed_decay(*values, ids)
+            return jax.lax.stop_gradient(values)
+        _clocks_in_use[id(clock)] = values[0]
+    return values
+
+
+def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return _owed_decay(*own_gradients(clock, stamps), ids)

@@ -1,37 +1,47 @@
-"""Path sums and path products in `keras.ops` alone.
+"""Leaf sums and path products in `keras.ops` alone.
 
 Slow and plain, right on every backend; what a fast path is tested against.
 """
 
+from functools import reduce
 from typing import Any
 
 from keras import ops
 
+from keras_treegate.tree import BatchRows
 
-def path_sums(levels: list[Any], parents: list[Any]) -> Any:
-    """Sums the rows along the path to each slot of the deepest level.
+
+def leaf_sums(levels: list, rows: BatchRows) -> Any:
+    """The sum of the rows along the path to each slot of the leaves.
 
     Args:
-        levels: for each level l = 0..D, the rows of its slots (G, U_l, W, Q).
-        parents: for each level, the slot of the parent of each slot (G * U_l,),
-            or `None` where slot `s` has the parent `s // 2`.
+        levels: the `TreeLevel` of each depth, 0..D.
+        rows: the rows of them that the batch needs.
 
     Returns:
-        (G, U_D, W, Q): for each slot the sum of its row and those above it.
+        (G * U, W, Q), of the dtype of the nodes.
     """
-    sums = levels[0]
-    for rows, parent in zip(levels[1:], parents[1:], strict=True):
-        if parent is None:
-            sums = ops.repeat(sums, 2, axis=1)
-        else:
-            sums = ops.reshape(take_slots(sums, parent), ops.shape(rows))
-        sums = sums + rows
-    return sums
+    parts = [
+        level.read(needed.ids)
+        for level, needed in zip(levels, rows.levels, strict=True)
+    ]
+    whole = rows.whole
+    if whole:
+        parts[:whole] = [reduce(_with_children, parts[:whole])]
+    slots = [needed.slots for needed in rows.levels[max(whole - 1, 0) :]]
+    return reduce(ops.add, map(take_slots, parts, slots))
+
+
+def _with_children(sums: Any, children: Any) -> Any:
+    """Sums (N, W, Q) and the rows of the level below: its sums (2 N, W, Q)."""
+    return ops.repeat(sums, 2, axis=0) + children
 
 
 def take_slots(table: Any, slots: Any) -> Any:
-    """Rows (R, W, Q) of a table (G, U, W, Q), by slots over all trees (R,)."""
-    width, units = table.shape[2:]
+    """Rows (R, W, Q) of a table (N, W, Q), by slots (R,); `None` for all."""
+    if slots is None:
+        return table
+    width, units = table.shape[1:]
     flat = ops.reshape(table, (-1, width * units))
     return ops.reshape(ops.take(flat, slots, axis=0), (-1, width, units))
 
@@ -43,13 +53,13 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 
     Args:
         inputs: (B, G, W).
-        sums: (G, U, W, Q), of the same dtype.
+        sums: (G * U, W, Q), of the same dtype.
         slots: (G, B), integers, counted over all trees.
 
     Returns:
         (B, Q).
     """
-    num_trees, _, width, units = sums.shape
+    width, units = sums.shape[1:]
     kernels = take_slots(sums, ops.reshape(slots, (-1,)))
-    kernels = ops.reshape(kernels, (num_trees, -1, width, units))
+    kernels = ops.reshape(kernels, (slots.shape[0], -1, width, units))
     return ops.einsum("bgw,gbwq->bq", inputs, kernels)

@@ -13,11 +13,26 @@ class RowGradient(NamedTuple):
     ids: (R,) integers, distinct, ascending and in bounds.
     rows: (R, W, Q), the gradient at these rows.
     num_rows: the rows of the table.
+    summands: what `rows` are sums of, where a backend can make use of it.
     """
 
     ids: Any
     rows: Any
     num_rows: int
+    summands: Any = None
+
+
+class Summands(NamedTuple):
+    """Rows as sums, tree by tree: `rows[slots[i]] += leaves[i]`.
+
+    leaves: (G * U_D, W, Q), the gradient of the leaf sums.
+    slots: (G * U_D,), for each the row it is added to, of its own tree.
+    num_trees: G.
+    """
+
+    leaves: Any
+    slots: Any
+    num_trees: int
 
 
 def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:

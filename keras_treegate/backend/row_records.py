@@ -8,6 +8,8 @@ import threading
 import weakref
 from typing import Any
 
+from keras_treegate.backend.row_gradient import RowGradient
+
 
 class RowRecords:
     """Rows of living gradients; a record goes when its gradient does."""
@@ -18,8 +20,9 @@ class RowRecords:
         # A gradient can be collected, and its record with it, while it is held.
         self._lock = threading.RLock()
 
-    def add(self, gradient: Any, table: int, ids: Any, rows: Any) -> None:
-        key = id(gradient)
+    def add(self, dense: Any, table: int, gradient: RowGradient) -> None:
+        """Records the rows of a dense gradient, of the table of this id."""
+        key = id(dense)
 
         def forget(reference: Any) -> None:
             with self._lock:
@@ -27,7 +30,7 @@ class RowRecords:
                     del self._records[key]
 
         with self._lock:
-            self._records[key] = (weakref.ref(gradient, forget), ids, rows)
+            self._records[key] = weakref.ref(dense, forget), gradient
         self.count(table)
 
     def count(self, table: int) -> None:
@@ -36,17 +39,17 @@ class RowRecords:
             passes = self._backward_passes.get(table, 0)
             self._backward_passes[table] = passes + 1
 
-    def find(self, gradient: Any, table: int) -> tuple[tuple | None, int]:
-        """The ids and rows of a gradient, and how often rows were recorded.
+    def find(self, dense: Any, table: int) -> tuple[RowGradient | None, int]:
+        """The rows of a gradient, and how often rows were recorded.
 
         The count is of the table, and since it was last asked for.
         """
         with self._lock:
-            record = self._records.get(id(gradient))
+            record = self._records.get(id(dense))
             passes = self._backward_passes.pop(table, 0)
-        if record is None or record[0]() is not gradient:
+        if record is None or record[0]() is not dense:
             return None, passes
-        return record[1:], passes
+        return record[1], passes
 
     def __len__(self) -> int:
         return len(self._records)

@@ -65,7 +65,7 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
             index = tf.expand_dims(ids, 1)
             dense = tf.scatter_nd(index, rows, table.shape, name=_SCATTER)
             if eager:
-                records.add(dense, key, ids, rows)
+                records.add(dense, key, RowGradient(ids, rows, table.shape[0]))
             else:
                 records.count(key)
             return dense, None
@@ -102,7 +102,7 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
         cause = "replicas touch different rows, and their gradients are summed"
         return tf.convert_to_tensor(gradient), cause
     if record is not None:
-        return RowGradient(record[0], record[1], num_rows), None
+        return record, None
     if is_slices:
         ids, rows = gradient.indices, gradient.values
         if _slices.get(key) is gradient:
@@ -149,10 +149,14 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
         table.scatter_update(tf.IndexedSlices(rows, ids))
 
 
-def update_rows(
-    variables: list, ids: Any, gradient: Any, update: Callable
-) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    ids = None
+    if isinstance(gradient, RowGradient):
+        ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
+    if not tf.executing_eagerly():
+        # One pass over memory instead of one for each operation.
+        update = tf.function(update, jit_compile=True, autograph=False)
     for variable, rows in zip(variables, update(old, gradient), strict=True):
         _write_rows(variable, ids, rows)
 

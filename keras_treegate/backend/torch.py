@@ -66,9 +66,10 @@ def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
             value.index_copy_(0, ids, rows)
 
 
-def update_rows(
-    variables: list, ids: Any, gradient: Any, update: Callable
-) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    ids = None
+    if isinstance(gradient, RowGradient):
+        ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
     for variable, rows in zip(variables, update(old, gradient), strict=True):
         _write_rows(variable, ids, rows)

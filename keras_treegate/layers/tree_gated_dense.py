@@ -5,12 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate import backend, checks, gates
+from keras_treegate import checks, gates
 from keras_treegate.credit import get as get_credit
+from keras_treegate.forest import Forest
 from keras_treegate.layers.multiply_adds import MultiplyAdds
 from keras_treegate.registration import register
-from keras_treegate.tree import BatchRows, LevelRows, TreeShape, batch_rows
-from keras_treegate.tree_level import TreeLevel
+from keras_treegate.tree import TreeShape
 
 
 @register
@@ -133,10 +133,9 @@ class TreeGatedDense(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.seed = seed
         self.supports_masking = True
-        self.row_levels = "auto"
         self._given_num_trees = num_trees
-        self._trees: Any = None  # a TreeShape, once built
-        self.levels: list[TreeLevel] = []
+        self._row_levels = "auto"
+        self._forest: Any = None  # once built
         self.bias: Any = None
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
@@ -153,13 +152,12 @@ class TreeGatedDense(keras.layers.Layer):
             trees.num_trees, self.depth, trees.width, self.units, itemsize
         )
         self.gate.check(source, trees.num_trees, self.depth)
-        self._trees = trees
         self.gate.setup(trees.num_trees, self.depth)
         self.gate.build(source)
-        for level in range(self.depth + 1):
-            drawn = self.node_initializer if level else self._draw_roots
-            shape = trees.level_shape(level)
-            self.levels.append(TreeLevel.of_layer(self, level, shape, drawn))
+        self._forest = Forest.of_layer(
+            self, trees, self.kernel_initializer, self.node_initializer
+        )
+        self._forest.row_levels = self._row_levels
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -170,14 +168,6 @@ class TreeGatedDense(keras.layers.Layer):
                 autocast=False,
             )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
-
-    def _draw_roots(self, shape: tuple, dtype: Any = None) -> Any:
-        """A Dense kernel (P, Q), cut into the blocks of the trees (G, W, Q)."""
-        kernel = self.kernel_initializer(
-            (self._trees.inputs, self.units), dtype=dtype
-        )
-        padding = shape[0] * shape[1] - self._trees.inputs
-        return ops.reshape(ops.pad(kernel, ((0, padding), (0, 0))), shape)
 
     def __call__(
         self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
@@ -194,10 +184,11 @@ class TreeGatedDense(keras.layers.Layer):
     ) -> Any:
         training = bool(training) and self.trainable
         codes = self._route(inputs, gate_inputs, training)  # (..., G)
-        x = ops.reshape(inputs, (-1, self._trees.inputs))
-        outputs = self._multiply(
+        trees = self._forest.trees
+        x = ops.reshape(inputs, (-1, trees.inputs))
+        outputs = self._forest.multiply(
             ops.cast(x, self.compute_dtype),
-            ops.reshape(codes, (-1, self._trees.num_trees)),
+            ops.reshape(codes, (-1, trees.num_trees)),
         )  # (B, Q)
         if self.bias is not None:
             outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
@@ -209,33 +200,6 @@ class TreeGatedDense(keras.layers.Layer):
         source = inputs if gate_inputs is None else gate_inputs
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
         return self.credit.leaf_codes(self.gate, source, training)
-
-    def _multiply(self, x: Any, codes: Any) -> Any:
-        """Inputs (B, P), each times the kernel of its own paths: (B, Q)."""
-        if self.depth == 0:
-            kernel = ops.cast(
-                self._trees.kernels(self.levels[0].read()), x.dtype
-            )
-            return ops.matmul(x, kernel)
-        rows = self._batch_rows(codes)
-        sums = ops.cast(self._path_sums(rows.levels), x.dtype)
-        return backend.path_product(
-            self._trees.blocks(x), sums, rows.leaf_slots
-        )
-
-    def _batch_rows(self, codes: Any) -> BatchRows:
-        """The rows that the leaf codes (B, G) of a batch need."""
-        return batch_rows(codes, self.depth, self.row_levels)
-
-    def _path_sums(self, levels: list[LevelRows]) -> Any:
-        """The sum of the path to each slot of the last level (G, U, W, Q)."""
-        trees = self._trees
-        shape = (trees.num_trees, -1, trees.width, trees.units)
-        rows = [
-            ops.reshape(level.read(needed.ids), shape)
-            for level, needed in zip(self.levels, levels, strict=True)
-        ]
-        return backend.path_sums(rows, [needed.parents for needed in levels])
 
     @staticmethod
     def _like(tensor: Any, *last_axes: int) -> tuple:
@@ -273,14 +237,11 @@ class TreeGatedDense(keras.layers.Layer):
             (..., P, Q), of the variable dtype: as large as it sounds.
         """
         codes = self.leaf_codes(inputs, gate_inputs)
-        num_trees = self._trees.num_trees
-        rows = self._batch_rows(ops.reshape(codes, (-1, num_trees)))
-        sums = self._path_sums(rows.levels)
-        slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
-        kernels = backend.take_slots(sums, slots)  # (B * G, W, Q)
-        shape = (-1, num_trees, *kernels.shape[1:])
-        kernels = self._trees.kernels(ops.reshape(kernels, shape))
-        shape = self._like(codes, self._trees.inputs, self.units)
+        trees = self._forest.trees
+        kernels = self._forest.kernels(
+            ops.reshape(codes, (-1, trees.num_trees))
+        )
+        shape = self._like(codes, trees.inputs, self.units)
         return ops.reshape(kernels, shape)
 
     def leaf_table(self) -> Any:
@@ -291,14 +252,30 @@ class TreeGatedDense(keras.layers.Layer):
             g-th block of an example whose leaf code in tree g is c.
         """
         self._check_built()
-        return self._path_sums([LevelRows(None, None)] * (self.depth + 1))
+        return self._forest.leaf_table()
 
     @property
     def num_trees(self) -> int | str | None:
         """The number of trees; before the layer is built, as it was given."""
-        if self._trees is None:
+        if self._forest is None:
             return self._given_num_trees
-        return self._trees.num_trees
+        return self._forest.trees.num_trees
+
+    @property
+    def row_levels(self) -> str:
+        """Which levels are read row by row, see above."""
+        return self._row_levels
+
+    @row_levels.setter
+    def row_levels(self, row_levels: str) -> None:
+        self._row_levels = row_levels
+        if self._forest is not None:
+            self._forest.row_levels = row_levels
+
+    @property
+    def levels(self) -> list:
+        """The `TreeLevel` of each depth; empty before the layer is built."""
+        return [] if self._forest is None else self._forest.levels
 
     @property
     def nodes(self) -> list:
@@ -313,24 +290,23 @@ class TreeGatedDense(keras.layers.Layer):
         to hand the variables in `nodes` to other code, outside of a step.
         """
         self._check_built()
-        for level in self.levels:
-            level.settle()
+        self._forest.settle()
 
     @property
     def capacity(self) -> int:
         """The parameters that the layer stores in its nodes and bias."""
         self._check_built()
-        return self._trees.stored + (self.units if self.use_bias else 0)
+        return self._forest.trees.stored + (self.units if self.use_bias else 0)
 
     @property
     def multiply_adds(self) -> MultiplyAdds:
         """The arithmetic per example, with the tree and with it folded."""
         self._check_built()
-        product = self._trees.inputs * self.units
+        product = self._forest.trees.inputs * self.units
         return MultiplyAdds((self.depth + 1) * product, product)
 
     def _check_built(self) -> None:
-        if self._trees is None:
+        if self._forest is None:
             raise ValueError(
                 f"The layer {self.name!r} is not built: it does not know its "
                 "inputs yet. Call it on a batch first, or build it with "
@@ -344,8 +320,8 @@ class TreeGatedDense(keras.layers.Layer):
 
     def _variables_by_name(self) -> dict[str, Any]:
         variables = [] if self.bias is None else [self.bias]
-        for level in self.levels:
-            variables += [level.nodes, level.clock, level.stamps]
+        if self._forest is not None:
+            variables += self._forest.variables
         return {variable.name: variable for variable in variables}
 
     # By name, and not as Keras does by number: which variables are trainable,

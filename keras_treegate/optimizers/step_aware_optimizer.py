@@ -33,8 +33,8 @@ class _Entry:
         self.decays = decays
         self.slots: list = []
         self.last_step: Any = None
-        # The rows of the gradient in the current `apply`, `None` for all.
-        self.ids: Any = None
+        # The gradient in the current `apply`, if it is one of rows.
+        self.gradient: Any = None
 
 
 class StepAwareOptimizer(keras.optimizers.Optimizer):
@@ -202,7 +202,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         finally:
             self._applying -= 1
             for entry in self._entries:
-                entry.ids = None
+                entry.gradient = None
 
     def apply_where(
         self, condition: Any, grads: Any, trainable_variables: Any = None
@@ -260,8 +260,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """What Keras gets for a gradient; its rows, where it has but some."""
         if not isinstance(gradient, backend.RowGradient):
             return gradient
-        self._entries[self._get_variable_index(variable)].ids = gradient.ids
+        self._entries[self._get_variable_index(variable)].gradient = gradient
         return gradient.rows
+
+    @staticmethod
+    def _given_back(gradient: Any, entry: _Entry) -> Any:
+        """What Keras made of a gradient, with the rows it is of."""
+        dtype = entry.variable.dtype
+        if entry.gradient is None:
+            return ops.cast(gradient, dtype)
+        rows = ops.cast(gradient, dtype)
+        if rows is entry.gradient.rows:
+            return entry.gradient
+        return entry.gradient._replace(rows=rows, summands=None)
 
     def _if_applied(self, new: Any, old: Any) -> Any:
         """The new value, or the old one in a step of `apply_where` not done."""
@@ -286,7 +297,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         entry = self._entries[self._get_variable_index(variable)]
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype)
+        gradient = self._given_back(gradient, entry)
         rate = 0.0
         if entry.decays and self._weight_decay:
             rate = learning_rate * ops.cast(self._weight_decay, variable.dtype)
@@ -332,7 +343,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = [level.nodes, level.stamps, *entry.slots]
         if entry.last_step is not None:
             variables.append(entry.last_step)
-        backend.update_rows(variables, entry.ids, gradient, update)
+        backend.update_rows(variables, gradient, update)
 
     def _caught_up(self, slots: list, step: Any, last_step: Any) -> list:
         """The slots (R, ...) after the steps in which their rows were idle."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_treegate import backend, tree
 from keras_treegate.backend.row_gradient import merged
+from keras_treegate.layers import TreeGatedDense
 from tests import oracle
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
@@ -59,12 +60,10 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
         nodes, stamps, step = old
         return [nodes - gradient, stamps * 2, step + 1]
 
-    backend.update_rows(
-        tables,
-        None if ids is None else tensor(ids, INDEX),
-        tensor(gradient),
-        update,
-    )
+    given = tensor(gradient)
+    if ids is not None:
+        given = backend.RowGradient(tensor(ids, INDEX), given, 9)
+    backend.update_rows(tables, given, update)
     expected = [table.copy() for table in before]
     expected[0][rows] -= gradient.astype("float32")
     expected[1][rows] *= 2
@@ -76,9 +75,12 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
 def test_rows_are_written_in_the_dtype_of_the_table():
     table = keras.Variable(np.zeros((9, 2, 3)), dtype="float16")
     rows = tensor(np.full((4, 2, 3), 0.1))
-    backend.update_rows(
-        [table], tensor(IDS, INDEX), rows, lambda old, new: [new]
-    )
+    gradient = backend.RowGradient(tensor(IDS, INDEX), rows, 9)
+
+    def update(old, gradient):
+        return [gradient]
+
+    backend.update_rows([table], gradient, update)
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
         table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")
@@ -122,31 +124,22 @@ def test_merged_gradients_have_distinct_ids_and_the_same_sum(ids):
 def test_products_along_paths_are_the_oracles(form):
     depth, trees, batch, inputs, units = 3, 2, 5, 5, 2
     random = np.random.default_rng(0)
-    shape = tree.TreeShape.of(trees, inputs, depth, units)
-    tables = [
-        random.normal(size=size)
-        for size in oracle.node_shapes(inputs, units, depth, trees)
-    ]
+    layer = TreeGatedDense(units, depth, num_trees=trees)
+    layer.build((None, inputs))
+    tables = [random.normal(size=nodes.shape) for nodes in layer.nodes]
+    for nodes, table in zip(layer.nodes, tables, strict=True):
+        nodes.assign(table)
     codes = random.integers(0, 2**depth, size=(batch, trees))
     x = random.normal(size=(batch, inputs))
+    shape = tree.TreeShape.of(trees, inputs, depth, units)
 
     @compiled
-    def product(codes, x, tables):
+    def product(codes, x):
         rows = tree.batch_rows(codes, depth, form)
-        levels = [
-            ops.reshape(
-                table if needed.ids is None else ops.take(table, needed.ids, 0),
-                (trees, -1, shape.width, units),
-            )
-            for table, needed in zip(tables, rows.levels, strict=True)
-        ]
-        parents = [needed.parents for needed in rows.levels]
-        sums = backend.path_sums(levels, parents)
+        sums = backend.leaf_sums(layer.levels, rows)
         return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
 
-    actual = product(
-        tensor(codes, "int32"), tensor(x), [tensor(table) for table in tables]
-    )
+    actual = product(tensor(codes, "int32"), tensor(x))
     expected = oracle.forward(x, tables, codes)
     np.testing.assert_allclose(
         ops.convert_to_numpy(actual), expected, rtol=1e-5, atol=1e-5

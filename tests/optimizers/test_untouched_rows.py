@@ -106,11 +106,11 @@ def test_a_step_hands_over_no_more_rows_than_the_batch_can_touch(
     sizes = []
     update_rows = backend.update_rows
 
-    def counting_update_rows(variables, ids, gradient, update):
+    def counting_update_rows(variables, gradient, update):
         for variable in variables:
-            sizes.append((tuple(variable.shape), tuple(ids.shape)))
-        assert len(gradient) == len(ids)
-        update_rows(variables, ids, gradient, update)
+            sizes.append((tuple(variable.shape), tuple(gradient.ids.shape)))
+        assert len(gradient.rows) == len(gradient.ids)
+        update_rows(variables, gradient, update)
 
     monkeypatch.setattr(backend, "update_rows", counting_update_rows)
     optimizer = RULES["Adam"].make(weight_decay=DECAY)
