@@ -1,0 +1,77 @@
+"""Files with optimizer state: training goes on from them."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tests.optimizers.continue_training import RULE_NAMES, begin, go_on
+
+
+@pytest.fixture(scope="module", name="folder")
+def a_folder_with_models(tmp_path_factory):
+    """Their files, and with `go_on` what came of the models themselves."""
+    folder = tmp_path_factory.mktemp("models")
+    for number, rule in enumerate(RULE_NAMES):
+        model = begin(rule)
+        model.save(folder / f"{number}.keras")
+        np.savez(folder / f"{number}-expected.npz", **go_on(model))
+    return folder
+
+
+def expected(folder, number):
+    return np.load(folder / f"{number}-expected.npz")
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_training_goes_on_bit_for_bit_on_the_same_backend(folder, rule):
+    number = RULE_NAMES.index(rule)
+    model = keras.models.load_model(folder / f"{number}.keras")
+    levels = model.layers[0].levels
+    assert all(np.any(level.clock.numpy() != 0) for level in levels)
+    found, wanted = go_on(model), expected(folder, number)
+    assert set(found) == set(wanted)
+    for name in wanted:
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    sorted({"tensorflow", "jax", "torch"} - {keras.backend.backend()}),
+)
+def test_training_goes_on_on_another_backend(folder, backend):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.optimizers.continue_training", folder],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for number in range(len(RULE_NAMES)):
+        found = np.load(folder / f"{number}-{backend}.npz")
+        wanted = expected(folder, number)
+        assert set(found) == set(wanted)
+        for name in wanted:
+            scale = np.abs(wanted[name]).max(initial=1.0)
+            np.testing.assert_allclose(
+                found[name],
+                wanted[name],
+                rtol=0,
+                atol=1e-5 * scale,
+                err_msg=name,
+            )
+
+
+def test_state_round_trips_through_save_own_variables():
+    model = begin("Adam")
+    ours, store = model.optimizer, {}
+    ours.save_own_variables(store)
+    again = type(ours).from_config(ours.get_config())
+    again.build(model.trainable_variables)
+    again.load_own_variables(store)
+    for one, two in zip(ours.variables, again.variables, strict=True):
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
