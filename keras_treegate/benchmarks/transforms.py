@@ -17,9 +17,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_treegate import grow, layers, optimizers, upcycle
+from keras_treegate import layers, optimizers
 from keras_treegate.benchmarks import machine
 from keras_treegate.gates import SignGate
+from keras_treegate.transforms import grow, upcycle
 
 NAME = "transforms"
 HELP = "accuracy of upcycled digits models, bits per byte of grown ones"

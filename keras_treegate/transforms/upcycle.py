@@ -38,9 +38,8 @@ def upcycle(
 
     Each chosen `keras.layers.Dense` becomes a `TreeGatedDense` with the old
     kernel at its roots and zeros below, so that the new model computes what the
-    old one does. Then train on: the trees add what the kernel has no room for.
-    The first training of a level whose rows are zero starts from the gradient
-    of the roots, as if the kernel had been split.
+    old one does. Then train on: the trees learn what the kernel has no room
+    for.
 
     The new model is not compiled, and the optimizer state of the old one, which
     stays as it is, is not carried over. A `kernel_regularizer` is not either,

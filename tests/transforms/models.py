@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tests.compiled import compiled
+
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
@@ -138,10 +140,12 @@ STRUCTURES = SAVED_WHOLE | SAVED_BY_WEIGHTS
 
 def outputs(model, x):
     """The outputs of a model at inference, as float32 arrays."""
-    return [
-        ops.convert_to_numpy(ops.cast(y, "float32"))
-        for y in keras.tree.flatten(model(x, training=False))
-    ]
+
+    def call(x):
+        found = keras.tree.flatten(model(x, training=False))
+        return [ops.cast(y, "float32") for y in found]
+
+    return [ops.convert_to_numpy(y) for y in compiled(call)(x)]
 
 
 def assert_same_outputs(one, two, x, tolerance=1e-5):

@@ -156,7 +156,7 @@ def test_a_loss_scale_is_kept():
 
 def test_another_optimizer_starts_anew_and_says_so():
     model = trained(keras.optimizers.Adam(0.01))
-    with pytest.warns(UserWarning, match=r"optimizer 'adam' is not kept"):
+    with pytest.warns(UserWarning, match=r"optimizer 'adam.*' is not kept"):
         new = keras_treegate.grow(model, depth=3)
     assert int(new.optimizer.iterations.numpy()) == 0
     new.fit(normal(8, 8), normal(8, 4), verbose=0)
