@@ -14,7 +14,7 @@ FLOORS = (
     {"tree", "decay", "rounding"},
     {"gates", "backend"},
     {"tree_level", "leaf_visits", "credit"},
-    {"forest"},
+    {"forest", "explanation"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},
     {"benchmarks", "plotting", "saved_models"},

@@ -49,6 +49,7 @@ NAME = keras.backend.backend()
 _framework: Any = importlib.import_module(f"keras_treegate.backend.{NAME}")
 _paths: Any = importlib.import_module(f"keras_treegate.backend.{NAME}_paths")
 
+PRODUCT = _paths.PRODUCT
 leaf_sums = _paths.leaf_sums
 path_product = _paths.path_product
 take_rows = _framework.take_rows
@@ -67,6 +68,7 @@ __all__ = [
     "COUNT_BASE",
     "DECAY_STATE_IS_TRAINABLE",
     "NAME",
+    "PRODUCT",
     "RowGradient",
     "assign_in_step",
     "count",

@@ -26,6 +26,13 @@ from keras_treegate.backend.jax import (
 from keras_treegate.backend.row_gradient import RowGradient, Summands
 from keras_treegate.tree import BatchRows
 
+# What is done with a product, and why.
+PRODUCT = (
+    "on CPU a loop over the input units, eight at a time, into outputs that "
+    "stay in cache; elsewhere blocks of trees and examples, as large as "
+    "128 MB hold, for few launches"
+)
+
 # The input units that one step of the loop of a product multiplies.
 UNITS = 8
 

@@ -15,6 +15,13 @@ from keras_treegate.backend import reference
 from keras_treegate.backend.tensorflow import read_rows, take_rows
 from keras_treegate.tree import BatchRows
 
+# What is done with a product, and why.
+PRODUCT = (
+    "compiled by XLA, a loop over the input units, eight at a time, into "
+    "outputs that stay in cache; eagerly, if small, a gather and an einsum, "
+    "for which nothing is compiled"
+)
+
 # The input units that one step of the loop of a product multiplies.
 UNITS = 8
 

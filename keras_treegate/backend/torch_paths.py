@@ -14,6 +14,12 @@ from keras_treegate.backend.torch import read_rows
 from keras_treegate.backend.torch_lazy_gradient import LazyGradient
 from keras_treegate.tree import BatchRows
 
+# What is done with a product, and why.
+PRODUCT = (
+    "a bag of table rows for each example (`embedding_bag`), weighted by its "
+    "inputs; in torch.compile a gather and an einsum, which it fuses"
+)
+
 # The numbers that a part of a product in another dtype holds.
 HELD = 2**22
 

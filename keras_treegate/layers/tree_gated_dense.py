@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_treegate import checks, gates
 from keras_treegate.credit import get as get_credit
+from keras_treegate.explanation import explanation
 from keras_treegate.forest import Forest
 from keras_treegate.layers import named_variables, tree_layers
 from keras_treegate.layers.multiply_adds import MultiplyAdds
@@ -302,6 +303,17 @@ class TreeGatedDense(keras.layers.Layer):
         """
         self._check_built()
         self._forest.settle()
+
+    def explain(self, batch_size: int, print_fn: Any = print) -> None:
+        """Prints how a batch of a size is computed, why, and what it costs.
+
+        Args:
+            batch_size: Positive integer; all leading axes of inputs as one.
+            print_fn: What is called with the text. Defaults to `print`.
+        """
+        self._check_built()
+        batch_size = checks.integer("batch_size", batch_size, 1)
+        print_fn(explanation(self._forest, batch_size, self.variable_dtype))
 
     @property
     def capacity(self) -> int:
