@@ -47,6 +47,8 @@ def _native(variable: Any) -> Any:
 
 def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
     table, key = _native(variable), id(variable)
+    if not isinstance(table, tf.Variable):  # in a `StatelessScope`
+        return tf.gather(tf.reshape(table, table.shape), ids)
     if tf.distribute.in_cross_replica_context():
         return tf.gather(table, ids)  # has no handle there, and no gradient
     # What a tape watches is a variable that is read; no row of it is enough.

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from keras_treegate.benchmarks import output
+from keras_treegate.benchmarks import output, step_time_command
 from keras_treegate.benchmarks.callback_cost import KINDS, Case
 from keras_treegate.benchmarks.callback_cost import run as run_case
-from keras_treegate.benchmarks.options import check_backends, positive
+from keras_treegate.benchmarks.options import positive
 from keras_treegate.benchmarks.picture import figure_class
 from keras_treegate.benchmarks.step_time import BACKENDS
 
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Refuses what would fail only after other cases had been measured."""
-    check_backends(options.backend)
+    step_time_command.check(options)
 
 
 def run(options: argparse.Namespace, command: str) -> int:

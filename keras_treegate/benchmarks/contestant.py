@@ -125,11 +125,11 @@ def draw_data(contestant: Contestant) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count_parameters(model: keras.Model) -> int:
-    """The numbers in all weights, without clocks, stamps and gate units."""
+    """The numbers in all weights, without what only tells of training."""
     return sum(
         int(np.prod(weight.shape))
         for weight in model.weights
-        if not weight.name.startswith(("clock", "stamps", "units"))
+        if not weight.name.startswith(("clock", "stamps", "units", "visits"))
     )
 
 

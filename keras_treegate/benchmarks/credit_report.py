@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_treegate.benchmarks import output
 from keras_treegate.benchmarks.report import distinct, find
 
 LEGEND = """\
@@ -15,8 +16,7 @@ used      the fraction of leaves that validation visits
 
 def text(found: dict) -> str:
     """What was found, for people."""
-    versions = [f"{name} {v}" for name, v in found["versions"].items()]
-    lines = [found["machine"], ", ".join(versions)]
+    lines = output.heading(found)
     for study in found["studies"]:
         sizes = study["study"]
         lines += [

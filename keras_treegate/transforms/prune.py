@@ -226,5 +226,6 @@ def _largest_change(model: Any, new: Any, data: Any) -> float:
         )
         for before, after in pairs:
             change = ops.cast(after, "float32") - ops.cast(before, "float32")
-            largest = max(largest, float(ops.max(ops.abs(change))))
+            change = ops.convert_to_numpy(ops.max(ops.abs(change)))
+            largest = max(largest, float(change))
     return largest

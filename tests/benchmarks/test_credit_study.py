@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import credit_report, credit_study
+from keras_treegate.benchmarks import credit_report, credit_study, output
 from keras_treegate.benchmarks.__main__ import main
 
 BACKEND = keras.backend.backend()
@@ -63,11 +63,15 @@ def test_a_row_and_a_cost_for_each_credit(found, tmp_path):
         assert 0 < row["path_utilization"] <= 1
     results = {
         "machine": "a machine",
+        "load_before": None,
+        "date": "today",
+        "command": "a command",
         "versions": {"keras": "3"},
         "studies": [found],
         "failures": ["one failed"],
     }
-    credit_report.write(results, tmp_path)
+    text = credit_report.text(results)
+    output.write("credit", results, text, tmp_path)
     assert json.loads((tmp_path / "credit.json").read_text()) == results
     text = (tmp_path / "credit.txt").read_text()
     bits = found["rows"][1]["bits_per_byte"]
