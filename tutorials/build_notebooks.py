@@ -100,8 +100,13 @@ def merged(outputs):
 def clean_text(text):
     """As a screen shows it in the end, with no folder of this machine."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    while "\b" in text:
-        text = re.sub(r"[^\b]?\b", "", text)
+    shown: list = []
+    for character in text:
+        if character != "\b":
+            shown.append(character)
+        elif shown:
+            shown.pop()
+    text = "".join(shown)
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     text = "\n".join(line.rstrip() for line in lines)
     return text.replace(f"{HERE}", "tutorials")
@@ -122,6 +127,17 @@ def with_new_text(script):
 def code(cell):
     """The source of a code cell, `None` for text."""
     return "".join(cell["source"]) if cell["cell_type"] == "code" else None
+
+
+def without_backspaces(line):
+    """The line after each backspace took a character away."""
+    kept = []
+    for character in line:
+        if character != "\b":
+            kept.append(character)
+        elif kept:
+            kept.pop()
+    return "".join(kept)
 
 
 def main(names, text_only):
