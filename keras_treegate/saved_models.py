@@ -61,7 +61,7 @@ def read_card(name: Any) -> dict:
 
 
 def _folder(name: Any) -> Path:
-    for folder in (FOLDER / str(name), Path(name)):
+    for folder in (FOLDER / str(name), Path(str(name))):
         if (folder / CARD).is_file() and (folder / MODEL).is_file():
             return folder
     names = sorted(card.parent.name for card in FOLDER.glob(f"*/{CARD}"))
