@@ -204,19 +204,14 @@ class TreeGatedDense(keras.layers.Layer):
         )  # (B, Q)
         if self.bias is not None:
             outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
-        outputs = ops.reshape(outputs, self._like(inputs, self.units))
-        return self.activation(outputs)
+        shape = (*ops.shape(inputs)[:-1], self.units)
+        return self.activation(ops.reshape(outputs, shape))
 
     def _route(self, inputs: Any, gate_inputs: Any, training: bool) -> Any:
         """Where the examples go, a `credit.route.Route`."""
         source = inputs if gate_inputs is None else gate_inputs
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
         return self.credit.route(self.gate, source, training)
-
-    @staticmethod
-    def _like(tensor: Any, *last_axes: int) -> tuple:
-        """The shape of a tensor, with other axes in place of the last."""
-        return (*ops.shape(tensor)[:-1], *last_axes)
 
     def rematerialized_call(
         self, layer_call: Any, *args: Any, **kwargs: Any
@@ -252,7 +247,8 @@ class TreeGatedDense(keras.layers.Layer):
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
         route = self._route(inputs, gate_inputs, training=False)
         kernels = self.credit.kernels(self._forest, route)
-        shape = self._like(inputs, self._forest.trees.inputs, self.units)
+        trees = self._forest.trees
+        shape = (*ops.shape(inputs)[:-1], trees.inputs, trees.units)
         return ops.reshape(kernels, shape)
 
     def leaf_table(self) -> Any:
