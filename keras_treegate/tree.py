@@ -157,6 +157,8 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
     num_trees = codes.shape[1]
     batch = ops.shape(codes)[0]
     static_batch = batch if isinstance(batch, int) else None
+    if static_batch is None and not ops.is_tensor(batch):
+        row_levels = "none"  # a symbol, which no number of rows is made of
     start = first_compact_level(depth, static_batch, row_levels)
     whole = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
     keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)

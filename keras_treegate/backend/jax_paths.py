@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate import decay
+from keras_treegate.backend import reference
 from keras_treegate.backend.jax import (
     CHUNK,
     own_gradients,
@@ -128,9 +129,15 @@ def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Any) -> tuple:
 _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
 
 
-@jax.custom_vjp
 def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     """See `reference.path_product`."""
+    if not isinstance(inputs.shape[0], int):  # symbolic: there are no steps
+        return reference.path_product(inputs, sums, slots)
+    return _path_product(inputs, sums, slots)
+
+
+@jax.custom_vjp
+def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     return _product(inputs, sums, slots)
 
 
@@ -158,7 +165,7 @@ def _backward(saved: tuple, gradient: Any) -> tuple:
     return of_inputs, of_sums.astype(sums.dtype), None
 
 
-path_product.defvjp(_forward, _backward)
+_path_product.defvjp(_forward, _backward)
 
 
 def _on_platform(function: Callable, *arguments: Any) -> Any:

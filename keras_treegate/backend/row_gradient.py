@@ -21,6 +21,10 @@ class RowGradient(NamedTuple):
     num_rows: int
     summands: Any = None
 
+    def with_rows(self, rows: Any) -> "RowGradient":
+        """Other numbers for the same rows."""
+        return RowGradient(self.ids, rows, self.num_rows)
+
 
 class Summands(NamedTuple):
     """Rows as sums, tree by tree: `rows[slots[i]] += leaves[i]`.

@@ -116,5 +116,5 @@ def _divided(gradient: Any, scale: Any) -> Any:
     if gradient is None:
         return None
     if isinstance(gradient, backend.RowGradient):
-        return gradient._replace(rows=_divided(gradient.rows, scale))
+        return gradient.with_rows(_divided(gradient.rows, scale))
     return gradient / ops.cast(scale, gradient.dtype)

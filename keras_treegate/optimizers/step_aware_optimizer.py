@@ -272,7 +272,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         rows = ops.cast(gradient, dtype)
         if rows is entry.gradient.rows:
             return entry.gradient
-        return entry.gradient._replace(rows=rows, summands=None)
+        return entry.gradient.with_rows(rows)
 
     def _if_applied(self, new: Any, old: Any) -> Any:
         """The new value, or the old one in a step of `apply_where` not done."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_treegate.backend import jax_paths
+from keras_treegate.layers import TreeGatedDense
 from tests.backend.test_paths import each_shape, example, expected
 
 
@@ -51,3 +52,15 @@ def test_no_array_of_all_kernels_is_made():
         step = jax.jit(function).lower(x, sums, slots).compile()
         held = step.memory_analysis().temp_size_in_bytes
         assert held < batch * trees * width * units * 4 / 4
+
+
+@pytest.mark.parametrize("depth", [2, 9])
+def test_a_batch_of_symbolic_size_is_right(depth):
+    """As Keras traces layers that do not tell their output shape."""
+    layer = TreeGatedDense(3, depth=depth, num_trees=2, seed=0)
+    layer.build((None, 20))
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, 20), "float32")
+    exported = jax.export.export(jax.jit(lambda x: layer(x)))(shape)
+    x = np.random.default_rng(0).normal(size=(5, 20)).astype("float32")
+    np.testing.assert_allclose(exported.call(x), layer(x), 1e-5, 1e-6)

@@ -261,7 +261,8 @@ def test_settling_by_hand_leaves_no_debt_and_the_same_outputs():
     before = model.predict(probe()[0], verbose=0)
     layer.settle()
     assert_owes_nothing(layer)
-    np.testing.assert_array_equal(model.predict(probe()[0], verbose=0), before)
+    # To the last bit but one: compiled, sums may be rounded in other orders.
+    assert_close(model.predict(probe()[0], verbose=0), before, 1e-6)
 
 
 def test_settling_in_the_middle_does_not_change_training():
