@@ -162,12 +162,13 @@ def test_the_example_runs(name):
     assert runner.failures == 0, "".join(output)
 
 
-def test_the_readme_example_runs():
+def test_the_readme_examples_run_one_after_the_other():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert blocks
+    names = {"__name__": "__main__"}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(block, "README.md", "exec"), names)
 
 
 def example(

@@ -95,11 +95,9 @@ def feed_forward(kind, x):
 
 def transformer(kind):
     tokens = keras.Input((window,), dtype="int32")
-    positions = ops.arange(window)
+    positions = ops.zeros_like(tokens) + ops.arange(window)
     x = layers.Embedding(256, width)(tokens)
-    x = x + layers.Embedding(window, width)(
-        ops.broadcast_to(positions, (1, window))
-    )
+    x = x + layers.Embedding(window, width)(positions)
     for _ in range(blocks):
         z = layers.LayerNormalization()(x)
         z = layers.MultiHeadAttention(4, width // 4)(z, z, use_causal_mask=True)

@@ -24,5 +24,6 @@ def test_a_model_goes_through_all_stages(tmp_path):
     assert steps == ["0", "38"]
     differ = re.search(r"differ by at most (\S+)", run.stdout)
     assert float(differ[1]) < 1e-3
-    _, went_on, served = re.findall(r"test accuracy: (\S+)", run.stdout)
-    assert went_on == served
+    found = re.findall(r"test accuracy: (\S+)", run.stdout)
+    assert len(found) >= 3
+    assert found[-1] == found[-2]
