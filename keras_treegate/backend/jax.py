@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient, Summands
-from keras_treegate.backend.row_records import RowRecords
+from keras_treegate.backend.row_records import RowRecords, key_of
 
 # An optimizer can write only its own variables and trainable ones here.
 DECAY_STATE_IS_TRAINABLE = True
@@ -84,11 +84,11 @@ _take_rows.defvjp(_forward, _backward)
 
 
 def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
-    return _take_rows(variable.value, ids, variable.shape[0], id(variable))
+    return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
 
 
 def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
-    record, passes = records.find(gradient, id(variable))
+    record, passes = records.find(gradient, key_of(variable))
     if record is not None:
         return record, None
     if passes == 0:

@@ -25,6 +25,7 @@ from keras_treegate.backend.jax import (
     sums_at,
 )
 from keras_treegate.backend.row_gradient import RowGradient, Summands
+from keras_treegate.backend.row_records import key_of
 from keras_treegate.tree import BatchRows
 
 # What is done with a product, and why.
@@ -45,7 +46,7 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
     """See `reference.leaf_sums`; reads each table once."""
     nodes = [level.nodes.value for level in levels]
     states = [own_gradients(level.clock, level.stamps) for level in levels]
-    keys = tuple(id(level.nodes) for level in levels)
+    keys = tuple(key_of(level.nodes) for level in levels)
     return _leaf_sums(nodes, states, rows, keys)
 
 

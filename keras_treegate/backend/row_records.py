@@ -4,11 +4,21 @@ For frameworks whose gradients cannot be but dense: the backward pass records
 the rows of what it returns, and an optimizer finds them.
 """
 
+import itertools
 import threading
 import weakref
 from typing import Any
 
 from keras_treegate.backend.row_gradient import RowGradient
+
+_numbers = itertools.count()
+
+
+def key_of(variable: Any) -> int:
+    """A number for a variable that no other has or will have, as `id` would."""
+    if not hasattr(variable, "row_records_key"):
+        variable.row_records_key = next(_numbers)
+    return variable.row_records_key
 
 
 class RowRecords:
@@ -21,7 +31,7 @@ class RowRecords:
         self._lock = threading.RLock()
 
     def add(self, dense: Any, table: int, gradient: RowGradient) -> None:
-        """Records the rows of a dense gradient, of the table of this id."""
+        """Records the rows of a dense gradient, of the table of this key."""
         key = id(dense)
 
         def forget(reference: Any) -> None:

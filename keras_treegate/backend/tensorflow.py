@@ -23,7 +23,7 @@ import tensorflow as tf
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.row_gradient import RowGradient, merged
-from keras_treegate.backend.row_records import RowRecords
+from keras_treegate.backend.row_records import RowRecords, key_of
 
 # What stands for the number of ids to count while it is not known.
 UNKNOWN_IDS = 2**16
@@ -46,7 +46,7 @@ def _native(variable: Any) -> Any:
 
 
 def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
-    table, key = _native(variable), id(variable)
+    table, key = _native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
         return tf.gather(tf.reshape(table, table.shape), ids)
     if tf.distribute.in_cross_replica_context():
@@ -100,7 +100,7 @@ def _summands(gradient: Any) -> list | None:
 
 
 def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
-    key, num_rows = id(variable), variable.shape[0]
+    key, num_rows = key_of(variable), variable.shape[0]
     record, passes = records.find(gradient, key)
     is_slices = isinstance(gradient, tf.IndexedSlices)
     if record is None and not passes and not is_slices:
