@@ -51,7 +51,12 @@ def test_the_run_is_told_and_written(results, name):
     text = (folder / f"{name}.txt").read_text()
     assert found["machine"] in text
     assert found["command"] in text
-    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    picture = folder / f"{name}.png"
+    # A step so small may take no page that can be measured, in all rounds.
+    measured = name != "memory" or any(row["step"] for row in found["rows"])
+    assert picture.exists() == measured
+    if measured:
+        assert picture.read_bytes().startswith(b"\x89PNG")
     (columns,) = {len(row) for row in found["rows"]}
     assert columns > 10
 
