@@ -225,9 +225,11 @@ def gradient_of_inputs(gradient: Any, sums: Any, slots: Any, held: int) -> Any:
     def step(trees: Any, examples: Any, found: Any) -> Any:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
+        if len(kernels) == 1:  # or XLA makes a slow reduction of it
+            kernels = kernels[0]
         new = jnp.einsum(
-            "gbwq,bq->gbw", kernels, dy, preferred_element_type=dtype
-        )
+            "...bwq,bq->...bw", kernels, dy, preferred_element_type=dtype
+        ).reshape(trees[1], *kernels.shape[-3:-1])
         start = (trees[0], examples[0], 0)
         return jax.lax.dynamic_update_slice(found, new, start)
 
