@@ -34,7 +34,9 @@ def test_a_model_of_any_structure_keeps_its_outputs(structure):
     new = keras_treegate.upcycle(model, depth=2, num_trees=3, seed=0)
     assert len(of_kind(new, TreeGatedDense)) == count > 0
     assert of_kind(new, layers.Dense) == []
-    models.assert_same_outputs(model, new, x)
+    # bfloat16 has 8 bits, and compiled, sums may be rounded once or twice.
+    tolerance = 1e-2 if "half_precision" in structure else 1e-5
+    models.assert_same_outputs(model, new, x, tolerance)
     models.assert_unchanged(model, before)
     models.assert_nothing_shared(model, new)
 
