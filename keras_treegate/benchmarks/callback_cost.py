@@ -11,8 +11,6 @@ kinds of epochs take turns in it, so that all see the same machine:
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ import keras
 import numpy as np
 
 from keras_treegate import callbacks, layers, optimizers
+from keras_treegate.benchmarks import own_process
 
 KINDS = ("plain", "counted", "callbacks")
 SECONDS = 1.0  # of an epoch, about
@@ -57,23 +56,7 @@ class Clock(keras.callbacks.Callback):
 
 def run(case: Case) -> dict:
     """Measures a case in a new process, and returns what `measure` does."""
-    command = [sys.executable, "-m", "keras_treegate.benchmarks.callback_cost"]
-    process = subprocess.run(
-        [*command, json.dumps(case._asdict())],
-        env={"TF_CPP_MIN_LOG_LEVEL": "2"}
-        | os.environ
-        | {"KERAS_BACKEND": case.backend},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode != 0:
-        lines = process.stderr.strip().splitlines() or ["no message"]
-        raise RuntimeError(
-            f"The measurement of {case} ended with status "
-            f"{process.returncode}: {lines[-1]}"
-        )
-    return json.loads(process.stdout.splitlines()[-1])
+    return own_process.measure("callback_cost", case._asdict(), case.backend)
 
 
 def measure(case: Case) -> dict:

@@ -10,18 +10,15 @@ measured in a process of its own:
 """
 
 import json
-import os
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_treegate import credit
+from keras_treegate.benchmarks import own_process, source_text
 from keras_treegate.benchmarks.step_time import EpochSeconds
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
@@ -52,27 +49,12 @@ class Study(NamedTuple):
 
 def run(study: Study) -> dict:
     """Measures in a new process, and returns what `measure` does."""
-    command = [sys.executable, "-m", "keras_treegate.benchmarks.credit_study"]
-    process = subprocess.run(
-        [*command, json.dumps(study._asdict())],
-        env={"TF_CPP_MIN_LOG_LEVEL": "2"}
-        | os.environ
-        | {"KERAS_BACKEND": study.backend},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if process.returncode != 0:
-        raise RuntimeError(
-            f"The measurement of {study} ended with status "
-            f"{process.returncode}; its error stands above."
-        )
-    return json.loads(process.stdout.splitlines()[-1])
+    return own_process.measure("credit_study", study._asdict(), study.backend)
 
 
 def measure(study: Study) -> dict:
     """The costs of a step, and a row for each credit assignment and seed."""
-    training, validation = source_bytes()
+    training, validation = source_text.read().texts
     costs = step_costs(study, training)
     rows = []
     for seed in study.seeds:
@@ -92,23 +74,6 @@ def measure(study: Study) -> dict:
         "rows": rows,
         "backend_version": sys.modules[study.backend].__version__,
     }
-
-
-def source_bytes() -> tuple[np.ndarray, np.ndarray]:
-    """The library's files in order: nine of ten, and each tenth one."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    names = [
-        path
-        for path in sorted(folder.rglob("*.py"))
-        if "site-packages" not in path.parts
-    ]
-    parts: tuple[list, list] = ([], [])
-    for number, path in enumerate(names):
-        parts[number % 10 == 9].append(path.read_bytes())
-    training, validation = (
-        np.frombuffer(b"\n".join(part), "uint8") for part in parts
-    )
-    return training, validation
 
 
 class Windows(keras.utils.PyDataset):

@@ -1,12 +1,14 @@
 """The peak memory of a training step over depth, ours and stock optimizers."""
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 
-from keras_treegate.benchmarks import contest_report, curves, options, output
+from keras_treegate.benchmarks import (
+    contest_report,
+    curves,
+    options,
+    output,
+    own_process,
+)
 from keras_treegate.benchmarks.memory_step import Case
 from keras_treegate.benchmarks.step_time import BACKENDS, OPTIMIZERS
 
@@ -67,24 +69,7 @@ def cases(given: argparse.Namespace) -> list[Case]:
 
 def run_case(case: Case) -> dict:
     """Measures a case in a new process."""
-    command = [sys.executable, "-m", "keras_treegate.benchmarks.memory_step"]
-    process = subprocess.run(
-        [*command, json.dumps(case)],
-        env={"TF_CPP_MIN_LOG_LEVEL": "2"}
-        | MALLOC
-        | os.environ
-        | {"KERAS_BACKEND": case.backend},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode != 0:
-        lines = process.stderr.strip().splitlines() or ["no message"]
-        raise RuntimeError(
-            f"The measurement of {case} ended with status "
-            f"{process.returncode}: {lines[-1]}"
-        )
-    row = json.loads(process.stdout.splitlines()[-1])
+    row = own_process.measure("memory_step", case, case.backend, MALLOC)
     row["step"] = output.spread(row["turns"]) if row["turns"] else None
     return row
 

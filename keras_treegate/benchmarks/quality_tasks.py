@@ -34,10 +34,9 @@ def load(name: str, seed: int, steps: int) -> Task:
 def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
     """The next byte of the standard library's source after `CONTEXT` bytes."""
     source = source_text.read()
-    train = np.frombuffer(b"".join(source.train.values()), "uint8")
+    train, held_out = source.texts
     draw = np.random.default_rng(seed)
     places = draw.integers(CONTEXT, len(train), steps * batch)
-    held_out = np.frombuffer(b"".join(source.validation.values()), "uint8")
     even = np.linspace(CONTEXT, len(held_out) - 1, VALIDATION_BYTES)
     return Task(
         "bytes",

@@ -6,6 +6,8 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 # Not the library's own text, or not the same on every installation.
 SKIPPED = {
     *("site-packages", "dist-packages", "__pycache__", "lib-dynload"),
@@ -44,6 +46,15 @@ class SourceText(NamedTuple):
     def validation(self) -> dict[str, bytes]:
         """The other files: a path decides, so a new file moves no other."""
         return {p: c for p, c in self.files.items() if _is_validation(p)}
+
+    @property
+    def texts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bytes to train on, and the others, each as one text, uint8."""
+        train, validation = (
+            np.frombuffer(b"".join(files.values()), "uint8")
+            for files in (self.train, self.validation)
+        )
+        return train, validation
 
 
 def read(folder: Path | None = None) -> SourceText:

@@ -7,8 +7,6 @@ whose peak memory is that of the case alone:
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_treegate import layers, optimizers
-from keras_treegate.benchmarks import machine
+from keras_treegate.benchmarks import machine, own_process
 
 BACKENDS = ("jax", "torch", "tensorflow")
 STEP_AWARE = ("StepAwareSGD", "StepAwareAdam", "StepAwareAdagrad")
@@ -57,23 +55,7 @@ class EpochSeconds(keras.callbacks.Callback):
 
 def run(case: Case) -> dict:
     """Measures a case in a new process, and returns what `measure` does."""
-    command = [sys.executable, "-m", "keras_treegate.benchmarks.step_time"]
-    process = subprocess.run(
-        [*command, json.dumps(case._asdict())],
-        env={"TF_CPP_MIN_LOG_LEVEL": "2"}
-        | os.environ
-        | {"KERAS_BACKEND": case.backend},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode != 0:
-        lines = process.stderr.strip().splitlines() or ["no message"]
-        raise RuntimeError(
-            f"The measurement of {case} ended with status "
-            f"{process.returncode}: {lines[-1]}"
-        )
-    return json.loads(process.stdout.splitlines()[-1])
+    return own_process.measure("step_time", case._asdict(), case.backend)
 
 
 def measure(case: Case) -> dict:

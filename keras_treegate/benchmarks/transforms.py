@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import statistics
-import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_treegate import layers, optimizers
-from keras_treegate.benchmarks import machine
+from keras_treegate.benchmarks import machine, source_text
 from keras_treegate.gates import SignGate
 from keras_treegate.transforms import grow, upcycle
 
@@ -115,29 +114,21 @@ def digits(seed: int, epochs: int) -> dict:
     }
 
 
-def source_bytes() -> np.ndarray:
-    """The Python standard library's own source."""
-    root = Path(sysconfig.get_path("stdlib"))
-    files = sorted(
-        path
-        for path in root.rglob("*.py")
-        if not {"site-packages", "test", "tests"} & set(path.parts)
-    )
-    return np.frombuffer(b"".join(path.read_bytes() for path in files), "uint8")
-
-
 def grown_bytes(steps: int, units: int) -> list[dict]:
     """Bits per byte with depth 6 from the start, and grown from 0."""
-    text = source_bytes()
-    edge = len(text) * 9 // 10
+    texts = source_text.read().texts
     return [
-        _train_bytes(text, edge, steps, units, schedule)
+        _train_bytes(*texts, steps, units, schedule)
         for schedule in ((0,), (6,), (0, 2, 4, 6))
     ]
 
 
 def _train_bytes(
-    text: np.ndarray, edge: int, steps: int, units: int, schedule: tuple
+    training: np.ndarray,
+    validation: np.ndarray,
+    steps: int,
+    units: int,
+    schedule: tuple,
 ) -> dict:
     keras.utils.set_random_seed(0)
     draw = np.random.default_rng(0)
@@ -167,12 +158,16 @@ def _train_bytes(
     )
     part = steps // len(schedule)
     for number, depth in enumerate(schedule):
-        start = _windows(text, draw.integers(CONTEXT, edge, 256 * part))
+        ends = draw.integers(CONTEXT, len(training), 256 * part)
+        start = _windows(training, ends)
         if number:
             model = grow(model, depth, calibrate=start[0][:1024], seed=0)
         model.fit(*start, batch_size=256, shuffle=False, verbose=0)
-    ends = np.random.default_rng(1).integers(edge, len(text), 2**14)
-    loss = model.evaluate(*_windows(text, ends), batch_size=256, verbose=0)
+    draw = np.random.default_rng(1)
+    held_out = _windows(
+        validation, draw.integers(CONTEXT, len(validation), 2**14)
+    )
+    loss = model.evaluate(*held_out, batch_size=256, verbose=0)
     return {
         "depths": schedule,
         "steps": part * len(schedule),

@@ -3,19 +3,19 @@
 import warnings
 from typing import Any
 
-import keras
 from keras import ops
 
-from keras_treegate import backend, checks, gates
+from keras_treegate import backend, checks
+from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.registration import register
 from keras_treegate.rounding import restored
-from keras_treegate.tree import TreeShape, first_of_trees
+from keras_treegate.tree import first_of_trees
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 
 
 @register
-class FoldedTreeDense(keras.layers.Layer):
+class FoldedTreeDense(RoutedDense):
     """A `TreeGatedDense` whose paths are summed once and for all.
 
     What `keras_treegate.fold` puts in the place of a trained `TreeGatedDense`.
@@ -101,45 +101,27 @@ class FoldedTreeDense(keras.layers.Layer):
         stored_leaves: int | None = None,
         **kwargs: Any,
     ) -> None:
-        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
-        gate = gates.get(gate)
         check_table_dtype("table_dtype", table_dtype)
         if stored_leaves is not None:
             stored_leaves = checks.integer("stored_leaves", stored_leaves, 1)
         self._refuse_to_train(kwargs.pop("trainable", False))
-        super().__init__(autocast=False, trainable=False, **kwargs)
-        self.units = units
-        self.depth = depth
-        self.gate = gate
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
+        super().__init__(
+            *(units, depth, num_trees, gate, activation, use_bias),
+            trainable=False,
+            **kwargs,
+        )
         self.table_dtype = table_dtype
         self.stored_leaves = stored_leaves
-        self.supports_masking = True
         self.folding_error: float | None = None
-        self._given_num_trees = num_trees
         self._warned = False
-        self._trees: Any = None  # once built
         self.table: Any = None
         self.scale: Any = None
         self.slots: Any = None
-        self.bias: Any = None
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
         if self.built:  # by `fold`, and then by the model it stands in
             return
-        width = checks.feature_axis("inputs", inputs_shape)
-        trees = TreeShape.of(
-            self._given_num_trees, width, self.depth, self.units
-        )
-        source = (
-            inputs_shape if gate_inputs_shape is None else gate_inputs_shape
-        )
-        checks.leading_axes("gate_inputs", source, inputs_shape)
-        self.gate.check(source, trees.num_trees, self.depth)
-        self.gate.setup(trees.num_trees, self.depth)
-        self.gate.build(source)
-        self._trees = trees
+        trees = self._build_trees(inputs_shape, gate_inputs_shape)
         rows = trees.num_trees * (self.stored_leaves or 2**self.depth)
         dtype = self.table_dtype or self.compute_dtype
         self.table = self._constant(
@@ -154,7 +136,6 @@ class FoldedTreeDense(keras.layers.Layer):
             self.bias = self._constant(
                 "bias", (self.units,), self.variable_dtype
             )
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
 
     def _constant(self, name: str, shape: tuple, dtype: str) -> Any:
         return self.add_weight(
@@ -177,16 +158,10 @@ class FoldedTreeDense(keras.layers.Layer):
                 "`keras_treegate.fold`, and fold that again.",
                 stacklevel=2,
             )
-        source = inputs if gate_inputs is None else gate_inputs
-        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
-        trees = self._trees
-        x = ops.cast(inputs, self.compute_dtype)
-        x = ops.reshape(x, (-1, trees.inputs))
-        outputs = self._product(x, self.gate(ops.stop_gradient(source)))
-        if self.bias is not None:
-            outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
-        shape = (*ops.shape(inputs)[:-1], self.units)
-        return self.activation(ops.reshape(outputs, shape))
+        codes = self.gate(
+            ops.stop_gradient(self._gate_source(inputs, gate_inputs))
+        )
+        return self._outputs(self._product(self._flat(inputs), codes), inputs)
 
     def _product(self, x: Any, codes: Any) -> Any:
         """Inputs (B, P), each times the kernel of its leaves: (B, Q)."""
@@ -229,27 +204,9 @@ class FoldedTreeDense(keras.layers.Layer):
                 "around it, set their `trainable` one by one."
             )
 
-    @property
-    def num_trees(self) -> int | str | None:
-        """The number of trees; before the layer is built, as it was given."""
-        if self._trees is None:
-            return self._given_num_trees
-        return self._trees.num_trees
-
-    def compute_output_shape(
-        self, inputs_shape: Any, gate_inputs_shape: Any = None
-    ) -> tuple:
-        return (*inputs_shape[:-1], self.units)
-
     def get_config(self) -> dict:
         config = super().get_config()
         config.update(
-            units=self.units,
-            depth=self.depth,
-            num_trees=self._given_num_trees,
-            gate=keras.saving.serialize_keras_object(self.gate),
-            activation=keras.activations.serialize(self.activation),
-            use_bias=self.use_bias,
             table_dtype=self.table_dtype,
             stored_leaves=self.stored_leaves,
         )

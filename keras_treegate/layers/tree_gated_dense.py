@@ -12,13 +12,13 @@ from keras_treegate.explanation import explanation
 from keras_treegate.forest import Forest
 from keras_treegate.layers import named_variables, tree_layers
 from keras_treegate.layers.multiply_adds import MultiplyAdds
+from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.leaf_visits import LeafVisits
 from keras_treegate.registration import register
-from keras_treegate.tree import TreeShape
 
 
 @register
-class TreeGatedDense(keras.layers.Layer):
+class TreeGatedDense(RoutedDense):
     """A dense layer whose capacity grows as `2^depth` and its work as `depth`.
 
     Use it in place of a `keras.layers.Dense` where more parameters would help
@@ -122,17 +122,13 @@ class TreeGatedDense(keras.layers.Layer):
         count_visits: bool = True,
         **kwargs: Any,
     ) -> None:
-        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
-        super().__init__(autocast=False, **kwargs)
-        self.units = units
-        self.depth = depth
-        self.gate = gate
+        super().__init__(
+            units, depth, num_trees, gate, activation, use_bias, **kwargs
+        )
         self.credit = credit
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.node_initializer = keras.initializers.get(node_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -140,31 +136,15 @@ class TreeGatedDense(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.seed = seed
         self.count_visits = count_visits
-        self.supports_masking = True
-        self._given_num_trees = num_trees
+        self.visits: Any = None  # once built
         self._row_levels = "auto"
         self._forest: Any = None  # once built
-        self.visits: Any = None  # once built
-        self.bias: Any = None
 
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
         if self.built:  # by a transform, and then by the model around it
             return
-        width = checks.feature_axis("inputs", inputs_shape)
-        trees = TreeShape.of(
-            self._given_num_trees, width, self.depth, self.units
-        )
-        source = (
-            inputs_shape if gate_inputs_shape is None else gate_inputs_shape
-        )
-        checks.leading_axes("gate_inputs", source, inputs_shape)
         itemsize = checks.itemsize(self.variable_dtype)
-        checks.tree_size(
-            trees.num_trees, self.depth, trees.width, self.units, itemsize
-        )
-        self.gate.check(source, trees.num_trees, self.depth)
-        self.gate.setup(trees.num_trees, self.depth)
-        self.gate.build(source)
+        trees = self._build_trees(inputs_shape, gate_inputs_shape, itemsize)
         self._forest = Forest.of_layer(
             self, trees, self.kernel_initializer, self.node_initializer
         )
@@ -180,17 +160,6 @@ class TreeGatedDense(keras.layers.Layer):
                 constraint=self.bias_constraint,
                 autocast=False,
             )
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
-
-    def __call__(
-        self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
-    ) -> Any:
-        # Here and not in `call`, which runs after the variables are made.
-        checks.floating("inputs", inputs)
-        if gate_inputs is None:
-            return super().__call__(inputs, **kwargs)
-        checks.floating("gate_inputs", gate_inputs)
-        return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
 
     def call(
         self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
@@ -198,19 +167,12 @@ class TreeGatedDense(keras.layers.Layer):
         training = bool(training) and self.trainable
         route = self._route(inputs, gate_inputs, training)
         self.visits.record(route.codes, training)
-        x = ops.reshape(inputs, (-1, self._forest.trees.inputs))
-        outputs = self.credit.multiply(
-            self._forest, ops.cast(x, self.compute_dtype), route
-        )  # (B, Q)
-        if self.bias is not None:
-            outputs = outputs + ops.cast(self.bias.value, self.compute_dtype)
-        shape = (*ops.shape(inputs)[:-1], self.units)
-        return self.activation(ops.reshape(outputs, shape))
+        products = self.credit.multiply(self._forest, self._flat(inputs), route)
+        return self._outputs(products, inputs)
 
     def _route(self, inputs: Any, gate_inputs: Any, training: bool) -> Any:
         """Where the examples go, a `credit.route.Route`."""
-        source = inputs if gate_inputs is None else gate_inputs
-        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
+        source = self._gate_source(inputs, gate_inputs)
         return self.credit.route(self.gate, source, training)
 
     def rematerialized_call(
@@ -261,13 +223,6 @@ class TreeGatedDense(keras.layers.Layer):
         self._check_built()
         self.credit.check_foldable()
         return self._forest.leaf_table()
-
-    @property
-    def num_trees(self) -> int | str | None:
-        """The number of trees; before the layer is built, as it was given."""
-        if self._forest is None:
-            return self._given_num_trees
-        return self._forest.trees.num_trees
 
     @property
     def row_levels(self) -> str:
@@ -340,19 +295,6 @@ class TreeGatedDense(keras.layers.Layer):
         self._check_built()
         self.visits.reset()
 
-    def _check_built(self) -> None:
-        if self._forest is None:
-            raise ValueError(
-                f"The layer {self.name!r} is not built: it does not know its "
-                "inputs yet. Call it on a batch first, or build it with "
-                "`layer.build((None, features))`."
-            )
-
-    def compute_output_shape(
-        self, inputs_shape: Any, gate_inputs_shape: Any = None
-    ) -> tuple:
-        return (*inputs_shape[:-1], self.units)
-
     def _own_variables(self) -> list:
         variables = [] if self.bias is None else [self.bias]
         if self._forest is not None:
@@ -371,13 +313,7 @@ class TreeGatedDense(keras.layers.Layer):
         config = super().get_config()
         serialize = keras.saving.serialize_keras_object
         config.update(
-            units=self.units,
-            depth=self.depth,
-            num_trees=self._given_num_trees,
-            gate=serialize(self.gate),
             credit=serialize(self.credit),
-            activation=keras.activations.serialize(self.activation),
-            use_bias=self.use_bias,
             kernel_initializer=serialize(self.kernel_initializer),
             node_initializer=serialize(self.node_initializer),
             bias_initializer=serialize(self.bias_initializer),

@@ -4,10 +4,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate.optimizers.step_aware_optimizer import (
-    Slot,
-    StepAwareOptimizer,
-)
+from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.registration import register
 
 

@@ -2,39 +2,13 @@
 
 import re
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_treegate import backend, decay, tree_level
-
-
-class Slot(NamedTuple):
-    """A kind of optimizer state that each variable has.
-
-    decay: the factor by which a step with a zero gradient multiplies it;
-        `None` where such a step leaves it as it is.
-    per_row: one number for each row of a tree level, not one for each weight.
-    """
-
-    name: str
-    decay: float | None = None
-    initial: float = 0.0
-    per_row: bool = False
-
-
-class _Entry:
-    """What the optimizer keeps of one variable; opaque to Keras's tracking."""
-
-    def __init__(self, variable: Any, decays: bool) -> None:
-        self.variable = variable
-        self.level: Any = tree_level.of(variable)
-        self.decays = decays
-        self.slots: list = []
-        self.last_step: Any = None
-        # The gradient in the current `apply`, if it is one of rows.
-        self.gradient: Any = None
+from keras_treegate.optimizers.entry import Entry, Slot
 
 
 class StepAwareOptimizer(keras.optimizers.Optimizer):
@@ -90,7 +64,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             learning_rate=learning_rate, weight_decay=weight_decay, **kwargs
         )
         self._excluded: tuple = ((), ())
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
         self._warned: set = set()
         self._condition: Any = None
 
@@ -129,39 +103,15 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = list(variables)
         _check_decay_state(variables)
         super().build(variables)
-        self._entries = [self._entry(variable) for variable in variables]
+        kinds = self.slot_kinds()
+        self._entries = [
+            Entry(variable, kinds, decays=not self._is_excluded(variable))
+            for variable in variables
+        ]
         for entry in self._entries:
+            entry.add_variables(self)
             if entry.level is not None:
                 entry.level.listeners.add(self)
-
-    def _entry(self, variable: Any) -> _Entry:
-        entry = _Entry(variable, decays=not self._is_excluded(variable))
-        if getattr(variable, "overwrite_with_gradient", False):
-            return entry
-        kinds = self.slot_kinds()
-        rows = None if entry.level is None else variable.shape[0]
-        for kind in kinds:
-            initializer = keras.initializers.Constant(kind.initial)
-            if kind.per_row and rows is not None:
-                slot = self.add_variable(
-                    shape=(rows, 1, 1),
-                    initializer=initializer,
-                    dtype=variable.dtype,
-                    name=_slot_name(variable, kind.name),
-                )
-            else:
-                slot = self.add_variable_from_reference(
-                    variable, name=kind.name, initializer=initializer
-                )
-            entry.slots.append(slot)
-        if rows is not None and any(kind.decay is not None for kind in kinds):
-            entry.last_step = self.add_variable(
-                shape=(rows,),
-                initializer="zeros",
-                dtype="int32",
-                name=_slot_name(variable, "last_step"),
-            )
-        return entry
 
     def exclude_from_weight_decay(
         self, var_list: list | None = None, var_names: list | None = None
@@ -264,7 +214,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         return gradient.rows
 
     @staticmethod
-    def _given_back(gradient: Any, entry: _Entry) -> Any:
+    def _given_back(gradient: Any, entry: Entry) -> Any:
         """What Keras made of a gradient, with the rows it is of."""
         dtype = entry.variable.dtype
         if entry.gradient is None:
@@ -314,7 +264,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             self._update_rows(entry, gradient, learning_rate, rate)
 
     def _update_rows(
-        self, entry: _Entry, gradient: Any, learning_rate: Any, rate: Any
+        self, entry: Entry, gradient: Any, learning_rate: Any, rate: Any
     ) -> None:
         level = entry.level
         before = ops.convert_to_tensor(level.clock.value)
@@ -332,7 +282,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             touched = self._if_applied(touched, False)
             rows = decay.decayed(rows, decay.owed(clock, stamps))
             last_step = slots.pop() if entry.last_step is not None else None
-            slots = self._caught_up(slots, step, last_step)
+            slots = entry.caught_up(slots, step, last_step)
             rows, slots = self.rule(rows, gradient, slots, learning_rate)
             new = [rows, clock, *slots]
             if last_step is not None:
@@ -345,19 +295,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if entry.last_step is not None:
             variables.append(entry.last_step)
         backend.update_rows(variables, gradient, update)
-
-    def _caught_up(self, slots: list, step: Any, last_step: Any) -> list:
-        """The slots (R, ...) after the steps in which their rows were idle."""
-        if last_step is None:
-            return slots
-        idle = step - last_step - 1
-        caught_up = []
-        for kind, slot in zip(self.slot_kinds(), slots, strict=True):
-            if kind.decay is not None:
-                factors = ops.power(kind.decay, ops.cast(idle, slot.dtype))
-                slot = slot * factors[:, None, None]
-            caught_up.append(slot)
-        return caught_up
 
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.
@@ -393,7 +330,3 @@ def _where(touched: Any, new: Any, old: Any) -> Any:
     """New rows where they are touched (R,), of any rank; else the old."""
     axes = (1,) * (len(old.shape) - 1)
     return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
-
-
-def _slot_name(variable: Any, name: str) -> str:
-    return f"{variable.path.replace('/', '_')}_{name}"

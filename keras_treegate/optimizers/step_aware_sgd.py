@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from keras_treegate.optimizers.step_aware_optimizer import (
-    Slot,
-    StepAwareOptimizer,
-)
+from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.registration import register
 
 

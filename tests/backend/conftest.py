@@ -4,8 +4,8 @@ import keras
 
 from tests.optimizers.lifted import lifted as lifted
 
-collect_ignore = [
-    f"test_{name}.py"
+collect_ignore_glob = [
+    f"test_{name}*.py"
     for name in ("jax", "tensorflow", "torch")
     if name != keras.backend.backend()
 ]

@@ -112,10 +112,10 @@ def test_a_table_of_another_dtype_is_cast(shape, dtype):
     np.testing.assert_allclose(ops.convert_to_numpy(y), want, 1e-5, 1e-4)
 
 
-def test_a_product_in_float64_stays_precise():
+def test_a_product_of_float64_is_as_precise_as_its_result():
     x, sums, slots, dy = example("one tree", "float64")
     tensors = [ops.convert_to_tensor(a) for a in (x, sums, slots)]
-    if str(tensors[0].dtype).endswith("float32"):
-        pytest.skip("no float64 here unless JAX is told")
     y = ops.convert_to_numpy(compiled(backend.path_product)(*tensors))
-    np.testing.assert_allclose(y, expected(x, sums, slots, dy)[0], 1e-13)
+    # JAX has float32 for it, unless it is told.
+    tolerance = 500 * np.finfo(y.dtype).eps
+    np.testing.assert_allclose(y, expected(x, sums, slots, dy)[0], tolerance)

@@ -74,3 +74,11 @@ def test_the_path_alone_decides_the_split():
     ]
     assert list(source.validation) == expected
     assert list(source.train) == [p for p in paths if p not in expected]
+
+
+def test_texts_are_the_files_one_after_the_other():
+    source = source_text.read()
+    training, validation = source.texts
+    assert training.dtype == validation.dtype == "uint8"
+    assert training.tobytes() == b"".join(source.train.values())
+    assert 0 < len(validation) < len(training) / 3

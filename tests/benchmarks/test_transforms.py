@@ -1,17 +1,18 @@
 """What upcycling and growing are worth: the study runs, and tells all."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import __main__, transforms
+from keras_treegate.benchmarks import __main__, source_text, transforms
 
 
 def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("sklearn")
     text = np.random.default_rng(0).integers(0, 256, 4000).astype("uint8")
-    monkeypatch.setattr(transforms, "source_bytes", lambda: text)
+    source = types.SimpleNamespace(texts=(text, text[::-1]))
+    monkeypatch.setattr(source_text, "read", lambda: source)
     options = {"seeds": 1, "epochs": 1, "steps": 4, "units": 8}
     options = [f"--{name}={value}" for name, value in options.items()]
     options.append(f"--output={tmp_path}")
@@ -28,10 +29,8 @@ def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
     assert "| 0, 2, 4, 6 | 4 |" in printed
 
 
-def test_the_bytes_are_those_of_the_standard_library():
-    text = transforms.source_bytes()
-    assert text.dtype == "uint8"
-    assert len(text) > 2**20
+def test_windows_are_bytes_and_the_one_that_follows():
+    text = np.random.default_rng(0).integers(0, 256, 40).astype("uint8")
     context, target = transforms._windows(text, np.array([20, 21]))
     np.testing.assert_array_equal(context[0], text[4:20])
     np.testing.assert_array_equal(context[1], text[5:21])

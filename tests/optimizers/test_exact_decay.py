@@ -44,13 +44,15 @@ class ConstantThenCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 SCHEDULES = {
     "constant": RATE,
+    "cosine": keras.optimizers.schedules.CosineDecay(RATE, STEPS, alpha=0.01),
     "constant, then cosine": ConstantThenCosine(),
 }
 each_case = pytest.mark.parametrize(
     ("rule", "schedule"),
     [
-        ("SGD", "constant, then cosine"),
-        ("Adagrad", "constant"),
+        ("SGD", "constant"),
+        ("SGD", "cosine"),
+        ("Adagrad", "constant, then cosine"),
     ],
 )
 
@@ -261,8 +263,9 @@ def test_settling_by_hand_leaves_no_debt_and_the_same_outputs():
     before = model.predict(probe()[0], verbose=0)
     layer.settle()
     assert_owes_nothing(layer)
-    # To the last bit but one: compiled, sums may be rounded in other orders.
-    assert_close(model.predict(probe()[0], verbose=0), before, 1e-6)
+    after = model.predict(probe()[0], verbose=0)
+    # Compiled, a product and a sum may be rounded once instead of twice.
+    np.testing.assert_array_max_ulp(after, before, maxulp=4)
 
 
 def test_settling_in_the_middle_does_not_change_training():
@@ -312,7 +315,7 @@ STOCK = {
 
 @pytest.mark.parametrize("stock", STOCK)
 def test_after_fit_a_stock_optimizer_goes_on_as_if_nothing_had_been(stock):
-    ours = step_aware("SGD", "constant, then cosine")
+    ours = step_aware("SGD", "constant")
     fresh = make_layer(1, TREES, DEPTH, row_levels="none")
     for one, two in zip(fresh.nodes, ours.layer.nodes, strict=True):
         one.assign(two.numpy())

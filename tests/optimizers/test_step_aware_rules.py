@@ -34,12 +34,10 @@ SHAPES = {
 LEVELS = ("touched", "as rows", "dense")
 OTHERS = ("kernel", "bias", "scale")
 
-# Weight decay with every rule, the other options with one or two.
+# The first two options with every rule, the others with one or two.
 CASES = [
-    *((rule, "weight decay") for rule in RULES),
-    *(("Adam", option) for option in OPTIONS if option != "weight decay"),
-    ("SGD with Nesterov", "plain"),
-    ("Adagrad", "plain"),
+    *((rule, option) for option in ("plain", "weight decay") for rule in RULES),
+    *(("Adam", option) for option in list(OPTIONS)[2:]),
     ("SGD", "schedule"),
     ("SGD with Nesterov", "global_clipnorm"),
     ("Adagrad", "loss_scale_factor"),

@@ -4,12 +4,7 @@ import importlib
 import sys
 import types
 
-import keras
 import pytest
-
-if keras.backend.backend() != "torch":
-    pytest.skip("the peers run on PyTorch", allow_module_level=True)
-
 import torch
 
 from keras_treegate.backend.timed import torch_peers

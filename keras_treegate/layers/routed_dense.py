@@ -1,0 +1,130 @@
+"""What the layers that route examples through trees have in common."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_treegate import checks, gates
+from keras_treegate.tree import TreeShape
+
+
+class RoutedDense(keras.layers.Layer):
+    """Base of the dense layers whose kernel a path through trees chooses.
+
+    It knows the sizes, the gate, what an input may be and what follows the
+    product. A subclass stores the weights and takes the product.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        depth: int,
+        num_trees: int | str | None,
+        gate: Any,
+        activation: Any,
+        use_bias: bool,
+        **kwargs: Any,
+    ) -> None:
+        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
+        gate = gates.get(gate)
+        super().__init__(autocast=False, **kwargs)
+        self.units = units
+        self.depth = depth
+        self.gate = gate
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.supports_masking = True
+        self.bias: Any = None
+        self._given_num_trees = num_trees
+        self._trees: Any = None  # once built
+
+    def _build_trees(
+        self, inputs_shape: Any, gate_inputs_shape: Any, max_itemsize: int = 0
+    ) -> TreeShape:
+        """Builds the gate for trees of the sizes that it returns.
+
+        Nodes of `max_itemsize` bytes must fit the memory that a layer may have.
+        """
+        width = checks.feature_axis("inputs", inputs_shape)
+        trees = TreeShape.of(
+            self._given_num_trees, width, self.depth, self.units
+        )
+        source = (
+            inputs_shape if gate_inputs_shape is None else gate_inputs_shape
+        )
+        checks.leading_axes("gate_inputs", source, inputs_shape)
+        if max_itemsize:
+            checks.tree_size(
+                trees.num_trees,
+                self.depth,
+                trees.width,
+                self.units,
+                max_itemsize,
+            )
+        self.gate.check(source, trees.num_trees, self.depth)
+        self.gate.setup(trees.num_trees, self.depth)
+        self.gate.build(source)
+        self._trees = trees
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
+        return trees
+
+    def __call__(
+        self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
+    ) -> Any:
+        # Here and not in `call`, which runs after the variables are made.
+        checks.floating("inputs", inputs)
+        if gate_inputs is None:
+            return super().__call__(inputs, **kwargs)
+        checks.floating("gate_inputs", gate_inputs)
+        return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
+
+    def _gate_source(self, inputs: Any, gate_inputs: Any) -> Any:
+        """The tensor that the gate reads."""
+        source = inputs if gate_inputs is None else gate_inputs
+        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
+        return source
+
+    def _flat(self, inputs: Any) -> Any:
+        """Inputs (..., P) as examples (B, P), of the compute dtype."""
+        x = ops.cast(inputs, self.compute_dtype)
+        return ops.reshape(x, (-1, self._trees.inputs))
+
+    def _outputs(self, products: Any, inputs: Any) -> Any:
+        """What the layer makes of the products (B, Q) of its inputs."""
+        if self.bias is not None:
+            products = products + ops.cast(self.bias.value, self.compute_dtype)
+        shape = (*ops.shape(inputs)[:-1], self.units)
+        return self.activation(ops.reshape(products, shape))
+
+    @property
+    def num_trees(self) -> int | str | None:
+        """The number of trees; before the layer is built, as it was given."""
+        if self._trees is None:
+            return self._given_num_trees
+        return self._trees.num_trees
+
+    def _check_built(self) -> None:
+        if self._trees is None:
+            raise ValueError(
+                f"The layer {self.name!r} is not built: it does not know its "
+                "inputs yet. Call it on a batch first, or build it with "
+                "`layer.build((None, features))`."
+            )
+
+    def compute_output_shape(
+        self, inputs_shape: Any, gate_inputs_shape: Any = None
+    ) -> tuple:
+        return (*inputs_shape[:-1], self.units)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.update(
+            units=self.units,
+            depth=self.depth,
+            num_trees=self._given_num_trees,
+            gate=keras.saving.serialize_keras_object(self.gate),
+            activation=keras.activations.serialize(self.activation),
+            use_bias=self.use_bias,
+        )
+        return config

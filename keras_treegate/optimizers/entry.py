@@ -1,0 +1,87 @@
+"""What a step-aware optimizer keeps of each variable."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_treegate import tree_level
+
+
+class Slot(NamedTuple):
+    """A kind of optimizer state that each variable has.
+
+    decay: the factor by which a step with a zero gradient multiplies it;
+        `None` where such a step leaves it as it is.
+    per_row: one number for each row of a tree level, not one for each weight.
+    """
+
+    name: str
+    decay: float | None = None
+    initial: float = 0.0
+    per_row: bool = False
+
+
+class Entry:
+    """The state of one variable; opaque to Keras's tracking.
+
+    Attributes:
+        variable: The variable.
+        level: The `TreeLevel` that it holds the nodes of, or `None`.
+        decays: Whether weight decay applies to it.
+        slots: Variables, one for each kind.
+        last_step: Variable (R,) with the step, from 1 on, in which each row was
+            last written; `None` where no slot owes anything for idle steps.
+        gradient: The gradient in the current `apply`, if it is one of rows.
+    """
+
+    def __init__(self, variable: Any, kinds: list[Slot], decays: bool) -> None:
+        self.variable = variable
+        self.level: Any = tree_level.of(variable)
+        self.decays = decays
+        self.slots: list = []
+        self.last_step: Any = None
+        self.gradient: Any = None
+        written = getattr(variable, "overwrite_with_gradient", False)
+        self._kinds = [] if written else kinds
+
+    def add_variables(self, optimizer: Any) -> None:
+        """Makes the slots, as variables of an optimizer."""
+        rows = None if self.level is None else self.variable.shape[0]
+        for kind in self._kinds:
+            initializer = keras.initializers.Constant(kind.initial)
+            if kind.per_row and rows is not None:
+                slot = optimizer.add_variable(
+                    shape=(rows, 1, 1),
+                    initializer=initializer,
+                    dtype=self.variable.dtype,
+                    name=self._name(kind.name),
+                )
+            else:
+                slot = optimizer.add_variable_from_reference(
+                    self.variable, name=kind.name, initializer=initializer
+                )
+            self.slots.append(slot)
+        if rows is not None and any(k.decay is not None for k in self._kinds):
+            self.last_step = optimizer.add_variable(
+                shape=(rows,),
+                initializer="zeros",
+                dtype="int32",
+                name=self._name("last_step"),
+            )
+
+    def _name(self, name: str) -> str:
+        return f"{self.variable.path.replace('/', '_')}_{name}"
+
+    def caught_up(self, slots: list, step: Any, last_step: Any) -> list:
+        """The slots (R, ...) after the steps in which their rows were idle."""
+        if last_step is None:
+            return slots
+        idle = step - last_step - 1
+        caught_up = []
+        for kind, slot in zip(self._kinds, slots, strict=True):
+            if kind.decay is not None:
+                factors = ops.power(kind.decay, ops.cast(idle, slot.dtype))
+                slot = slot * factors[:, None, None]
+            caught_up.append(slot)
+        return caught_up
