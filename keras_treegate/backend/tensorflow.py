@@ -62,6 +62,7 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
         )
 
         def gradient(rows: Any) -> tuple:
+            rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
             eager = tf.executing_eagerly()
             if eager and as_rows and key not in _slices:
                 slices = tf.IndexedSlices(rows, ids, tf.shape(table))

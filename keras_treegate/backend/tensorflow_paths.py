@@ -3,6 +3,8 @@
 TensorFlow's own kernels do one pass over memory for each operation, and take
 the gradient of a gather an element at a time. So these are compiled by XLA, on
 CPU too: functions of tensors alone, traced and compiled once for each shape.
+They are given the static shapes as well: `tf.function` would take a trace of
+unknown sizes, if there is one, for sizes that are known, and forget these.
 """
 
 from collections.abc import Callable
@@ -43,13 +45,28 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
         clocks.append(read_rows(level.clock, None))
         stamps.append(read_rows(level.stamps, needed.ids))
         slots.append(needed.slots)
-    return _leaf_sums(tables, clocks, stamps, slots, rows.whole)
+    shapes = _static_shapes(tables, slots)
+    return _leaf_sums(tables, clocks, stamps, slots, rows.whole, shapes)
+
+
+def _static_shapes(*tensors: Any) -> tuple:
+    """The sizes of each axis, or `None`, of all tensors in lists of lists."""
+    return tuple(
+        None if tensor is None else tuple(tensor.shape)
+        for tensor in tf.nest.flatten(tensors)
+    )
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _leaf_sums(
-    tables: list, clocks: list, stamps: list, slots: list, whole: int
+    tables: list,
+    clocks: list,
+    stamps: list,
+    slots: list,
+    whole: int,
+    shapes: tuple,
 ) -> Any:
+    del shapes  # tells traces apart
     sums = None
     for number, rows in enumerate(tables):
         owed = decay.owed(clocks[number], stamps[number])
@@ -77,11 +94,13 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
         batch, trees, width = inputs.shape
         if batch * trees * width * sums.shape[2] < SMALL:
             return reference.path_product(inputs, sums, slots)
-    return _path_product(inputs, sums, slots)
+    shapes = _static_shapes(inputs, sums, slots)
+    return _path_product(inputs, sums, slots, shapes)
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+def _path_product(inputs: Any, sums: Any, slots: Any, shapes: tuple) -> Any:
+    del shapes  # tells traces apart
     return _product(inputs, sums, slots)
 
 

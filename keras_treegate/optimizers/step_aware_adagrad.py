@@ -98,7 +98,7 @@ class StepAwareAdagrad(StepAwareOptimizer):
     ) -> tuple[Any, list]:
         accumulator = slots[0]
         square = ops.square(gradient)
-        if accumulator.shape != gradient.shape:
+        if accumulator.shape[1:] != value.shape[1:]:
             square = ops.mean(square, axis=(1, 2), keepdims=True)
         accumulator = accumulator + square
         step = learning_rate * gradient / ops.sqrt(accumulator + self.epsilon)

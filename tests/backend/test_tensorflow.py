@@ -372,6 +372,26 @@ def test_the_first_step_of_a_model_that_was_built_before_has_rows(how, lifted):
     assert lifted.of(layer) == [{"rows"}] * (DEPTH + 1)
 
 
+def test_sizes_that_are_known_stay_known_after_a_trace_of_unknown_ones():
+    layer = make_layer(2, 2, DEPTH, row_levels="all")
+    nodes, shapes = layer.nodes[-1], []
+
+    def trace(batch):
+        @tf.function(input_signature=[tf.TensorSpec((batch, 2 * DEPTH))])
+        def step(x):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(x))
+            gradient = tape.gradient(loss, nodes.value)
+            lifted, _ = backend.lift(gradient, nodes)
+            shapes.append(lifted.rows.shape.as_list())
+
+        step.get_concrete_function()
+
+    for batch in (None, 3, None):
+        trace(batch)
+    assert shapes == [[None, 2, 2], [6, 2, 2], [None, 2, 2]]
+
+
 def test_replicas_train_as_one_device():
     done = subprocess.run(
         [sys.executable, "-m", "tests.backend.two_replicas"],
