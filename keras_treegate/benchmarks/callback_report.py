@@ -7,9 +7,8 @@ from typing import Any
 from keras_treegate.benchmarks import output, step_time_command
 from keras_treegate.benchmarks.callback_cost import KINDS, Case
 from keras_treegate.benchmarks.callback_cost import run as run_case
-from keras_treegate.benchmarks.options import positive
+from keras_treegate.benchmarks.options import add_backends, positive
 from keras_treegate.benchmarks.picture import figure_class
-from keras_treegate.benchmarks.step_time import BACKENDS
 
 NAME = "callbacks"
 HELP = "what counting visits and the callbacks add to a `fit` step"
@@ -27,7 +26,7 @@ COLORS = {"counted": ("#0072B2", "o"), "callbacks": ("#D55E00", "s")}
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the benchmark."""
     add = parser.add_argument
-    add("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    add_backends(parser)
     add("--depths", nargs="+", type=positive, default=[4, 10])
     add("--batch", type=positive, default=256, help="examples in a batch")
     add("--units", type=positive, default=64, help="inputs, and output units")

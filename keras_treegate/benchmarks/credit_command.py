@@ -4,8 +4,11 @@ import argparse
 from pathlib import Path
 
 from keras_treegate.benchmarks import credit_report, credit_study, output
-from keras_treegate.benchmarks.options import check_backends, positive
-from keras_treegate.benchmarks.step_time import BACKENDS
+from keras_treegate.benchmarks.options import (
+    add_backends,
+    check_backends,
+    positive,
+)
 
 NAME = "credit"
 HELP = "what credit assignments cost, and what they bring"
@@ -14,13 +17,7 @@ HELP = "what credit assignments cost, and what they bring"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     add = parser.add_argument
-    add(
-        "--backend",
-        nargs="+",
-        choices=BACKENDS,
-        default=list(BACKENDS),
-        help="each is measured in its own process",
-    )
+    add_backends(parser)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of a run each")
     add("--steps", type=positive, default=3000, help="of training")
     add("--hidden", type=positive, default=256, help="units")

@@ -10,7 +10,7 @@ from keras_treegate.benchmarks import (
     own_process,
 )
 from keras_treegate.benchmarks.memory_step import Case
-from keras_treegate.benchmarks.step_time import BACKENDS, OPTIMIZERS
+from keras_treegate.benchmarks.step_time import OPTIMIZERS
 
 NAME = "memory"
 HELP = "peak main memory of a step, by depth, ours and stock"
@@ -31,13 +31,7 @@ compiled  temporary bytes of the step, as the compiler plans it (JAX)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        choices=BACKENDS,
-        default=list(BACKENDS),
-        help="each is measured in its own processes",
-    )
+    options.add_backends(parser)
     options.add_sizes(
         parser, batch=256, units=64, depth=[4, 6, 8, 10, 12, 14], trees=64
     )

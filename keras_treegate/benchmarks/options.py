@@ -7,6 +7,8 @@ from typing import Any
 
 from keras_treegate.benchmarks.contestant import ENGINES
 
+BACKENDS = ("jax", "torch", "tensorflow")
+
 
 def positive(text: str) -> int:
     """An integer of at least 1."""
@@ -56,8 +58,19 @@ def add_sizes(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         )
 
 
+def add_backends(parser: argparse.ArgumentParser) -> None:
+    """`--backend`, each as it comes."""
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        choices=BACKENDS,
+        default=list(BACKENDS),
+        help="each is measured in processes of its own",
+    )
+
+
 def add_engines(parser: argparse.ArgumentParser, default: list) -> None:
-    """`--backend`."""
+    """`--backend`, each with or without a compiler."""
     parser.add_argument(
         "--backend",
         nargs="+",

@@ -17,7 +17,6 @@ import numpy as np
 from keras_treegate import layers, optimizers
 from keras_treegate.benchmarks import machine, own_process
 
-BACKENDS = ("jax", "torch", "tensorflow")
 STEP_AWARE = ("StepAwareSGD", "StepAwareAdam", "StepAwareAdagrad")
 OPTIMIZERS = (*STEP_AWARE, "Adam")
 

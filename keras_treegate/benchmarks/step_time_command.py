@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from keras_treegate.benchmarks import output, picture, report
-from keras_treegate.benchmarks.options import check_backends, positive
-from keras_treegate.benchmarks.step_time import (
-    BACKENDS,
-    OPTIMIZERS,
-    Case,
+from keras_treegate.benchmarks.options import (
+    add_backends,
+    check_backends,
+    positive,
 )
+from keras_treegate.benchmarks.step_time import OPTIMIZERS, Case
 from keras_treegate.benchmarks.step_time import run as run_case
 
 NAME = "step-time"
@@ -19,13 +19,7 @@ HELP = "time, memory and touched bytes of a `fit` step"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     add = parser.add_argument
-    add(
-        "--backend",
-        nargs="+",
-        choices=BACKENDS,
-        default=list(BACKENDS),
-        help="each is measured in its own processes",
-    )
+    add_backends(parser)
     add(
         "--depths",
         nargs="+",

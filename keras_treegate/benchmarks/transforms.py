@@ -17,23 +17,29 @@ import keras
 import numpy as np
 
 from keras_treegate import layers, optimizers
-from keras_treegate.benchmarks import machine, source_text
+from keras_treegate.benchmarks import machine, quality_tasks
+from keras_treegate.benchmarks.quality_tasks import Task
 from keras_treegate.gates import SignGate
 from keras_treegate.transforms import grow, upcycle
 
 NAME = "transforms"
 HELP = "accuracy of upcycled digits models, bits per byte of grown ones"
 STUDIES = ("digits", "bytes")
-CONTEXT = 16  # bytes that the next one is predicted from
+SCHEDULES = ((0,), (6,), (0, 2, 4, 6))
+# The width at which a Dense network runs out of parameters on the digits.
+DIGITS_WIDTH = 16
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds what can be chosen to the command line."""
     add = parser.add_argument
     add("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
-    add("--seeds", type=int, default=3, help="of the digits")
+    add("--seeds", type=int, default=3)
     add(
-        "--epochs", type=int, default=20, help="of the digits, before and after"
+        "--digits-steps",
+        type=int,
+        default=800,
+        help="steps before upcycling, and as many after",
     )
     add("--steps", type=int, default=2000, help="of the bytes, in all")
     add("--units", type=int, default=128, help="hidden units of the bytes")
@@ -42,14 +48,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Refuses what would fail only after other things had been measured."""
-    for name in ("seeds", "epochs", "steps", "units"):
+    for name in ("seeds", "digits_steps", "steps", "units"):
         if getattr(options, name) < 1:
             raise ValueError(
-                f"`--{name}` must be at least 1. Received: "
+                f"`--{name.replace('_', '-')}` must be at least 1. Received: "
                 f"{getattr(options, name)}. Leave it out."
             )
-    if "digits" in options.studies:
-        import sklearn  # noqa: F401
+    for study in options.studies:
+        quality_tasks.load(study, 0, 1)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -62,12 +68,15 @@ def run(options: argparse.Namespace, command: str) -> int:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
     }
+    seeds = range(options.seeds)
     if "digits" in options.studies:
-        found["digits"] = [
-            digits(seed, options.epochs) for seed in range(options.seeds)
-        ]
+        found["digits"] = [digits(seed, options.digits_steps) for seed in seeds]
     if "bytes" in options.studies:
-        found["bytes"] = grown_bytes(options.steps, options.units)
+        found["bytes"] = [
+            grown(seed, options.steps, options.units, schedule)
+            for schedule in SCHEDULES
+            for seed in seeds
+        ]
     print(text(found))
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "transforms.json"
@@ -76,66 +85,47 @@ def run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def digits(seed: int, epochs: int) -> dict:
+def digits(seed: int, steps: int) -> dict:
     """Held-out accuracy of a Dense network, trained on as is and upcycled."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(x))
-    x, y = (x[order] / 16).astype("float32"), y[order]
-    test, train = slice(600), slice(600, None)
+    task = quality_tasks.load("digits", seed, 2 * steps)
+    first, second = parts(task, 2)
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
-            keras.Input((64,)),
-            keras.layers.Dense(16),
+            keras.Input(task.train[0].shape[1:]),
+            keras.layers.Dense(DIGITS_WIDTH, name="hidden"),
             keras.layers.LayerNormalization(),
             keras.layers.ReLU(),
-            keras.layers.Dense(10),
+            keras.layers.Dense(task.classes),
         ]
     )
 
-    def fit(model: Any) -> float:
-        model.compile(
-            optimizers.StepAwareAdam(3e-3, weight_decay=0.1),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        model.fit(x[train], y[train], batch_size=32, epochs=epochs, verbose=0)
-        return model.evaluate(x[test], y[test], verbose=0)[1]
+    def accuracy(model: Any, examples: tuple) -> float:
+        fit(model, task, examples, task.learning_rate)
+        return model.evaluate(*task.validation, batch_size=512, verbose=0)[1]
 
-    before = fit(model)
-    trees = upcycle(model, depth=4, calibrate=x[train], seed=seed)
+    before = accuracy(model, first)
+    trees = upcycle(
+        model, depth=4, layers="hidden", calibrate=first[0], seed=seed
+    )
     return {
         "seed": seed,
+        "steps": steps,
         "before": before,
-        "upcycled": fit(trees),
-        "dense": fit(model),  # last, for it changes the model
+        "upcycled": accuracy(trees, second),
+        "dense": accuracy(model, second),  # last, for it changes the model
     }
 
 
-def grown_bytes(steps: int, units: int) -> list[dict]:
-    """Bits per byte with depth 6 from the start, and grown from 0."""
-    texts = source_text.read().texts
-    return [
-        _train_bytes(*texts, steps, units, schedule)
-        for schedule in ((0,), (6,), (0, 2, 4, 6))
-    ]
-
-
-def _train_bytes(
-    training: np.ndarray,
-    validation: np.ndarray,
-    steps: int,
-    units: int,
-    schedule: tuple,
-) -> dict:
-    keras.utils.set_random_seed(0)
-    draw = np.random.default_rng(0)
+def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
+    """Bits per byte of a network whose trees have these depths in turn."""
+    steps = steps // len(schedule) * len(schedule)
+    task = quality_tasks.load("bytes", seed, steps)
+    keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
-            keras.Input((CONTEXT,), dtype="int32"),
-            keras.layers.Embedding(256, 16),
+            keras.Input(task.train[0].shape[1:], dtype="uint8"),
+            keras.layers.Embedding(task.classes, 16),
             keras.layers.Flatten(),
             keras.layers.Dense(units),
             keras.layers.LayerNormalization(),
@@ -144,42 +134,47 @@ def _train_bytes(
                 units,
                 depth=schedule[0],
                 num_trees=min(64, units),
-                gate=SignGate(threshold="running_mean", seed=0),
-                name="tree",
+                gate=SignGate(threshold="running_mean", seed=seed),
             ),
             keras.layers.LayerNormalization(),
             keras.layers.ReLU(),
-            keras.layers.Dense(256),
+            keras.layers.Dense(task.classes),
         ]
     )
-    model.compile(
-        optimizers.StepAwareAdam(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    part = steps // len(schedule)
-    for number, depth in enumerate(schedule):
-        ends = draw.integers(CONTEXT, len(training), 256 * part)
-        start = _windows(training, ends)
-        if number:
-            model = grow(model, depth, calibrate=start[0][:1024], seed=0)
-        model.fit(*start, batch_size=256, shuffle=False, verbose=0)
-    draw = np.random.default_rng(1)
-    held_out = _windows(
-        validation, draw.integers(CONTEXT, len(validation), 2**14)
-    )
-    loss = model.evaluate(*held_out, batch_size=256, verbose=0)
+    for depth, examples in zip(
+        schedule, parts(task, len(schedule)), strict=True
+    ):
+        if depth != schedule[0]:
+            sample = examples[0][:1024]
+            model = grow(model, depth, calibrate=sample, seed=seed)
+        fit(model, task, examples, task.learning_rate)
+    loss, _ = model.evaluate(*task.validation, batch_size=512, verbose=0)
     return {
+        "seed": seed,
         "depths": schedule,
-        "steps": part * len(schedule),
+        "steps": steps,
         "units": units,
         "bits_per_byte": loss / math.log(2),
     }
 
 
-def _windows(text: np.ndarray, ends: np.ndarray) -> tuple:
-    """The bytes before each end, and the byte there."""
-    context = text[ends[:, None] + np.arange(-CONTEXT, 0)]
-    return context.astype("int32"), text[ends].astype("int32")
+def parts(task: Task, number: int) -> list[tuple]:
+    """The training examples in order, in parts of as many batches."""
+    x, y = task.train
+    return list(
+        zip(np.split(x, number), np.split(y, number), strict=True)
+    )  # `load` gives whole batches
+
+
+def fit(model: Any, task: Task, examples: tuple, rate: float) -> None:
+    """One pass over examples; a model that is compiled keeps its optimizer."""
+    if not model.compiled:
+        model.compile(
+            optimizers.StepAwareAdam(rate),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+    model.fit(*examples, batch_size=task.batch, shuffle=False, verbose=0)
 
 
 def text(found: dict) -> str:
@@ -200,11 +195,15 @@ def text(found: dict) -> str:
     if "bytes" in found:
         lines += [
             "",
-            "| bytes, depths | steps | bits per byte |",
-            "|---|---|---|",
+            "| bytes, depths | steps | bits per byte, by seed | mean |",
+            "|---|---|---|---|",
         ]
-        for row in found["bytes"]:
-            depths = ", ".join(map(str, row["depths"]))
-            bits = row["bits_per_byte"]
-            lines.append(f"| {depths} | {row['steps']} | {bits:.3f} |")
+        for schedule in SCHEDULES:
+            rows = [row for row in found["bytes"] if row["depths"] == schedule]
+            bits = [row["bits_per_byte"] for row in rows]
+            lines.append(
+                f"| {', '.join(map(str, schedule))} | {rows[0]['steps']} | "
+                f"{' '.join(f'{one:.3f}' for one in bits)} | "
+                f"{statistics.mean(bits):.3f} |"
+            )
     return "\n".join(lines)

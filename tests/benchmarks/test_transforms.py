@@ -11,10 +11,11 @@ from keras_treegate.benchmarks import __main__, source_text, transforms
 
 def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
     text = np.random.default_rng(0).integers(0, 256, 4000).astype("uint8")
-    source = types.SimpleNamespace(texts=(text, text[::-1]))
+    source = types.SimpleNamespace(
+        texts=(text, text[::-1]), python="3", checksum="0"
+    )
     monkeypatch.setattr(source_text, "read", lambda: source)
-    options = {"seeds": 1, "epochs": 1, "steps": 4, "units": 8}
-    options = [f"--{name}={value}" for name, value in options.items()]
+    options = ["--seeds=1", "--digits-steps=1", "--steps=4", "--units=8"]
     options.append(f"--output={tmp_path}")
     status = __main__.main(["transforms", *options])
     assert status == 0
@@ -29,12 +30,18 @@ def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
     assert "| 0, 2, 4, 6 | 4 |" in printed
 
 
-def test_windows_are_bytes_and_the_one_that_follows():
-    text = np.random.default_rng(0).integers(0, 256, 40).astype("uint8")
-    context, target = transforms._windows(text, np.array([20, 21]))
-    np.testing.assert_array_equal(context[0], text[4:20])
-    np.testing.assert_array_equal(context[1], text[5:21])
-    np.testing.assert_array_equal(target, text[20:22])
+def test_a_tree_that_grows_has_its_last_depth_and_all_steps(monkeypatch):
+    fitted = []
+    fit = transforms.fit
+    monkeypatch.setattr(
+        transforms,
+        "fit",
+        lambda model, *rest: (fitted.append(model), fit(model, *rest)),
+    )
+    row = transforms.grown(0, 7, 8, (0, 1, 3))
+    assert row["steps"] == 6
+    assert [model.layers[5].depth for model in fitted] == [0, 1, 3]
+    assert [int(m.optimizer.iterations) for m in fitted] == [2, 4, 6]
 
 
 def test_a_number_below_one_is_refused(capsys):
