@@ -5,7 +5,7 @@ import keras
 from tests.optimizers.lifted import lifted as lifted
 
 collect_ignore_glob = [
-    f"test_{name}*.py"
+    f"*test_{name}*.py"
     for name in ("jax", "tensorflow", "torch")
     if name != keras.backend.backend()
 ]

@@ -6,7 +6,17 @@ import types
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import __main__, source_text, transforms
+from keras_treegate.benchmarks import (
+    __main__,
+    quality_tasks,
+    source_text,
+    transforms,
+)
+
+
+@pytest.fixture(autouse=True)
+def little_to_validate(monkeypatch):
+    monkeypatch.setattr(quality_tasks, "VALIDATION_BYTES", 64)
 
 
 def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
