@@ -73,7 +73,7 @@ class Entry:
     def _name(self, name: str) -> str:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 
-    def caught_up(self, slots: list, step: Any, last_step: Any) -> list:
+    def caught_up(self, slots: list, step: Any, last_step: Any = None) -> list:
         """The slots (R, ...) after the steps in which their rows were idle."""
         if last_step is None:
             return slots

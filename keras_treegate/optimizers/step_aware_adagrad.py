@@ -93,16 +93,21 @@ class StepAwareAdagrad(StepAwareOptimizer):
             )
         ]
 
-    def rule(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
-    ) -> tuple[Any, list]:
-        accumulator = slots[0]
+    def next_slots(
+        self, gradient: Any, slots: list, learning_rate: Any
+    ) -> list:
+        (accumulator,) = slots
         square = ops.square(gradient)
-        if accumulator.shape[1:] != value.shape[1:]:
+        if self.rowwise and tuple(accumulator.shape[1:]) == (1, 1):
             square = ops.mean(square, axis=(1, 2), keepdims=True)
-        accumulator = accumulator + square
+        return [accumulator + square]
+
+    def next_value(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> Any:
+        (accumulator,) = slots
         step = learning_rate * gradient / ops.sqrt(accumulator + self.epsilon)
-        return value - step, [accumulator]
+        return value - step
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -97,17 +97,23 @@ class StepAwareAdam(StepAwareOptimizer):
             Slot("velocity", decay=self.beta_2),
         ]
 
-    def rule(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
-    ) -> tuple[Any, list]:
+    def next_slots(
+        self, gradient: Any, slots: list, learning_rate: Any
+    ) -> list:
         m, v = slots
         m = m + (gradient - m) * (1 - self.beta_1)
         v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
+        return [m, v]
+
+    def next_value(
+        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+    ) -> Any:
+        m, v = slots
         step = ops.cast(self.iterations + 1, value.dtype)
         power_1 = ops.power(ops.cast(self.beta_1, value.dtype), step)
         power_2 = ops.power(ops.cast(self.beta_2, value.dtype), step)
         alpha = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
-        return value - m * alpha / (ops.sqrt(v) + self.epsilon), [m, v]
+        return value - m * alpha / (ops.sqrt(v) + self.epsilon)
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -81,19 +81,34 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The slots that each variable has."""
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
-    def rule(
+    def next_slots(
+        self, gradient: Any, slots: list, learning_rate: Any
+    ) -> list:
+        """The slots after one step; comes before `next_value`.
+
+        Args:
+            gradient: of the variable, or of rows of it (R, W, Q).
+            slots: one tensor for each of `slot_kinds`, as `gradient`.
+            learning_rate: scalar of the same dtype.
+
+        Returns:
+            The list of new slots.
+        """
+        raise TypeError("A StepAwareOptimizer is used through its subclasses.")
+
+    def next_value(
         self, value: Any, gradient: Any, slots: list, learning_rate: Any
-    ) -> tuple[Any, list]:
-        """One step: the new value and slots, given the old ones.
+    ) -> Any:
+        """The value after one step, from the new slots.
 
         Args:
             value: the variable, or rows of it (R, W, Q).
             gradient: as `value`.
-            slots: one tensor for each of `slot_kinds`, as `value`.
+            slots: what `next_slots` returned.
             learning_rate: scalar of the same dtype.
 
         Returns:
-            The new value and the list of new slots.
+            The new value.
         """
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
@@ -253,8 +268,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             rate = learning_rate * ops.cast(self._weight_decay, variable.dtype)
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
-            value, slots = self.rule(
-                old[0] - old[0] * rate, gradient, old[1:], learning_rate
+            slots = self.next_slots(gradient, old[1:], learning_rate)
+            value = self.next_value(
+                old[0] - old[0] * rate, gradient, slots, learning_rate
             )
             for target, new, before in zip(
                 (variable, *entry.slots), (value, *slots), old, strict=True
@@ -274,27 +290,34 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             level.clock.assign(clock)
         step = ops.cast(self.iterations + 1, "int32")
 
-        def update(old: list, gradient: Any) -> list:
-            """New rows of the nodes, stamps, slots and last steps."""
-            rows, stamps, *slots = old
+        def is_touched(gradient: Any) -> Any:
             # Faster than `ops.any`, and NaN is not zero either.
             touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
-            touched = self._if_applied(touched, False)
-            rows = decay.decayed(rows, decay.owed(clock, stamps))
-            last_step = slots.pop() if entry.last_step is not None else None
-            slots = entry.caught_up(slots, step, last_step)
-            rows, slots = self.rule(rows, gradient, slots, learning_rate)
-            new = [rows, clock, *slots]
-            if last_step is not None:
-                new.append(step)
-            return [
-                _where(touched, *pair) for pair in zip(new, old, strict=True)
-            ]
+            return self._if_applied(touched, False)
 
+        def update_slots(old: list, gradient: Any) -> list:
+            """New rows of the slots and last steps."""
+            slots, last_step = old[2 : 2 + count], old[2 + count :]
+            new = entry.caught_up(slots, step, *last_step)
+            new = self.next_slots(gradient, new, learning_rate)
+            new += [step] * len(last_step)
+            return _where(is_touched(gradient), new, old[2:])
+
+        def update_value(old: list, gradient: Any) -> list:
+            """New rows of the nodes and stamps, from the new slots."""
+            rows, stamps, *slots = old[: 2 + count]
+            value = decay.decayed(rows, decay.owed(clock, stamps))
+            value = self.next_value(value, gradient, slots, learning_rate)
+            return _where(is_touched(gradient), [value, clock], [rows, stamps])
+
+        count = len(entry.slots)
         variables = [level.nodes, level.stamps, *entry.slots]
         if entry.last_step is not None:
             variables.append(entry.last_step)
-        backend.update_rows(variables, gradient, update)
+        updates = [(slice(0, 2), update_value)]
+        if count:
+            updates.insert(0, (slice(2, None), update_slots))
+        backend.update_rows(variables, gradient, updates)
 
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.
@@ -326,7 +349,11 @@ def _check_decay_state(variables: list) -> None:
             )
 
 
-def _where(touched: Any, new: Any, old: Any) -> Any:
+def _where(touched: Any, new: list, old: list) -> list:
     """New rows where they are touched (R,), of any rank; else the old."""
-    axes = (1,) * (len(old.shape) - 1)
-    return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
+
+    def chosen(new: Any, old: Any) -> Any:
+        axes = (1,) * (len(old.shape) - 1)
+        return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
+
+    return [chosen(*pair) for pair in zip(new, old, strict=True)]

@@ -78,16 +78,22 @@ class StepAwareSGD(StepAwareOptimizer):
     def slot_kinds(self) -> list[Slot]:
         return [Slot("momentum", decay=self.momentum)] if self.momentum else []
 
-    def rule(
+    def next_slots(
+        self, gradient: Any, slots: list, learning_rate: Any
+    ) -> list:
+        step = gradient * learning_rate
+        return [velocity * self.momentum - step for velocity in slots]
+
+    def next_value(
         self, value: Any, gradient: Any, slots: list, learning_rate: Any
-    ) -> tuple[Any, list]:
+    ) -> Any:
         step = gradient * learning_rate
         if not slots:
-            return value - step, []
-        velocity = slots[0] * self.momentum - step
+            return value - step
+        (velocity,) = slots
         if self.nesterov:
-            return value + (velocity * self.momentum - step), [velocity]
-        return value + velocity, [velocity]
+            return value + (velocity * self.momentum - step)
+        return value + velocity
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -63,7 +63,7 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
     rows_gradient = tensor(gradient)
     if ids is not None:
         rows_gradient = RowGradient(tensor(ids, INDEX), rows_gradient, 9)
-    backend.update_rows(tables, rows_gradient, update)
+    backend.update_rows(tables, rows_gradient, [(slice(None), update)])
     expected = [table.copy() for table in before]
     expected[0][rows] -= gradient.astype("float32")
     expected[1][rows] *= 2
@@ -76,7 +76,8 @@ def test_rows_are_written_in_the_dtype_of_the_table():
     table = keras.Variable(np.zeros((9, 2, 3)), dtype="float16")
     rows = tensor(np.full((4, 2, 3), 0.1))
     gradient = RowGradient(tensor(IDS, INDEX), rows, 9)
-    backend.update_rows([table], gradient, lambda old, new: [new])
+    updates = [(slice(None), lambda old, new: [new])]
+    backend.update_rows([table], gradient, updates)
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
         table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")
