@@ -96,8 +96,10 @@ images, labels = to_arrays(splits["train"], most=1198)
 count = 256 if options.smoke else 1024
 train_images, train_labels = moved(images[:count], labels[:count])
 validation_images, _ = moved(images[1024:], labels[1024:])
-# Whole batches, so that a compiler needs to see one size only.
-validation_images = validation_images[: 256 if options.smoke else 1536]
+# Whole batches of 256, so that a compiler needs to see one size only.
+few = 256 if options.smoke else 1536
+spread = np.linspace(0, len(validation_images) - 1, few).astype("int64")
+validation_images = validation_images[spread]
 count = 64 if options.smoke else 599
 test_images, test_labels = moved(*to_arrays(splits["test"], most=count))
 
@@ -332,14 +334,28 @@ for name in gated:
 # normalization goes on to move the gates, because it learns a scale and an
 # offset for each pixel.
 #
-# Here is what is visited with the running mean, and the tree that was the first
-# one in the picture above. A tree whose row has white cells reads pixels at the
-# edge that are nearly always dark, or pixels that tell the same.
+# Here is what is visited with the running mean, and the tree that was drawn
+# above.
 
 # %%
 cured = models["running mean"].get_layer("tree")
 save(plotting.utilization(cured), output / "cured.png")
 save(plotting.icicle(cured, tree=0), output / "cured_tree.png")
+
+# %% [markdown]
+# Where a row has white cells, no image combines the bits of that leaf. These
+# are the pixels that the tree with the most of them reads, and how often each
+# is brighter than its mean. A pixel that is seldom bright leaves few images for
+# half of the leaves below it.
+
+# %%
+worst = np.argmax(np.sum(cured.leaf_visits == 0, axis=1))
+visits = cured.leaf_visits[worst]
+print(f"tree {worst}: {np.sum(visits == 0)} of {len(visits)} leaves are dead")
+for place, pixel in enumerate(cured.gate.units[worst]):
+    bit = (np.arange(len(visits)) >> (depth - 1 - place)) & 1
+    share = np.sum(visits * bit) / np.sum(visits)
+    print(f"  row {pixel // 8}, column {pixel % 8}: {share:6.1%} of the images")
 
 # %% [markdown]
 # ## What it does to the accuracy
