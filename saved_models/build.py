@@ -1,9 +1,10 @@
-"""Trains a saved model anew and writes its card.
+"""Makes a saved model anew and writes its card.
 
 python saved_models/build.py digits
 
-Runs the tutorial that trains it, keeps the network and the data of its metric,
-and measures the metric on each backend, in a process of its own.
+Runs the tutorial that trains it, or folds another saved model, keeps the
+network and the data of its metric, and measures the metric on each backend, in
+a process of its own.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,9 +25,11 @@ import numpy as np
 
 import keras_treegate
 from keras_treegate import saved_models
+from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 
 HERE = Path(__file__).resolve().parent
 TUTORIALS = HERE.parent / "tutorials"
+METRIC = "metric.npz"
 BACKENDS = ("jax", "torch", "tensorflow")
 
 
@@ -62,29 +66,54 @@ MODELS = {
     "digits": ("01_quickstart", digits),
     "byte_language_model": ("06_byte_language_model", byte_language_model),
 }
+FOLDED = {"byte_language_model_folded": "byte_language_model"}
+# What the card of a folded model has from that of the model it was.
+KEPT = ("task", "data", "data_sha256", "licence", "output", "seed")
 
 
-def build(name):
+def trained(name, folder):
+    """What a tutorial trains; the data of the metric is put into the folder."""
     tutorial, pick = MODELS[name]
-    folder = HERE / name
-    folder.mkdir(exist_ok=True)
     sys.path.insert(0, str(TUTORIALS))
     with tempfile.TemporaryDirectory() as output:
         sys.argv[1:] = ["--output", output]
         run = runpy.run_path(str(TUTORIALS / f"{tutorial}.py"))
         model, x, y, about = pick(run)
-    model.save(folder / saved_models.MODEL, include_optimizer=False)
     small = x.astype("uint8" if x.dtype.kind in "iu" else "float16")
     if not np.array_equal(small.astype(x.dtype), x):
         sys.exit("The data of the metric does not fit into fewer bytes.")
-    np.savez_compressed(folder / "metric.npz", x=small, y=y.astype("uint8"))
+    np.savez_compressed(folder / METRIC, x=small, y=y.astype("uint8"))
+    return model, about | {"tutorial": f"tutorials/{tutorial}.py", "seed": 0}
+
+
+def folded(name, folder):
+    """Another saved model, folded; with the data of that one's metric."""
+    source = FOLDED[name]
+    shutil.copyfile(HERE / source / METRIC, folder / METRIC)
+    card = saved_models.read_card(source)
+    model = keras_treegate.load_saved_model(source)
+    made = keras_treegate.fold(model)
+    tables = [one for one in made.layers if isinstance(one, FoldedTreeDense)]
+    x, _ = metric_data(folder)
+    changes = made.predict(x, verbose=0) - model.predict(x, verbose=0)
+    about = {entry: card[entry] for entry in KEPT if entry in card}
+    about["folded_from"] = {"name": source, "sha256": card["sha256"]}
+    about["table_dtype"] = tables[0].table.dtype
+    about["folding_error"] = max(table.folding_error for table in tables)
+    about["largest_change_of_an_output"] = float(f"{np.abs(changes).max():.1e}")
+    return made, about | {"tutorial": "tutorials/07_upcycle_and_fold.py"}
+
+
+def build(name):
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    model, about = (folded if name in FOLDED else trained)(name, folder)
+    model.save(folder / saved_models.MODEL, include_optimizer=False)
     content = (folder / saved_models.MODEL).read_bytes()
     card = {
         "name": name,
         **about,
         "command": f"python saved_models/build.py {name}",
-        "tutorial": f"tutorials/{tutorial}.py",
-        "seed": 0,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {
             "keras_treegate": keras_treegate.__version__,
@@ -98,7 +127,7 @@ def build(name):
         "multiply_adds": multiply_adds(model),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "metric_data": "metric.npz, held out from training",
+        "metric_data": f"{METRIC}, held out from training",
         "metric": {},
     }
     write(folder, card)
@@ -120,46 +149,60 @@ def write(folder, card):
 
 
 def parameters(layer):
-    if isinstance(layer, keras_treegate.layers.TreeGatedDense):
+    if isinstance(layer, TreeGatedDense):
         return layer.capacity
+    if isinstance(layer, FoldedTreeDense):
+        weights = (layer.table, layer.scale, layer.bias)
+        return sum(int(np.prod(w.shape)) for w in weights if w is not None)
     return layer.count_params()
 
 
 def multiply_adds(model):
-    """Of the Dense and tree-gated layers, for one image or one byte."""
+    """Of the Dense and tree-gated layers, for one image or one byte.
+
+    `tree` is the work with the sums along paths, `folded` with these stored.
+    """
     work = {"tree": 0, "folded": 0}
     for layer in model.layers:
-        if isinstance(layer, keras_treegate.layers.TreeGatedDense):
+        if isinstance(layer, TreeGatedDense):
             work["tree"] += layer.multiply_adds.tree
             work["folded"] += layer.multiply_adds.folded
-        elif isinstance(layer, keras.layers.Dense):
-            work["tree"] += int(np.prod(layer.kernel.shape))
-            work["folded"] += int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, keras.layers.Dense | FoldedTreeDense):
+            product = layer.input_spec.axes[-1] * layer.units
+            work["tree"] += product
+            work["folded"] += product
+    if any(isinstance(layer, FoldedTreeDense) for layer in model.layers):
+        del work["tree"]  # there is none
     return work
+
+
+def metric_data(folder):
+    """Inputs and labels that a metric is measured on."""
+    data = np.load(folder / METRIC)
+    x = data["x"]
+    x = x.astype("int32" if x.dtype.kind in "iu" else "float32")
+    return x, data["y"].astype("int64")
 
 
 def measure(name):
     """Bits per label and accuracy of a saved model on its metric's data."""
     model = keras_treegate.load_saved_model(name)
     card = saved_models.read_card(name)
-    data = np.load(saved_models.FOLDER / name / "metric.npz")
-    x = data["x"]
-    x = x.astype("int32" if x.dtype.kind in "iu" else "float32")
+    x, y = metric_data(saved_models.FOLDER / name)
     outputs = model.predict(x, batch_size=64, verbose=0).astype("float64")
     if card["output"] == "logits":
         outputs = np.exp(outputs - outputs.max(-1, keepdims=True))
     shares = outputs / outputs.sum(-1, keepdims=True)
-    labels = data["y"].astype("int64")[..., np.newaxis]
-    right = np.take_along_axis(shares, labels, axis=-1)
+    right = np.take_along_axis(shares, y[..., np.newaxis], axis=-1)
     return {
         "bits": round(float(-np.log2(right).mean()), 5),
-        "accuracy": round(float((shares.argmax(-1) == data["y"]).mean()), 5),
+        "accuracy": round(float((shares.argmax(-1) == y).mean()), 5),
     }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=MODELS)
+    parser.add_argument("name", choices=[*MODELS, *FOLDED])
     parser.add_argument("--measure", action="store_true", help="print only")
     options = parser.parse_args()
     if options.measure:

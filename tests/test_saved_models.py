@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import keras_treegate
-from keras_treegate import saved_models
+from keras_treegate import layers, saved_models
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("digits", "byte_language_model")
+FOLDED = "byte_language_model_folded"
+NAMES = ("digits", "byte_language_model", FOLDED)
 each_model = pytest.mark.parametrize("name", NAMES)
 
 
@@ -62,6 +63,29 @@ def test_the_card_tells_the_sizes(name, build):
     assert card["bytes"] == file.stat().st_size < 5e6
     for entry in ("task", "data", "licence", "command", "seed", "versions"):
         assert card[entry] is not None
+
+
+def test_the_folded_model_is_the_one_its_card_names_folded(build):
+    card = saved_models.read_card(FOLDED)
+    source = card["folded_from"]["name"]
+    its_card = saved_models.read_card(source)
+    assert card["folded_from"]["sha256"] == its_card["sha256"], (
+        f"{source} was built anew. Run: {card['command']}"
+    )
+    x, _ = build.metric_data(saved_models.FOLDER / FOLDED)
+    model = keras_treegate.load_saved_model(FOLDED)
+    trees = keras_treegate.load_saved_model(source)
+    found = {type(layer) for layer in model.layers}
+    assert layers.FoldedTreeDense in found
+    assert layers.TreeGatedDense not in found
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), trees.predict(x, verbose=0), atol=1e-4
+    )
+    for backend, told in card["metric"].items():
+        assert told == pytest.approx(its_card["metric"][backend], abs=1e-3)
+    assert card["bytes"] < its_card["bytes"]
+    assert card["largest_change_of_an_output"] < 1e-4
+    assert 0 <= card["folding_error"] < 0.01
 
 
 def test_a_model_is_loaded_from_a_path(copy):
@@ -119,7 +143,7 @@ def test_a_name_that_is_none_is_refused(name):
         ValueError, match=r"`name` must be .* Received: "
     ) as error:
         keras_treegate.load_saved_model(name)
-    assert "['byte_language_model', 'digits']" in str(error.value)
+    assert str(sorted(NAMES)) in str(error.value)
 
 
 def test_a_folder_without_a_card_is_refused(copy):

@@ -71,6 +71,8 @@ def stored_leaves(layer: Any) -> StoredLeaves:
         keys.append(first[order])
         slots.append(np.argsort(order)[inverse])
     most = max(map(len, keys))
+    if most == 2**depth:  # nothing is saved: every leaf in its own place
+        keys = slots = [np.arange(most)] * num_trees
     trees = np.arange(num_trees)[:, None]
     return StoredLeaves(
         np.stack([np.resize(tree, most) for tree in keys]) + trees * 2**depth,

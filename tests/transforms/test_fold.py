@@ -156,6 +156,18 @@ def test_leaves_below_nodes_of_zeros_are_stored_once():
     models.assert_same_outputs(model, keras_treegate.fold(model), x)
 
 
+def test_one_tree_with_equal_leaves_beside_one_whose_leaves_all_differ():
+    """Each leaf then has its own row, and none of them another's."""
+    model, layer = one_layer()
+    deepest = layer.nodes[3].numpy()
+    deepest[8:12] = 0  # in the second tree
+    layer.nodes[3].assign(deepest)
+    folded = keras_treegate.fold(model)
+    (folded_layer,) = folded_layers(folded)
+    assert folded_layer.slots is None
+    models.assert_same_outputs(model, folded, normal(50, 8))
+
+
 @pytest.mark.parametrize("dtype", [None, "int8"])
 def test_a_layer_of_roots_alone_is_stored_as_a_kernel(dtype):
     layer = make(4)

@@ -20,6 +20,7 @@ PICTURES = {
     "01_quickstart": 3,
     "02_the_idea_in_pictures": 4,
     "05_watching_the_gates": 5,
+    "07_upcycle_and_fold": 2,
 }
 
 
@@ -29,7 +30,7 @@ def stored(script):
 
 
 def test_there_are_scripts():
-    assert len(SCRIPTS) >= 5
+    assert len(SCRIPTS) >= 7
 
 
 @each_script
