@@ -33,7 +33,8 @@ def prune(
     its examples use the path down to its parent from then on. Rows of dropped
     nodes become zero, and levels without any other are taken off, with their
     gates. `keras_treegate.fold` stores the leaves below a node that was pruned
-    once, so that a folded model is smaller by what was pruned.
+    once; the table of a layer has room for as many leaves in each tree as the
+    fullest one needs.
 
     Where nothing visited a subtree, nothing that was visited changes. Else the
     parent takes over the mean of the paths through what was dropped, weighted
