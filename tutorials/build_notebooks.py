@@ -129,17 +129,6 @@ def code(cell):
     return "".join(cell["source"]) if cell["cell_type"] == "code" else None
 
 
-def without_backspaces(line):
-    """The line after each backspace took a character away."""
-    kept = []
-    for character in line:
-        if character != "\b":
-            kept.append(character)
-        elif kept:
-            kept.pop()
-    return "".join(kept)
-
-
 def main(names, text_only):
     for script in SCRIPTS:
         if names and script.stem not in names:
