@@ -10,10 +10,11 @@ Each file has the same functions:
         is dense where it was rows and is no longer, or `None`.
     read_rows(variable, ids)
         Rows without a gradient; all of them where `ids` is `None`.
-    update_rows(variables, gradient, updates)
-        Replaces rows of several tables, see `row_gradient.in_turn`. Of a
-        `RowGradient` only its rows are read and written, maybe a part at a
-        time; of a dense gradient all.
+    update_rows(variables, gradient, update)
+        Calls `update(tables, gradient)`, which takes slices of a list of rows
+        of the variables and sets them anew; what it has set is what it takes
+        next. Of a `RowGradient` only its rows are read and written, maybe a
+        part at a time; of a dense gradient all.
     write_rows(variable, start, rows)
         Sets a run of rows, in place and outside of any step. Nothing else may
         hold the old value of the variable.

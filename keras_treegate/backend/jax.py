@@ -18,11 +18,7 @@ import jax.numpy as jnp
 
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
-from keras_treegate.backend.row_gradient import (
-    RowGradient,
-    Summands,
-    in_turn,
-)
+from keras_treegate.backend.row_gradient import RowGradient, Summands
 from keras_treegate.backend.row_records import RowRecords, key_of
 
 # An optimizer can write only its own variables and trainable ones here.
@@ -112,12 +108,12 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
-def update_rows(variables: list, gradient: Any, updates: list) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     values = [variable.value for variable in variables]
     if isinstance(gradient, RowGradient):
-        values = _updated(values, gradient, updates)
+        values = _updated(values, gradient, update)
     else:
-        values = in_turn(updates, values, gradient)
+        update(values, gradient)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value.astype(variable.dtype))
 
@@ -133,13 +129,33 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
     variable.assign(_written(variable.value, start, rows))
 
 
-def _updated(tables: list, gradient: RowGradient, updates: list) -> list:
+class _RowsOf:
+    """Rows of tables, by slices of the list of tables.
+
+    They are gathered each time they are asked for, so that a gather has one
+    use. XLA on CPU then makes one loop of it and its use, whose reads overlap;
+    a gather by itself moves one row after the other, several times as slowly.
+    """
+
+    def __init__(self, tables: list, ids: Any) -> None:
+        self.tables, self.ids = list(tables), ids
+
+    def __getitem__(self, place: slice) -> list:
+        return [rows_at(table, self.ids) for table in self.tables[place]]
+
+    def __setitem__(self, place: slice, new: list) -> None:
+        # `set` and not `add`: a sharded table is then not all-reduced.
+        self.tables[place] = [
+            table.at[self.ids].set(rows.astype(table.dtype), **_PROMISES)
+            for table, rows in zip(self.tables[place], new, strict=True)
+        ]
+
+
+def _updated(tables: list, gradient: RowGradient, update: Callable) -> list:
     """The tables with the rows of a gradient updated, a chunk at a time.
 
     What is computed for a chunk stays in cache, and takes no memory of its own
-    for each table and level. What one update wrote is read again for the next:
-    XLA on CPU is several times faster at a gather that has one use only, and so
-    is one loop with what is done with it.
+    for each table and level.
     """
     ids, rows, _, summands = gradient
 
@@ -149,15 +165,9 @@ def _updated(tables: list, gradient: RowGradient, updates: list) -> list:
             new = jax.lax.dynamic_slice_in_dim(rows, first, count)
         else:
             new = _sums(summands, len(ids), first, count)
-        tables = list(tables)
-        for place, update in updates:
-            values = update([rows_at(table, part) for table in tables], new)
-            # `set` and not `add`: a sharded table is then not all-reduced.
-            tables[place] = [
-                table.at[part].set(rows.astype(table.dtype), **_PROMISES)
-                for table, rows in zip(tables[place], values, strict=True)
-            ]
-        return tables
+        rows_of = _RowsOf(tables, part)
+        update(rows_of, new)
+        return rows_of.tables
 
     chunk = max(1, CHUNK // math.prod(rows.shape[1:]))
     if summands is not None:

@@ -39,24 +39,6 @@ class Summands(NamedTuple):
     num_trees: int
 
 
-def in_turn(updates: list, rows: list, gradient: Any) -> list:
-    """Rows of tables after updates, each of which sees what came before it.
-
-    Args:
-        updates: pairs of a slice of the list of tables, and a function that
-            returns new rows of these, given those of all and the gradient.
-        rows: of each table.
-        gradient: of these rows.
-
-    Returns:
-        The new rows of each table.
-    """
-    rows = list(rows)
-    for place, update in updates:
-        rows[place] = update(rows, gradient)
-    return rows
-
-
 def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:
     """A `RowGradient` of ids (R,) that may repeat.
 

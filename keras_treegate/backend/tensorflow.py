@@ -14,7 +14,6 @@ all of them:
   dense gradient, with a record of its rows.
 """
 
-import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +22,7 @@ import tensorflow as tf
 
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
-from keras_treegate.backend.row_gradient import (
-    RowGradient,
-    in_turn,
-    merged,
-)
+from keras_treegate.backend.row_gradient import RowGradient, merged
 from keras_treegate.backend.row_records import RowRecords, key_of
 
 # What stands for the number of ids to count while it is not known.
@@ -167,16 +162,21 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
 
 
-def update_rows(variables: list, gradient: Any, updates: list) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
-    update: Callable = functools.partial(in_turn, updates)
+
+    def updated(rows: list, gradient: Any) -> list:
+        rows = list(rows)
+        update(rows, gradient)
+        return rows
+
     if not tf.executing_eagerly():
         # One pass over memory instead of one for each operation.
-        update = tf.function(update, jit_compile=True, autograph=False)
-    for variable, rows in zip(variables, update(old, gradient), strict=True):
+        updated = tf.function(updated, jit_compile=True, autograph=False)
+    for variable, rows in zip(variables, updated(old, gradient), strict=True):
         _write_rows(variable, ids, rows)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
-from keras_treegate.backend.row_gradient import RowGradient, in_turn
+from keras_treegate.backend.row_gradient import RowGradient
 from keras_treegate.backend.torch_lazy_gradient import LazyGradient
 
 # Optimizers write any variable here.
@@ -72,13 +72,13 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
         variable.value[start : start + rows.shape[0]] = rows
 
 
-def update_rows(variables: list, gradient: Any, updates: list) -> None:
+def update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
-    old = [read_rows(variable, ids) for variable in variables]
-    new = in_turn(updates, old, gradient)
-    for variable, rows in zip(variables, new, strict=True):
+    tables = [read_rows(variable, ids) for variable in variables]
+    update(tables, gradient)
+    for variable, rows in zip(variables, tables, strict=True):
         _write_rows(variable, ids, rows)
 
 

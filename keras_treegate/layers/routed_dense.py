@@ -40,11 +40,14 @@ class RoutedDense(keras.layers.Layer):
         self._trees: Any = None  # once built
 
     def _build_trees(
-        self, inputs_shape: Any, gate_inputs_shape: Any, max_itemsize: int = 0
+        self,
+        inputs_shape: Any,
+        gate_inputs_shape: Any,
+        itemsize: int | None = None,
     ) -> TreeShape:
         """Builds the gate for trees of the sizes that it returns.
 
-        Nodes of `max_itemsize` bytes must fit the memory that a layer may have.
+        Nodes of numbers of `itemsize` bytes must fit what a layer may take.
         """
         width = checks.feature_axis("inputs", inputs_shape)
         trees = TreeShape.of(
@@ -54,13 +57,13 @@ class RoutedDense(keras.layers.Layer):
             inputs_shape if gate_inputs_shape is None else gate_inputs_shape
         )
         checks.leading_axes("gate_inputs", source, inputs_shape)
-        if max_itemsize:
+        if itemsize is not None:
             checks.tree_size(
                 trees.num_trees,
                 self.depth,
                 trees.width,
                 self.units,
-                max_itemsize,
+                itemsize,
             )
         self.gate.check(source, trees.num_trees, self.depth)
         self.gate.setup(trees.num_trees, self.depth)

@@ -290,34 +290,28 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             level.clock.assign(clock)
         step = ops.cast(self.iterations + 1, "int32")
 
-        def is_touched(gradient: Any) -> Any:
+        count = len(entry.slots)
+
+        def update(tables: Any, gradient: Any) -> None:
             # Faster than `ops.any`, and NaN is not zero either.
             touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
-            return self._if_applied(touched, False)
-
-        def update_slots(old: list, gradient: Any) -> list:
-            """New rows of the slots and last steps."""
-            slots, last_step = old[2 : 2 + count], old[2 + count :]
-            new = entry.caught_up(slots, step, *last_step)
-            new = self.next_slots(gradient, new, learning_rate)
-            new += [step] * len(last_step)
-            return _where(is_touched(gradient), new, old[2:])
-
-        def update_value(old: list, gradient: Any) -> list:
-            """New rows of the nodes and stamps, from the new slots."""
-            rows, stamps, *slots = old[: 2 + count]
+            touched = self._if_applied(touched, False)
+            if count:
+                old = tables[2:]
+                slots, last_step = old[:count], old[count:]
+                new = entry.caught_up(slots, step, *last_step)
+                new = self.next_slots(gradient, new, learning_rate)
+                new += [step] * len(last_step)
+                tables[2:] = _where(touched, new, old)
+            rows, stamps, *slots = tables[: 2 + count]
             value = decay.decayed(rows, decay.owed(clock, stamps))
             value = self.next_value(value, gradient, slots, learning_rate)
-            return _where(is_touched(gradient), [value, clock], [rows, stamps])
+            tables[:2] = _where(touched, [value, clock], [rows, stamps])
 
-        count = len(entry.slots)
         variables = [level.nodes, level.stamps, *entry.slots]
         if entry.last_step is not None:
             variables.append(entry.last_step)
-        updates = [(slice(0, 2), update_value)]
-        if count:
-            updates.insert(0, (slice(2, None), update_slots))
-        backend.update_rows(variables, gradient, updates)
+        backend.update_rows(variables, gradient, update)
 
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.

@@ -56,17 +56,19 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
     rows = slice(None) if ids is None else ids
     gradient = np.arange(54.0).reshape(9, 2, 3)[rows]
 
-    def update(old, gradient):
-        nodes, stamps, step = old
-        return [nodes - gradient, stamps * 2, step + 1]
+    def update(tables, gradient):
+        nodes, stamps, step = tables[:]
+        tables[1:] = [stamps * 2, step + 1]
+        (stamps,) = tables[1:2]  # the new ones
+        tables[:2] = [nodes - gradient, stamps + 1]
 
     rows_gradient = tensor(gradient)
     if ids is not None:
         rows_gradient = RowGradient(tensor(ids, INDEX), rows_gradient, 9)
-    backend.update_rows(tables, rows_gradient, [(slice(None), update)])
+    backend.update_rows(tables, rows_gradient, update)
     expected = [table.copy() for table in before]
     expected[0][rows] -= gradient.astype("float32")
-    expected[1][rows] *= 2
+    expected[1][rows] = expected[1][rows] * 2 + 1
     expected[2][rows] += 1
     for table, values in zip(tables, expected, strict=True):
         np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
@@ -76,8 +78,11 @@ def test_rows_are_written_in_the_dtype_of_the_table():
     table = keras.Variable(np.zeros((9, 2, 3)), dtype="float16")
     rows = tensor(np.full((4, 2, 3), 0.1))
     gradient = RowGradient(tensor(IDS, INDEX), rows, 9)
-    updates = [(slice(None), lambda old, new: [new])]
-    backend.update_rows([table], gradient, updates)
+
+    def update(tables, gradient):
+        tables[:] = [gradient]
+
+    backend.update_rows([table], gradient, update)
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
         table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")

@@ -49,3 +49,11 @@ def run_tutorial(name, folder, *arguments, before=""):
         capture_output=True,
         encoding="utf-8",
     )
+
+
+def smoke_run(name, tmp_path_factory):
+    """What `--smoke` printed, with one framework alone, and where it wrote."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    run = run_tutorial(name, folder, "--smoke", before=ONLY_ONE_FRAMEWORK)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout, folder / "out"

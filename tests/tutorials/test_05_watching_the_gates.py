@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.tutorials.running import ONLY_ONE_FRAMEWORK, run_tutorial
+from tests.tutorials.running import smoke_run
 
 NAME = "05_watching_the_gates"
 NETWORKS = ("zero", "running mean", "normalised")
@@ -13,10 +13,7 @@ PICTURES = ("collapsed", "collapsed_tree", "cured", "cured_tree", "gates")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tutorial")
-    done = run_tutorial(NAME, folder, "--smoke", before=ONLY_ONE_FRAMEWORK)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, folder / "out"
+    return smoke_run(NAME, tmp_path_factory)
 
 
 def row(text, name):

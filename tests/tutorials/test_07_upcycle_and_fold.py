@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.tutorials.running import ONLY_ONE_FRAMEWORK, TUTORIALS, run_tutorial
+from tests.tutorials.running import TUTORIALS, smoke_run
 
 NAME = "07_upcycle_and_fold"
 INTEGER, NUMBER = r"[\d,]+", r"[-+.e\d]+"
@@ -13,10 +13,7 @@ INTEGER, NUMBER = r"[\d,]+", r"[-+.e\d]+"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tutorial")
-    run = run_tutorial(NAME, folder, "--smoke", before=ONLY_ONE_FRAMEWORK)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout, folder / "out"
+    return smoke_run(NAME, tmp_path_factory)
 
 
 def numbers(pattern, text):
