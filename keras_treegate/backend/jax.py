@@ -157,7 +157,7 @@ def _updated(tables: list, gradient: RowGradient, update: Callable) -> list:
     What is computed for a chunk stays in cache, and takes no memory of its own
     for each table and level.
     """
-    ids, rows, _, summands = gradient
+    ids, rows, _, summands = _of_two_rows(gradient)
 
     def step(first: Any, count: int, tables: list) -> list:
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)
@@ -169,11 +169,25 @@ def _updated(tables: list, gradient: RowGradient, update: Callable) -> list:
         update(rows_of, new)
         return rows_of.tables
 
-    chunk = max(1, CHUNK // math.prod(rows.shape[1:]))
+    chunk = max(2, CHUNK // math.prod(rows.shape[1:]))
     if summands is not None:
         per_tree = len(ids) // summands.num_trees
         chunk = per_tree * max(1, chunk // max(1, per_tree))
     return steps(step, len(ids), chunk, tables)
+
+
+def _of_two_rows(gradient: RowGradient) -> RowGradient:
+    """A gradient of one row with that of a row beside it, which is zero.
+
+    XLA makes slices of gathers and scatters of one row, and then copies the
+    tables. A row with a zero gradient is written as it is.
+    """
+    ids, rows, num_rows, _ = gradient
+    if len(ids) != 1 or num_rows == 1:
+        return gradient
+    pair = jnp.minimum(ids, num_rows - 2) + jnp.arange(2, dtype=ids.dtype)
+    rows = jnp.where((pair == ids)[:, None, None], rows, 0)
+    return RowGradient(pair, rows, num_rows)
 
 
 def _sums(summands: Summands, num_rows: int, first: Any, count: int) -> Any:
@@ -195,9 +209,14 @@ def sums_at(leaves: Any, slots: Any, num_slots: int) -> Any:
 
 
 def steps(step: Callable, count: int, size: int, carry: Any) -> Any:
-    """Calls `step(first, size, carry)` for one part after the other."""
+    """Calls `step(first, size, carry)` for one part after the other.
+
+    No part is of one, but where `size` or `count` is; see `_of_two_rows`.
+    """
     size = max(1, min(size, count))
     full, rest = divmod(count, size)
+    if rest == 1 and full:
+        full, rest = full - 1, size + 1
     if full == 1:
         carry = step(0, size, carry)
     elif full:
@@ -247,7 +266,10 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
 
 def count(low: Any, high: Any, ids: Any) -> None:
     mode = "promise_in_bounds"
-    added = low.value.at[ids].add(1, mode=mode)
+    ones = jnp.ones_like(ids)
+    if ids.shape[0] == 1:  # see `_of_two_rows`
+        ids, ones = jnp.repeat(ids, 2), jnp.arange(2, dtype=ids.dtype)
+    added = low.value.at[ids].add(ones, mode=mode)
     if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
         low.assign(added & (COUNT_BASE - 1))
         high.assign(high.value + (added >> COUNT_BITS))

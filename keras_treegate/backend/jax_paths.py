@@ -100,7 +100,15 @@ def _with_children(sums: Any, children: Any) -> Any:
 def _leaf_sums_forward(
     nodes: list, states: list, rows: BatchRows, keys: tuple
 ) -> tuple:
-    return _sums(nodes, states, rows), (states, rows)
+    read = rows
+    leaves = rows.levels[-1].ids
+    if leaves is not None and leaves.shape[0] == 1:
+        # The one leaf twice: a table that XLA reads as a slice, and not by a
+        # gather, is copied where it is written in the same step.
+        twice = jax.tree.map(lambda array: jnp.repeat(array, 2), rows.levels)
+        read = rows._replace(levels=twice)
+    sums = _sums(nodes, states, read)
+    return (sums if read is rows else sums[:1]), (states, rows)
 
 
 def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Any) -> tuple:

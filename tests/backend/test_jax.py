@@ -23,18 +23,17 @@ from tests.optimizers.routing import inputs_for, make_layer, make_model
 
 TREES, WIDTH, UNITS, BATCH = 2, 8, 4, 16
 DEPTHS = 8, 13
-FIRST_COMPACT = 5  # the first level with more rows in a tree than examples
 
 
 @functools.cache
-def compiled_step(depth):
+def compiled_step(depth, trees=TREES, batch=BATCH):
     """A layer, and the train step of its model as XLA compiled it."""
-    layer = TreeGatedDense(UNITS, depth=depth, num_trees=TREES, seed=0)
-    model = keras.Sequential([keras.Input((TREES * WIDTH,)), layer])
+    layer = TreeGatedDense(UNITS, depth=depth, num_trees=trees, seed=0)
+    model = keras.Sequential([keras.Input((trees * WIDTH,)), layer])
     model.compile(StepAwareSGD(0.1, momentum=0.9, weight_decay=0.1), "mse")
     random = np.random.default_rng(0)
-    x = random.normal(size=(BATCH, TREES * WIDTH)).astype("float32")
-    data = x, np.ones((BATCH, UNITS), "float32")
+    x = random.normal(size=(batch, trees * WIDTH)).astype("float32")
+    data = x, np.ones((batch, UNITS), "float32")
     model.optimizer.build(model.trainable_variables)
     state = tuple(
         [variable.value for variable in variables]
@@ -61,12 +60,12 @@ def test_temporary_memory_does_not_grow_with_the_tables():
     assert large - small < 5 * touched < tables / 20
 
 
-def test_no_array_of_the_size_of_a_table_is_made_or_copied():
-    layer, step = compiled_step(DEPTHS[0])
+def assert_no_array_of_the_size_of_a_table(layer, step, compact):
+    """Asserts that a step makes none for the levels (range) read by row."""
     text = step.as_text()
     tables = 0
-    for level in layer.levels[FIRST_COMPACT:]:
-        rows = level.nodes.shape[0]
+    for number in compact:
+        rows = layer.levels[number].nodes.shape[0]
         for shape in (
             f"f32[{rows},{WIDTH},{UNITS}]",  # nodes and slots
             f"f32[{rows},{WIDTH * UNITS}]",
@@ -76,9 +75,22 @@ def test_no_array_of_the_size_of_a_table_is_made_or_copied():
             made = re.findall(rf"= {re.escape(shape)}\S* ([\w-]+)\(", text)
             tables += len(made) > 0
             assert not {"copy", "broadcast", "add", "multiply"} & set(made)
-    assert tables >= 3 * (
-        DEPTHS[0] + 1 - FIRST_COMPACT
-    )  # found in the text at all
+    assert tables >= 3 * len(compact)  # found in the text at all
+
+
+def test_no_array_of_the_size_of_a_table_is_made_or_copied():
+    layer, step = compiled_step(DEPTHS[0])
+    # From the first level with more rows in a tree than examples.
+    assert_no_array_of_the_size_of_a_table(layer, step, range(5, 9))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+def test_one_row_by_itself_copies_no_table(batch, monkeypatch):
+    # XLA makes slices of gathers and scatters of one row: of a batch of one,
+    # of rows larger than a chunk, and where one is left over.
+    monkeypatch.setattr("keras_treegate.backend.jax.CHUNK", 1)
+    layer, step = compiled_step(DEPTHS[0], trees=1, batch=batch)
+    assert_no_array_of_the_size_of_a_table(layer, step, range(5, 9))
 
 
 # --- A loop of a million steps ---------------------------------------------
