@@ -10,11 +10,13 @@ Each file has the same functions:
         is dense where it was rows and is no longer, or `None`.
     read_rows(variable, ids)
         Rows without a gradient; all of them where `ids` is `None`.
-    update_rows(variables, gradient, update)
-        Calls `update(tables, gradient)`, which takes slices of a list of rows
-        of the variables and sets them anew; what it has set is what it takes
-        next. Of a `RowGradient` only its rows are read and written, maybe a
-        part at a time; of a dense gradient all.
+    updating_rows()
+        A context for the updates of one step, which are made before it ends. It
+        gives a function `update_rows(variables, gradient, update)`. That calls
+        `update(tables, gradient)`, which takes slices of a list of rows of the
+        variables and sets them anew; what it has set is what it takes next. Of
+        a `RowGradient` only its rows are read and written, maybe a part at a
+        time; of a dense gradient all.
     write_rows(variable, start, rows)
         Sets a run of rows, in place and outside of any step. Nothing else may
         hold the old value of the variable.
@@ -56,7 +58,7 @@ path_product = _paths.path_product
 take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
-update_rows = _framework.update_rows
+updating_rows = _framework.updating_rows
 write_rows = _framework.write_rows
 owed_decay = _framework.owed_decay
 count = _framework.count
@@ -81,7 +83,7 @@ __all__ = [
     "read_rows",
     "take_rows",
     "take_slots",
-    "update_rows",
+    "updating_rows",
     "watch",
     "write_rows",
 ]

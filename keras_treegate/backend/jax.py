@@ -7,9 +7,10 @@ happened to the gradient in between (a sum of two uses, an inner `jit`, `vmap`
 or `remat`), no record is found and the dense gradient is used, which is right.
 """
 
+import contextlib
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -108,12 +109,47 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
-def update_rows(variables: list, gradient: Any, update: Callable) -> None:
-    values = [variable.value for variable in variables]
-    if isinstance(gradient, RowGradient):
-        values = _updated(values, gradient, update)
-    else:
+@contextlib.contextmanager
+def updating_rows() -> Iterator[Callable]:
+    """All tables of a step together.
+
+    XLA on CPU runs one loop after the other, and what is in a loop side by
+    side.
+    """
+    updates: list[_Update] = []
+
+    def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+        if isinstance(gradient, RowGradient):
+            updates.append(_Update(variables, gradient, update))
+            return
+        values = [variable.value for variable in variables]
         update(values, gradient)
+        _assign(variables, values)
+
+    yield update_rows
+    loops: dict[tuple, list] = {}
+    for update in updates:
+        loops.setdefault((update.count, update.chunk), []).append(update)
+    for together in loops.values():
+        _update_together(together)
+
+
+def _update_together(updates: list) -> None:
+    """Makes updates of as many rows each in one loop."""
+
+    def step(first: Any, count: int, tables: list) -> list:
+        return [
+            update.updated(own, first, count)
+            for update, own in zip(updates, tables, strict=True)
+        ]
+
+    tables = [[v.value for v in update.variables] for update in updates]
+    tables = steps(step, updates[0].count, updates[0].chunk, tables)
+    for update, values in zip(updates, tables, strict=True):
+        _assign(update.variables, values)
+
+
+def _assign(variables: list, values: list) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value.astype(variable.dtype))
 
@@ -151,29 +187,37 @@ class _RowsOf:
         ]
 
 
-def _updated(tables: list, gradient: RowGradient, update: Callable) -> list:
-    """The tables with the rows of a gradient updated, a chunk at a time.
+class _Update:
+    """An update of some rows of tables, a chunk at a time.
 
     What is computed for a chunk stays in cache, and takes no memory of its own
     for each table and level.
     """
-    ids, rows, _, summands = _of_two_rows(gradient)
 
-    def step(first: Any, count: int, tables: list) -> list:
+    def __init__(
+        self, variables: list, gradient: RowGradient, update: Callable
+    ) -> None:
+        self.variables = variables
+        self.gradient = _of_two_rows(gradient)
+        self.update = update
+        ids, rows, _, summands = self.gradient
+        self.count = len(ids)
+        self.chunk = max(2, CHUNK // math.prod(rows.shape[1:]))
+        if summands is not None:
+            per_tree = max(1, self.count // summands.num_trees)
+            self.chunk = per_tree * max(1, self.chunk // per_tree)
+
+    def updated(self, tables: list, first: Any, count: int) -> list:
+        """The tables after the update of so many rows."""
+        ids, rows, _, summands = self.gradient
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)
         if summands is None:
             new = jax.lax.dynamic_slice_in_dim(rows, first, count)
         else:
             new = _sums(summands, len(ids), first, count)
         rows_of = _RowsOf(tables, part)
-        update(rows_of, new)
+        self.update(rows_of, new)
         return rows_of.tables
-
-    chunk = max(2, CHUNK // math.prod(rows.shape[1:]))
-    if summands is not None:
-        per_tree = len(ids) // summands.num_trees
-        chunk = per_tree * max(1, chunk // max(1, per_tree))
-    return steps(step, len(ids), chunk, tables)
 
 
 def _of_two_rows(gradient: RowGradient) -> RowGradient:

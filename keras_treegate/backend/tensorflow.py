@@ -14,6 +14,7 @@ all of them:
   dense gradient, with a record of its rows.
 """
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -162,7 +163,12 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
 
 
-def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+def updating_rows() -> Any:
+    # Each table at once: an optimizer may update each replica of it by itself.
+    return contextlib.nullcontext(_update_rows)
+
+
+def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows

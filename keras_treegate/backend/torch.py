@@ -1,5 +1,6 @@
 """Row gradients under PyTorch, as a tensor that is dense only on demand."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,11 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
         variable.value[start : start + rows.shape[0]] = rows
 
 
-def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+def updating_rows() -> Any:
+    return contextlib.nullcontext(_update_rows)
+
+
+def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows

@@ -103,11 +103,16 @@ class StepAwareAdagrad(StepAwareOptimizer):
         return [accumulator + square]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+        self,
+        value: Any,
+        gradient: Any,
+        slots: list,
+        learning_rate: Any,
+        step: Any,
     ) -> Any:
         (accumulator,) = slots
-        step = learning_rate * gradient / ops.sqrt(accumulator + self.epsilon)
-        return value - step
+        scale = ops.sqrt(accumulator + self.epsilon)
+        return value - learning_rate * gradient / scale
 
     def get_config(self) -> dict:
         config = super().get_config()

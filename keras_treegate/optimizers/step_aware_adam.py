@@ -106,10 +106,15 @@ class StepAwareAdam(StepAwareOptimizer):
         return [m, v]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+        self,
+        value: Any,
+        gradient: Any,
+        slots: list,
+        learning_rate: Any,
+        step: Any,
     ) -> Any:
         m, v = slots
-        step = ops.cast(self.iterations + 1, value.dtype)
+        step = ops.cast(step, value.dtype)
         power_1 = ops.power(ops.cast(self.beta_1, value.dtype), step)
         power_2 = ops.power(ops.cast(self.beta_2, value.dtype), step)
         alpha = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)

@@ -66,6 +66,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple = ((), ())
         self._entries: list[Entry] = []
         self._warned: set = set()
+        self._updater: Any = None  # see `backend.updating_rows`
         self._condition: Any = None
 
     @property
@@ -97,7 +98,12 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+        self,
+        value: Any,
+        gradient: Any,
+        slots: list,
+        learning_rate: Any,
+        step: Any,
     ) -> Any:
         """The value after one step, from the new slots.
 
@@ -106,6 +112,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             gradient: as `value`.
             slots: what `next_slots` returned.
             learning_rate: scalar of the same dtype.
+            step: int32 scalar, the number of this step, from 1.
 
         Returns:
             The new value.
@@ -163,9 +170,12 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         ]
         self._applying += 1
         try:
-            super().apply(*map(list, zip(*kept, strict=True)))
+            with backend.updating_rows() as self._updater:
+                super().apply(*map(list, zip(*kept, strict=True)))
         finally:
             self._applying -= 1
+            if not self._applying:
+                self._updater = None
             for entry in self._entries:
                 entry.gradient = None
 
@@ -269,8 +279,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
             slots = self.next_slots(gradient, old[1:], learning_rate)
+            value = old[0] - old[0] * rate
             value = self.next_value(
-                old[0] - old[0] * rate, gradient, slots, learning_rate
+                value, gradient, slots, learning_rate, self._step()
             )
             for target, new, before in zip(
                 (variable, *entry.slots), (value, *slots), old, strict=True
@@ -288,8 +299,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if entry.decays and self._weight_decay:
             clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
-        step = ops.cast(self.iterations + 1, "int32")
-
+        step = self._step()  # now: an update may be made after `apply`
         count = len(entry.slots)
 
         def update(tables: Any, gradient: Any) -> None:
@@ -305,13 +315,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                 tables[2:] = _where(touched, new, old)
             rows, stamps, *slots = tables[: 2 + count]
             value = decay.decayed(rows, decay.owed(clock, stamps))
-            value = self.next_value(value, gradient, slots, learning_rate)
+            value = self.next_value(value, gradient, slots, learning_rate, step)
             tables[:2] = _where(touched, [value, clock], [rows, stamps])
 
         variables = [level.nodes, level.stamps, *entry.slots]
         if entry.last_step is not None:
             variables.append(entry.last_step)
-        backend.update_rows(variables, gradient, update)
+        self._updater(variables, gradient, update)
+
+    def _step(self) -> Any:
+        """The number of the current step, from 1."""
+        return ops.cast(self.iterations + 1, "int32")
 
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.

@@ -85,7 +85,12 @@ class StepAwareSGD(StepAwareOptimizer):
         return [velocity * self.momentum - step for velocity in slots]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, learning_rate: Any
+        self,
+        value: Any,
+        gradient: Any,
+        slots: list,
+        learning_rate: Any,
+        step: Any,
     ) -> Any:
         step = gradient * learning_rate
         if not slots:

@@ -65,11 +65,40 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
     rows_gradient = tensor(gradient)
     if ids is not None:
         rows_gradient = RowGradient(tensor(ids, INDEX), rows_gradient, 9)
-    backend.update_rows(tables, rows_gradient, update)
+    with backend.updating_rows() as update_rows:
+        update_rows(tables, rows_gradient, update)
     expected = [table.copy() for table in before]
     expected[0][rows] -= gradient.astype("float32")
     expected[1][rows] = expected[1][rows] * 2 + 1
     expected[2][rows] += 1
+    for table, values in zip(tables, expected, strict=True):
+        np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
+
+
+def test_tables_of_any_sizes_are_updated_together():
+    draw = np.random.default_rng(0)
+    tables, expected = [], []
+    with backend.updating_rows() as update_rows:
+        for count, shape in [
+            (2, (2, 3)),
+            (4, (1, 5)),
+            (4, (2, 3)),
+            (1, (1, 1)),
+        ]:
+            table = keras.Variable(
+                draw.normal(size=(9, *shape)), dtype="float32"
+            )
+            ids = np.sort(draw.permutation(9)[:count])
+            rows = draw.normal(size=(count, *shape)).astype("float32")
+            expected.append(table.numpy().copy())
+            expected[-1][ids] -= rows
+            tables.append(table)
+
+            def update(tables, gradient):
+                tables[:] = [tables[0:1][0] - gradient]
+
+            gradient = RowGradient(tensor(ids, INDEX), tensor(rows), 9)
+            update_rows([table], gradient, update)
     for table, values in zip(tables, expected, strict=True):
         np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
 
@@ -82,7 +111,8 @@ def test_rows_are_written_in_the_dtype_of_the_table():
     def update(tables, gradient):
         tables[:] = [gradient]
 
-    backend.update_rows([table], gradient, update)
+    with backend.updating_rows() as update_rows:
+        update_rows([table], gradient, update)
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
         table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")

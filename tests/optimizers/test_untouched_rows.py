@@ -4,6 +4,8 @@ Rows that a batch does not need are the same bits after a step, in the table,
 in the stamps and in every slot, however the gradient came.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -102,17 +104,22 @@ def test_a_step_of_fit_writes_the_rows_that_its_batch_needs():
 def test_a_step_hands_over_no_more_rows_than_the_batch_can_touch(
     monkeypatch, batch_size
 ):
-    """What `update_rows` gets: `G * min(B, 2^l)` rows of each table."""
+    """What an update gets: `G * min(B, 2^l)` rows of each table."""
     sizes = []
-    update_rows = backend.update_rows
+    updating_rows = backend.updating_rows
 
-    def counting_update_rows(variables, gradient, update):
-        for variable in variables:
-            sizes.append((tuple(variable.shape), tuple(gradient.ids.shape)))
-        assert len(gradient.rows) == len(gradient.ids)
-        update_rows(variables, gradient, update)
+    @contextlib.contextmanager
+    def counting_updates():
+        def counting(variables, gradient, update):
+            for variable in variables:
+                sizes.append((tuple(variable.shape), tuple(gradient.ids.shape)))
+            assert len(gradient.rows) == len(gradient.ids)
+            update_rows(variables, gradient, update)
 
-    monkeypatch.setattr(backend, "update_rows", counting_update_rows)
+        with updating_rows() as update_rows:
+            yield counting
+
+    monkeypatch.setattr(backend, "updating_rows", counting_updates)
     optimizer = RULES["Adam"].make(weight_decay=DECAY)
     layer = make_layer(UNITS, TREES, DEPTH, row_levels="all")
     model = make_model(layer, optimizer, run_eagerly=True)
