@@ -65,7 +65,9 @@ class Forest:
 
     def _rows(self, codes: Any) -> BatchRows:
         """The rows that the leaf codes (B, G) of a batch need."""
-        return batch_rows(codes, self.trees.depth, self.row_levels)
+        return batch_rows(
+            codes, self.trees.depth, self.row_levels, backend.compiled
+        )
 
     def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
         """As `multiply`, with a factor for each node below the root.

@@ -16,6 +16,7 @@ the root. The node at level l is row `g * 2^l + (c >> (D - l))`. With the tree's
 number in front, `key = g * 2^D + c`, that row is `key >> (D - l)`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -146,13 +147,20 @@ def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
     return level
 
 
-def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
+def batch_rows(
+    codes: Any,
+    depth: int,
+    row_levels: str = "auto",
+    compiled: Callable = lambda function: function,
+) -> BatchRows:
     """Finds the distinct rows of each level that the leaf codes (B, G) need.
 
     Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
     slots for each tree. Slots that no example needs are filled with other rows
     of the tree, so that the ids are distinct and in bounds by construction; no
     example has them for its leaf.
+
+    All that comes after the sort is done by `compiled(rows_of_sorted)`.
     """
     num_trees = codes.shape[1]
     batch = ops.shape(codes)[0]
@@ -160,12 +168,21 @@ def batch_rows(codes: Any, depth: int, row_levels: str = "auto") -> BatchRows:
     if static_batch is None and not ops.is_tensor(batch):
         row_levels = "none"  # a symbol, which no number of rows is made of
     start = first_compact_level(depth, static_batch, row_levels)
-    whole = [LevelRows(None, None) for _ in range(min(start, depth + 1))]
     keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
     if start > depth:
-        return BatchRows(whole, keys)
+        return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
     order = ops.argsort(keys, axis=1)
     keys = ops.take_along_axis(keys, order, axis=1)
+    return compiled(rows_of_sorted)(keys, order, depth, start)
+
+
+def rows_of_sorted(keys: Any, order: Any, depth: int, start: int) -> BatchRows:
+    """The rows for leaves (G, B) that ascend, and the order they had before.
+
+    The levels from `start` on are compact.
+    """
+    num_trees, batch = keys.shape[0], ops.shape(keys)[1]
+    whole = [LevelRows(None, None) for _ in range(start)]
     compact = [
         distinct_rows(
             ops.right_shift(keys, depth - level),  # (G, B), ascending

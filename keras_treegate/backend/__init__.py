@@ -30,6 +30,8 @@ Each file has the same functions:
         The tensor; whoever takes a gradient through it calls `check` before.
         Under TensorFlow that is not the backward pass but Keras, when it asks
         the `variable` for its regularization. `None` ends that.
+    compiled(function)
+        A module's function of tensors alone, as fast as it is in a graph.
     is_of_trace(tensor, like)
         Whether a tensor can be used together with another that is at hand.
     assign_in_step(variable, value)
@@ -50,6 +52,9 @@ from keras_treegate.backend.row_gradient import RowGradient as RowGradient
 NAME = keras.backend.backend()
 
 _framework: Any = importlib.import_module(f"keras_treegate.backend.{NAME}")
+_updates: Any = importlib.import_module(
+    f"keras_treegate.backend.{NAME}_updates"
+)
 _paths: Any = importlib.import_module(f"keras_treegate.backend.{NAME}_paths")
 
 PRODUCT = _paths.PRODUCT
@@ -58,13 +63,14 @@ path_product = _paths.path_product
 take_rows = _framework.take_rows
 lift = _framework.lift
 read_rows = _framework.read_rows
-updating_rows = _framework.updating_rows
+updating_rows = _updates.updating_rows
 write_rows = _framework.write_rows
 owed_decay = _framework.owed_decay
 count = _framework.count
 watch = _framework.watch
 is_of_trace = _framework.is_of_trace
 assign_in_step = _framework.assign_in_step
+compiled = _framework.compiled
 DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
@@ -74,6 +80,7 @@ __all__ = [
     "PRODUCT",
     "RowGradient",
     "assign_in_step",
+    "compiled",
     "count",
     "is_of_trace",
     "leaf_sums",

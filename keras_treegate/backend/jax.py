@@ -7,10 +7,9 @@ happened to the gradient in between (a sum of two uses, an inner `jit`, `vmap`
 or `remat`), no record is found and the dense gradient is used, which is right.
 """
 
-import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 
 from keras_treegate import decay
 from keras_treegate.backend.count_base import COUNT_BASE, COUNT_BITS
-from keras_treegate.backend.row_gradient import RowGradient, Summands
+from keras_treegate.backend.row_gradient import RowGradient
 from keras_treegate.backend.row_records import RowRecords, key_of
 
 # An optimizer can write only its own variables and trainable ones here.
@@ -28,11 +27,11 @@ DECAY_STATE_IS_TRAINABLE = True
 
 records = RowRecords()
 
-# The numbers of a table that an optimizer updates at a time.
+# The numbers of rows that a loop over many rows has at hand.
 CHUNK = 2**16
 
 # What is known of all ids.
-_PROMISES: dict = {
+PROMISES: dict = {
     "mode": "promise_in_bounds",
     "unique_indices": True,
     "indices_are_sorted": True,
@@ -54,7 +53,7 @@ def rows_at(table: Any, ids: Any, distinct: bool = True) -> Any:
             offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
         ),
         slice_sizes=(1, math.prod(table.shape[1:])),
-        **(_PROMISES if distinct else {"mode": "promise_in_bounds"}),
+        **(PROMISES if distinct else {"mode": "promise_in_bounds"}),
     )
     return rows.reshape(len(ids), *table.shape[1:])
 
@@ -63,7 +62,7 @@ def recorded(gradient: RowGradient, key: int) -> Any:
     """The gradient of a table in dense form, with its rows on record."""
     rows = gradient.rows
     dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
-    dense = dense.at[gradient.ids].set(rows, **_PROMISES)
+    dense = dense.at[gradient.ids].set(rows, **PROMISES)
     records.add(dense, key, gradient)
     return dense
 
@@ -109,51 +108,6 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
-@contextlib.contextmanager
-def updating_rows() -> Iterator[Callable]:
-    """All tables of a step together.
-
-    XLA on CPU runs one loop after the other, and what is in a loop side by
-    side.
-    """
-    updates: list[_Update] = []
-
-    def update_rows(variables: list, gradient: Any, update: Callable) -> None:
-        if isinstance(gradient, RowGradient):
-            updates.append(_Update(variables, gradient, update))
-            return
-        values = [variable.value for variable in variables]
-        update(values, gradient)
-        _assign(variables, values)
-
-    yield update_rows
-    loops: dict[tuple, list] = {}
-    for update in updates:
-        loops.setdefault((update.count, update.chunk), []).append(update)
-    for together in loops.values():
-        _update_together(together)
-
-
-def _update_together(updates: list) -> None:
-    """Makes updates of as many rows each in one loop."""
-
-    def step(first: Any, count: int, tables: list) -> list:
-        return [
-            update.updated(own, first, count)
-            for update, own in zip(updates, tables, strict=True)
-        ]
-
-    tables = [[v.value for v in update.variables] for update in updates]
-    tables = steps(step, updates[0].count, updates[0].chunk, tables)
-    for update, values in zip(updates, tables, strict=True):
-        _assign(update.variables, values)
-
-
-def _assign(variables: list, values: list) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value.astype(variable.dtype))
-
-
 @partial(jax.jit, donate_argnums=0)
 def _written(table: Any, start: Any, rows: Any) -> Any:
     return jax.lax.dynamic_update_slice_in_dim(table, rows, start, axis=0)
@@ -163,86 +117,6 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
     # With the table donated: it is written in place.
     rows = rows.astype(variable.dtype)
     variable.assign(_written(variable.value, start, rows))
-
-
-class _RowsOf:
-    """Rows of tables, by slices of the list of tables.
-
-    They are gathered each time they are asked for, so that a gather has one
-    use. XLA on CPU then makes one loop of it and its use, whose reads overlap;
-    a gather by itself moves one row after the other, several times as slowly.
-    """
-
-    def __init__(self, tables: list, ids: Any) -> None:
-        self.tables, self.ids = list(tables), ids
-
-    def __getitem__(self, place: slice) -> list:
-        return [rows_at(table, self.ids) for table in self.tables[place]]
-
-    def __setitem__(self, place: slice, new: list) -> None:
-        # `set` and not `add`: a sharded table is then not all-reduced.
-        self.tables[place] = [
-            table.at[self.ids].set(rows.astype(table.dtype), **_PROMISES)
-            for table, rows in zip(self.tables[place], new, strict=True)
-        ]
-
-
-class _Update:
-    """An update of some rows of tables, a chunk at a time.
-
-    What is computed for a chunk stays in cache, and takes no memory of its own
-    for each table and level.
-    """
-
-    def __init__(
-        self, variables: list, gradient: RowGradient, update: Callable
-    ) -> None:
-        self.variables = variables
-        self.gradient = _of_two_rows(gradient)
-        self.update = update
-        ids, rows, _, summands = self.gradient
-        self.count = len(ids)
-        self.chunk = max(2, CHUNK // math.prod(rows.shape[1:]))
-        if summands is not None:
-            per_tree = max(1, self.count // summands.num_trees)
-            self.chunk = per_tree * max(1, self.chunk // per_tree)
-
-    def updated(self, tables: list, first: Any, count: int) -> list:
-        """The tables after the update of so many rows."""
-        ids, rows, _, summands = self.gradient
-        part = jax.lax.dynamic_slice_in_dim(ids, first, count)
-        if summands is None:
-            new = jax.lax.dynamic_slice_in_dim(rows, first, count)
-        else:
-            new = _sums(summands, len(ids), first, count)
-        rows_of = _RowsOf(tables, part)
-        self.update(rows_of, new)
-        return rows_of.tables
-
-
-def _of_two_rows(gradient: RowGradient) -> RowGradient:
-    """A gradient of one row with that of a row beside it, which is zero.
-
-    XLA makes slices of gathers and scatters of one row, and then copies the
-    tables. A row with a zero gradient is written as it is.
-    """
-    ids, rows, num_rows, _ = gradient
-    if len(ids) != 1 or num_rows == 1:
-        return gradient
-    pair = jnp.minimum(ids, num_rows - 2) + jnp.arange(2, dtype=ids.dtype)
-    rows = jnp.where((pair == ids)[:, None, None], rows, 0)
-    return RowGradient(pair, rows, num_rows)
-
-
-def _sums(summands: Summands, num_rows: int, first: Any, count: int) -> Any:
-    """Some rows of the sums, those of whole trees."""
-    leaves, slots, num_trees = summands
-    per_tree, leaves_per_tree = num_rows // num_trees, len(slots) // num_trees
-    start = first // per_tree * leaves_per_tree
-    size = count // per_tree * leaves_per_tree
-    leaves = jax.lax.dynamic_slice_in_dim(leaves, start, size)
-    slots = jax.lax.dynamic_slice_in_dim(slots, start, size) - first
-    return sums_at(leaves, slots, count)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -255,7 +129,8 @@ def sums_at(leaves: Any, slots: Any, num_slots: int) -> Any:
 def steps(step: Callable, count: int, size: int, carry: Any) -> Any:
     """Calls `step(first, size, carry)` for one part after the other.
 
-    No part is of one, but where `size` or `count` is; see `_of_two_rows`.
+    No part is of one, but where `size` or `count` is: see
+    `jax_updates.of_two_rows`.
     """
     size = max(1, min(size, count))
     full, rest = divmod(count, size)
@@ -311,7 +186,7 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
 def count(low: Any, high: Any, ids: Any) -> None:
     mode = "promise_in_bounds"
     ones = jnp.ones_like(ids)
-    if ids.shape[0] == 1:  # see `_of_two_rows`
+    if ids.shape[0] == 1:  # see `jax_updates.of_two_rows`
         ids, ones = jnp.repeat(ids, 2), jnp.arange(2, dtype=ids.dtype)
     added = low.value.at[ids].add(ones, mode=mode)
     if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
@@ -359,3 +234,7 @@ def assign_in_step(variable: Any, value: Any) -> None:
     if is_traced and not isinstance(variable.value, jax.core.Tracer):
         return  # in a `jit` or `grad` that does not know the variable
     variable.assign(value)
+
+
+def compiled(function: Callable) -> Callable:
+    return function

@@ -14,7 +14,7 @@ all of them:
   dense gradient, with a record of its rows.
 """
 
-import contextlib
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -41,13 +41,43 @@ _slices: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _SCATTER = "keras_treegate_rows"
 
 
-def _native(variable: Any) -> Any:
+@functools.cache
+def _traced(function: Callable) -> Any:
+    def with_shapes(arguments: tuple, shapes: tuple) -> Any:
+        del shapes  # tells traces apart
+        return function(*arguments)
+
+    return tf.function(with_shapes, jit_compile=True, autograph=False)
+
+
+def compiled(function: Callable, eagerly: bool = False) -> Callable:
+    """A function of tensors alone, compiled by XLA once for each shape.
+
+    Where no graph is made, only if it is to be compiled `eagerly` too.
+
+    It is given the static shapes as well: `tf.function` would take a trace of
+    unknown sizes, if there is one, for sizes that are known, and forget these.
+    """
+
+    def call(*arguments: Any) -> Any:
+        if tf.executing_eagerly() and not eagerly:
+            return function(*arguments)
+        shapes = tuple(
+            tuple(leaf.shape) if tf.is_tensor(leaf) else None
+            for leaf in tf.nest.flatten(arguments)
+        )
+        return _traced(function)(arguments, shapes)
+
+    return call
+
+
+def native(variable: Any) -> Any:
     """The `tf.Variable`; an `update_step` may be handed that itself."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
-    table, key = _native(variable), key_of(variable)
+    table, key = native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
         return tf.gather(tf.reshape(table, table.shape), ids)
     if tf.distribute.in_cross_replica_context():
@@ -145,45 +175,13 @@ def _sum(summands: list, dense: Any, num_rows: int) -> Any:
 
 def read_rows(variable: Any, ids: Any) -> Any:
     if ids is None:
-        return tf.convert_to_tensor(_native(variable))
-    return tf.gather(_native(variable), ids)
-
-
-def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
-    table = _native(variable)
-    rows = tf.cast(rows, table.dtype)
-    if ids is None:
-        table.assign(rows)
-    else:
-        table.scatter_update(tf.IndexedSlices(rows, ids))
+        return tf.convert_to_tensor(native(variable))
+    return tf.gather(native(variable), ids)
 
 
 def write_rows(variable: Any, start: int, rows: Any) -> None:
-    table = _native(variable)
+    table = native(variable)
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
-
-
-def updating_rows() -> Any:
-    # Each table at once: an optimizer may update each replica of it by itself.
-    return contextlib.nullcontext(_update_rows)
-
-
-def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
-    ids = None
-    if isinstance(gradient, RowGradient):
-        ids, gradient = gradient.ids, gradient.rows
-    old = [read_rows(variable, ids) for variable in variables]
-
-    def updated(rows: list, gradient: Any) -> list:
-        rows = list(rows)
-        update(rows, gradient)
-        return rows
-
-    if not tf.executing_eagerly():
-        # One pass over memory instead of one for each operation.
-        updated = tf.function(updated, jit_compile=True, autograph=False)
-    for variable, rows in zip(variables, updated(old, gradient), strict=True):
-        _write_rows(variable, ids, rows)
 
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:

@@ -2,9 +2,7 @@
 
 TensorFlow's own kernels do one pass over memory for each operation, and take
 the gradient of a gather an element at a time. So these are compiled by XLA, on
-CPU too: functions of tensors alone, traced and compiled once for each shape.
-They are given the static shapes as well: `tf.function` would take a trace of
-unknown sizes, if there is one, for sizes that are known, and forget these.
+CPU too.
 """
 
 from collections.abc import Callable
@@ -14,7 +12,7 @@ import tensorflow as tf
 
 from keras_treegate import decay
 from keras_treegate.backend import reference
-from keras_treegate.backend.tensorflow import read_rows, take_rows
+from keras_treegate.backend.tensorflow import compiled, read_rows, take_rows
 from keras_treegate.tree import BatchRows
 
 # What is done with a product, and why.
@@ -45,28 +43,12 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
         clocks.append(read_rows(level.clock, None))
         stamps.append(read_rows(level.stamps, needed.ids))
         slots.append(needed.slots)
-    shapes = _static_shapes(tables, slots)
-    return _leaf_sums(tables, clocks, stamps, slots, rows.whole, shapes)
+    return compiled(_leaf_sums)(tables, clocks, stamps, slots, rows.whole)
 
 
-def _static_shapes(*tensors: Any) -> tuple:
-    """The sizes of each axis, or `None`, of all tensors in lists of lists."""
-    return tuple(
-        None if tensor is None else tuple(tensor.shape)
-        for tensor in tf.nest.flatten(tensors)
-    )
-
-
-@tf.function(jit_compile=True, autograph=False)
 def _leaf_sums(
-    tables: list,
-    clocks: list,
-    stamps: list,
-    slots: list,
-    whole: int,
-    shapes: tuple,
+    tables: list, clocks: list, stamps: list, slots: list, whole: int
 ) -> Any:
-    del shapes  # tells traces apart
     sums = None
     for number, rows in enumerate(tables):
         owed = decay.owed(clocks[number], stamps[number])
@@ -94,14 +76,7 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
         batch, trees, width = inputs.shape
         if batch * trees * width * sums.shape[2] < SMALL:
             return reference.path_product(inputs, sums, slots)
-    shapes = _static_shapes(inputs, sums, slots)
-    return _path_product(inputs, sums, slots, shapes)
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _path_product(inputs: Any, sums: Any, slots: Any, shapes: tuple) -> Any:
-    del shapes  # tells traces apart
-    return _product(inputs, sums, slots)
+    return compiled(_product, eagerly=True)(inputs, sums, slots)
 
 
 # Only here, where it sees tensors alone: it keeps each graph for ever.

@@ -1,6 +1,5 @@
 """Row gradients under PyTorch, as a tensor that is dense only on demand."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -58,33 +57,9 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return value if ids is None else value.index_select(0, ids)
 
 
-def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
-    with torch.no_grad():
-        value = variable.value
-        rows = rows.to(value.dtype)
-        if ids is None:
-            value.copy_(rows)
-        else:
-            value.index_copy_(0, ids, rows)
-
-
 def write_rows(variable: Any, start: int, rows: Any) -> None:
     with torch.no_grad():
         variable.value[start : start + rows.shape[0]] = rows
-
-
-def updating_rows() -> Any:
-    return contextlib.nullcontext(_update_rows)
-
-
-def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
-    ids = None
-    if isinstance(gradient, RowGradient):
-        ids, gradient = gradient.ids, gradient.rows
-    tables = [read_rows(variable, ids) for variable in variables]
-    update(tables, gradient)
-    for variable, rows in zip(variables, tables, strict=True):
-        _write_rows(variable, ids, rows)
 
 
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
@@ -125,3 +100,7 @@ def is_of_trace(tensor: Any, like: Any) -> bool:
 
 def assign_in_step(variable: Any, value: Any) -> None:
     variable.assign(value)
+
+
+def compiled(function: Callable) -> Callable:
+    return function

@@ -88,7 +88,7 @@ def test_no_array_of_the_size_of_a_table_is_made_or_copied():
 def test_one_row_by_itself_copies_no_table(batch, monkeypatch):
     # XLA makes slices of gathers and scatters of one row: of a batch of one,
     # of rows larger than a chunk, and where one is left over.
-    monkeypatch.setattr("keras_treegate.backend.jax.CHUNK", 1)
+    monkeypatch.setattr("keras_treegate.backend.jax_updates.CHUNK", 1)
     layer, step = compiled_step(DEPTHS[0], trees=1, batch=batch)
     assert_no_array_of_the_size_of_a_table(layer, step, range(5, 9))
 
