@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_treegate import backend, decay
-from keras_treegate.backend import tensorflow
+from keras_treegate.backend import tensorflow, tensorflow_updates
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
 from tests.optimizers import feeding
 from tests.optimizers.routing import inputs_for, make_layer
@@ -399,3 +399,31 @@ def test_replicas_train_as_one_device():
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("chunk", [1, 12, 2**16])
+def test_numbers_of_rows_that_are_not_known_are_updated(chunk, monkeypatch):
+    monkeypatch.setattr(tensorflow_updates, "CHUNK", chunk)
+    ones = np.ones((9, 2, 3), "float32")
+    tables = [keras.Variable(ones), keras.Variable(ones)]
+
+    def update(tables, gradient):
+        tables[:] = [tables[:][0] * 2 - gradient]
+
+    ids = tf.TensorSpec([None], "int32")
+
+    @tf.function(input_signature=[ids, ids])
+    def step(*all_ids):
+        with backend.updating_rows() as update_rows:
+            for table, ids in zip(tables, all_ids, strict=True):
+                rows = tf.fill((tf.shape(ids)[0], 2, 3), 0.5)
+                gradient = backend.RowGradient(ids, rows, 9)
+                update_rows([table], gradient, update)
+
+    expected = np.ones((2, 9, 2, 3))
+    for one, other in [([4], [0]), ([0, 8], [3]), (IDS, [2, 3, 4]), (IDS, IDS)]:
+        step(tf.constant(one), tf.constant(other))
+        for values, ids in zip(expected, (one, other), strict=True):
+            values[ids] = values[ids] * 2 - 0.5
+        for table, values in zip(tables, expected, strict=True):
+            np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
