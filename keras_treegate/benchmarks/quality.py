@@ -1,8 +1,8 @@
 """How well networks predict that differ in one hidden layer.
 
 Every network is trained in the same way: the same examples in the same order
-for one seed, the same optimizer, learning rate and number of steps. No family
-has a search of its own.
+for one seed, the same optimizer and number of steps, and a learning rate that
+is searched among the same few.
 """
 
 import math
@@ -21,7 +21,11 @@ OPTIMIZERS = ("StepAwareAdam", "Adam")
 
 
 class Case(NamedTuple):
-    """One network. `trees` is `None` for one tree for each input unit."""
+    """One network, and how it is trained.
+
+    `trees` is `None` for one tree for each input unit; `rate` is a factor to
+    the learning rate of the task.
+    """
 
     task: str
     family: str
@@ -31,6 +35,7 @@ class Case(NamedTuple):
     experts: int = 0
     weight_decay: float = 0.0
     optimizer: str = "StepAwareAdam"
+    rate: float = 1.0
 
     @property
     def name(self) -> str:
@@ -97,6 +102,7 @@ def measure(
     return case._asdict() | {
         "name": case.name,
         "seed": seed,
+        "learning_rate": case.rate * task.learning_rate,
         "steps": len(y) // task.batch,
         "bits": float(loss / np.log(2)),
         "accuracy": float(accuracy),
@@ -134,7 +140,7 @@ def build_model(case: Case, task: Task, seed: int) -> keras.Model:
     model.compile(
         getattr(source, case.optimizer)(
             keras.optimizers.schedules.CosineDecay(
-                task.learning_rate, len(y) // task.batch
+                case.rate * task.learning_rate, len(y) // task.batch
             ),
             weight_decay=case.weight_decay or None,
         ),

@@ -5,7 +5,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=list(quality_tasks.TASKS),
         help="what to learn",
     )
-    add("--quick", action="store_true", help="few networks, a tenth the steps")
+    add(
+        "--quick",
+        action="store_true",
+        help="few networks, one rate, a tenth the steps",
+    )
     add(
         "--minutes",
         type=positive,
@@ -78,7 +82,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def check(options: argparse.Namespace) -> None:
     """Refuses what would fail only after the first training."""
     picture.figure_class()
-    if not list(_plan(options)):
+    grid = quality_grid.quick if options.quick else quality_grid.everything
+    if not list(_cases(options, grid)):
         raise ValueError(
             "`--cases` must be part of the name of a network, e.g. 'Dense' or "
             f"'depth 4'. Received: {options.cases}. Without it all are trained."
@@ -108,10 +113,13 @@ def run(options: argparse.Namespace, command: str) -> int:
     deadline = time.perf_counter() + minutes * 60
     task: Any = None
     loaded: Any = None
-    for case, seed, steps in _plan(options):
+    for case, seed in _plan(options, found["rows"]):
+        steps = _steps(options, case.task)
         if _is_done(found["rows"], case, steps, seed):
             continue
         name = f"{case.task}: {case.name}, seed {seed}"
+        if case.rate != 1:
+            name += f", {case.rate:g} times the rate"
         if time.perf_counter() > deadline:
             found["cut"].append(name)
             continue
@@ -136,20 +144,33 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 
 def _plan(
-    options: argparse.Namespace,
-) -> Iterator[tuple[quality.Case, int, int]]:
-    """Yields cases, seeds and steps; those that take longest come last."""
+    options: argparse.Namespace, rows: list
+) -> Iterator[tuple[quality.Case, int]]:
+    """Yields cases and seeds; those that take longest come last.
+
+    The learning rate is searched with the first seed, and the other seeds are
+    of the best: the lowest bits among the rows.
+    """
     grids = [quality_grid.shallow, quality_grid.deep]
+    for grid in [quality_grid.quick] if options.quick else grids:
+        cases = list(_cases(options, grid))
+        searched = 1 if options.quick else quality_grid.SEARCHED
+        for number, case in itertools.product(range(searched), cases):
+            yield case._replace(rate=quality_grid.RATES[case.task][number]), 0
+        for seed, case in itertools.product(range(1, options.seeds), cases):
+            steps = _steps(options, case.task)
+            best = quality_report.best_rate(rows, case, steps)
+            yield case._replace(rate=best or case.rate), seed
+
+
+def _cases(
+    options: argparse.Namespace, grid: Callable
+) -> Iterator[quality.Case]:
     wanted = options.cases or [""]
-    tasks = dict.fromkeys(options.tasks)
-    seeds = range(options.seeds)
-    for grid, seed, name in itertools.product(
-        [quality_grid.quick] if options.quick else grids, seeds, tasks
-    ):
+    for name in dict.fromkeys(options.tasks):
         for case in grid(name):
             if any(text in case.name for text in wanted):
-                case = case._replace(optimizer=options.optimizer)
-                yield case, seed, _steps(options, name)
+                yield case._replace(optimizer=options.optimizer)
 
 
 def _steps(options: argparse.Namespace, task: str) -> int:

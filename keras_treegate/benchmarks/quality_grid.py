@@ -6,6 +6,10 @@ WIDTH = {"bytes": 256, "digits": 16}
 STEPS = {"bytes": 3000, "digits": 660}
 DECAY = 0.1
 
+# What each network's learning rate is searched among: times that of the task.
+RATES = {"bytes": (1.0, 2.0, 4.0), "digits": (1.0, 0.5, 2.0)}
+SEARCHED = 3
+
 # As wide a Dense network as stores what trees of depth 4 do.
 EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
 
@@ -33,18 +37,17 @@ def shallow(task: str) -> list[Case]:
         tree(task, 4, None),
         Case(task, "mixture", width, experts=16),
         *(Case(task, "dense", width * times) for times in (2, 4)),
-        *(tree(task, 2, trees) for trees in (1, 64, None)),
-        Case(task, "leaves", width, depth=4, trees=64),
     ]
 
 
 def deep(task: str) -> list[Case]:
-    """Trees that take longer than all others together."""
-    return [
-        tree(task, depth, trees)
-        for depth in (6, 8, 10)
-        for trees in (64, 16, 1, None)
-    ]
+    """What is left of trees of depths 2 to 10, which take long for bytes."""
+    return [tree(task, depth, 64) for depth in (2, 6, 8, 10)]
+
+
+def everything(task: str) -> list[Case]:
+    """All networks."""
+    return shallow(task) + deep(task)
 
 
 def tree(task: str, depth: int, trees: int | None) -> Case:

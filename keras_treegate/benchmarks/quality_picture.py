@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_treegate.benchmarks.picture import figure_class
-from keras_treegate.benchmarks.quality_report import summary
+from keras_treegate.benchmarks.quality_report import best
 
 AXES = {
     "multiply_adds": "thousand multiply-adds of an example, as trained",
@@ -56,7 +56,7 @@ def style(row: dict) -> dict:
 
 def draw(found: dict, task: str) -> Any:
     """A figure with a panel for each of `AXES`, one line per family."""
-    rows = [row for row in summary(found["rows"]) if row["task"] == task]
+    rows = [row for row in best(found["rows"]) if row["task"] == task]
     figure = figure_class()(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     names = list(dict.fromkeys(map(family, rows)))
@@ -85,8 +85,8 @@ def draw(found: dict, task: str) -> Any:
     )
     steps = sorted({row["steps"] for row in rows})
     figure.suptitle(
-        f"{task}: {', '.join(map(str, steps))} steps, one learning rate for "
-        "all; lower is better",
+        f"{task}: {', '.join(map(str, steps))} steps, each at its best "
+        "learning rate; lower is better",
         fontsize=10,
     )
     return figure

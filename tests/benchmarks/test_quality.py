@@ -142,13 +142,12 @@ def test_the_picture_shows_the_means(found):
 def test_one_line_for_each_family():
     families = {
         quality_picture.family(case._asdict())
-        for case in quality_grid.shallow("bytes") + quality_grid.deep("bytes")
+        for case in quality_grid.everything("bytes")
     }
     assert families == {
         *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
         *("1 tree", "16 trees", "64 trees", "all trees"),
         *("64 trees, decay 0.1", "leaves only, 16 trees"),
-        "leaves only, 64 trees",
     }
 
 
@@ -165,12 +164,7 @@ def test_training_that_would_not_end_in_time_is_told(
         assert deadline == 60.0
         if seed and left == 60:
             return None
-        return (
-            case._asdict()
-            | {"name": case.name, "seed": seed, "steps": 1, "seconds": 30.0}
-            | dict.fromkeys(("bits", "accuracy"), 0.5)
-            | dict.fromkeys(("parameters", "multiply_adds", "folded"), 1)
-        )
+        return row_of(case, seed, 0.5) | {"steps": 1}
 
     monkeypatch.setattr(quality, "measure", measure)
     main(
@@ -183,6 +177,50 @@ def test_training_that_would_not_end_in_time_is_told(
     found = json.loads((tmp_path / "quality.json").read_text())
     assert found["cut"] == [f"digits: Dense 16, seed {seed}" for seed in cut]
     assert f"Not done: {found['cut'][0]}" in capsys.readouterr().out
+
+
+def row_of(case, seed, bits):
+    """What `measure` returns, as far as it is looked at."""
+    return (
+        case._asdict()
+        | {"name": case.name, "seed": seed, "steps": 660, "seconds": 30.0}
+        | {"learning_rate": 0.02 * case.rate, "bits": bits, "accuracy": 0.5}
+        | dict.fromkeys(("parameters", "multiply_adds", "folded"), 1)
+    )
+
+
+def test_the_learning_rate_is_searched_with_the_first_seed(
+    tmp_path, monkeypatch, capsys
+):
+    bits = {
+        "Dense 16": {1.0: 0.5, 0.5: 0.6, 2.0: 0.4},
+        "Dense 16, decay 0.1": {1.0: 0.3, 0.5: 0.7, 2.0: 0.8},
+    }
+    trained = []
+
+    def measure(case, task, seed, deadline):
+        trained.append((case.name, case.rate, seed))
+        return row_of(case, seed, bits[case.name][case.rate] + seed)
+
+    monkeypatch.setattr(quality, "measure", measure)
+    arguments = ["quality", "--tasks", "digits", "--cases", "Dense 16"]
+    main([*arguments, "--output", str(tmp_path)])
+    plain, decayed = bits
+    assert trained == [
+        *[(name, 1.0, 0) for name in bits],
+        *[(name, 0.5, 0) for name in bits],
+        *[(name, 2.0, 0) for name in bits],
+        *[(plain, 2.0, 1), (decayed, 1.0, 1)],
+        *[(plain, 2.0, 2), (decayed, 1.0, 2)],
+    ]
+    table = capsys.readouterr().out
+    assert re.search(r"^Dense 16 +1\.400  1\.000 +0\.04  0\.500 ", table, re.M)
+    assert re.search(r"decay 0\.1 +1\.300  1\.000 +0\.02  0\.300 ", table)
+    panel, *_ = quality_picture.draw(
+        json.loads((tmp_path / "quality.json").read_text()), "digits"
+    ).axes
+    drawn = {c.get_label(): c.lines[0].get_ydata()[0] for c in panel.containers}
+    assert drawn == pytest.approx({"Dense": 1.4, "Dense, decay 0.1": 1.3})
 
 
 @pytest.mark.parametrize(("deadline", "ends"), [(200.0, True), (90.0, False)])
@@ -302,8 +340,8 @@ def test_contexts_are_the_bytes_before():
 
 def test_the_grid_names_each_network_once():
     for task in quality_tasks.TASKS:
-        grid = quality_grid.shallow(task) + quality_grid.deep(task)
-        names = [case.name for case in grid]
+        names = [case.name for case in quality_grid.everything(task)]
+        assert len(quality_grid.RATES[task]) == quality_grid.SEARCHED
         assert len(set(names)) == len(names)
         assert [case.name for case in quality_grid.quick(task)] == names[:6]
 
