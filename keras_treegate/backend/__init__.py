@@ -1,6 +1,8 @@
 """What the frameworks do each in their own way: the only folder that names one.
 
-Each file has the same functions:
+Each framework has three files, one for the rows of tables and their gradients,
+`_paths` for leaf sums and path products (see `reference`), and `_updates`. They
+have the same functions:
 
     take_rows(variable, ids, as_rows)
         Rows of a table. Its gradient is carried to the optimizer as the rows it

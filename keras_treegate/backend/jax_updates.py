@@ -65,18 +65,24 @@ class _RowsOf:
     a gather by itself moves one row after the other, several times as slowly.
     """
 
-    def __init__(self, tables: list, ids: Any) -> None:
-        self.tables, self.ids = list(tables), ids
+    def __init__(self, tables: list, ids: Any, own: Any) -> None:
+        self.tables, self.ids, self.own = list(tables), ids, own
 
     def __getitem__(self, place: slice) -> list:
         return [rows_at(table, self.ids) for table in self.tables[place]]
 
     def __setitem__(self, place: slice, new: list) -> None:
-        # `set` and not `add`: a sharded table is then not all-reduced.
         self.tables[place] = [
-            table.at[self.ids].set(rows.astype(table.dtype), **PROMISES)
+            self._written(table, rows.astype(table.dtype))
             for table, rows in zip(self.tables[place], new, strict=True)
         ]
+
+    def _written(self, table: Any, rows: Any) -> Any:
+        if self.own is not None:
+            own = self.own.reshape(-1, *[1] * (rows.ndim - 1))
+            rows = jnp.where(own, rows, rows_at(table, self.ids))
+        # `set` and not `add`: a sharded table is then not all-reduced.
+        return table.at[self.ids].set(rows, **PROMISES)
 
 
 class _Update:
@@ -90,7 +96,7 @@ class _Update:
         self, variables: list, gradient: RowGradient, update: Callable
     ) -> None:
         self.variables = variables
-        self.gradient = of_two_rows(gradient)
+        self.gradient, self.own = of_two_rows(gradient)
         self.update = update
         ids, rows, _, summands = self.gradient
         self.count = len(ids)
@@ -107,23 +113,23 @@ class _Update:
             new = jax.lax.dynamic_slice_in_dim(rows, first, count)
         else:
             new = _sums(summands, len(ids), first, count)
-        rows_of = _RowsOf(tables, part)
+        rows_of = _RowsOf(tables, part, self.own)
         self.update(rows_of, new)
         return rows_of.tables
 
 
-def of_two_rows(gradient: RowGradient) -> RowGradient:
-    """A gradient of one row with that of a row beside it, which is zero.
+def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Any]:
+    """A gradient of one row with a row beside it, and which is its own.
 
     XLA makes slices of gathers and scatters of one row, and then copies the
-    tables. A row with a zero gradient is written as it is.
+    tables.
     """
     ids, rows, num_rows, _ = gradient
     if len(ids) != 1 or num_rows == 1:
-        return gradient
+        return gradient, None
     pair = jnp.minimum(ids, num_rows - 2) + jnp.arange(2, dtype=ids.dtype)
-    rows = jnp.where((pair == ids)[:, None, None], rows, 0)
-    return RowGradient(pair, rows, num_rows)
+    rows = jnp.broadcast_to(rows, (2, *rows.shape[1:]))
+    return RowGradient(pair, rows, num_rows), pair == ids
 
 
 def _sums(summands: Summands, num_rows: int, first: Any, count: int) -> Any:
