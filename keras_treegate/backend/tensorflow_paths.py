@@ -49,25 +49,46 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
 def _leaf_sums(
     tables: list, clocks: list, stamps: list, slots: list, whole: int
 ) -> Any:
-    sums = None
-    for number, rows in enumerate(tables):
-        owed = decay.owed(clocks[number], stamps[number])
-        constant = tf.stop_gradient(rows)
-        rows = decay.decayed(constant, owed) + (rows - constant)
-        if number < whole:
-            sums = rows if sums is None else tf.repeat(sums, 2, axis=0) + rows
-            if slots[number] is not None:
-                sums = _take(sums, slots[number])
-        else:
-            if slots[number] is not None:
-                rows = _take(rows, slots[number])
-            sums = rows if sums is None else sums + rows
-    return sums
+    # With a gradient of its own: TensorFlow's would need, and so copy, tables.
+    @tf.custom_gradient
+    def of_tables(*tables: Any) -> tuple:
+        sums = None
+        for number, rows in enumerate(tables):
+            owed = decay.owed(clocks[number], stamps[number])
+            rows = decay.decayed(rows, owed)
+            if number >= whole and slots[number] is not None:
+                rows = tf.gather(rows, slots[number])
+            if sums is None:
+                sums = rows
+            else:
+                wider = number < whole
+                sums = (tf.repeat(sums, 2, axis=0) if wider else sums) + rows
+            if number < whole and slots[number] is not None:
+                sums = tf.gather(sums, slots[number])
+        return sums, gradient
+
+    def gradient(sums: Any) -> list:
+        found = []
+        for number in range(whole, len(stamps)):
+            found.append(_sums_at(sums, slots[number], stamps[number]))
+        for number in range(whole - 1, -1, -1):
+            if slots[number] is None and number < len(stamps) - 1:
+                pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
+                sums = tf.reduce_sum(pairs, axis=1)
+            else:
+                sums = _sums_at(sums, slots[number], stamps[number])
+            found.insert(0, sums)
+        return found
+
+    return of_tables(*tables)
 
 
-def _take(rows: Any, slots: Any) -> Any:
-    # The gradient of a reshape is dense, and so is summed here, by XLA.
-    return tf.gather(tf.reshape(rows, tf.shape(rows)), slots)
+def _sums_at(leaves: Any, slots: Any, like: Any) -> Any:
+    """`sums[slots[i]] += leaves[i]`, of as many rows as another tensor has."""
+    if slots is None:
+        return leaves
+    zeros = tf.zeros((tf.shape(like)[0], *leaves.shape[1:]), leaves.dtype)
+    return tf.tensor_scatter_nd_add(zeros, slots[:, None], leaves)
 
 
 def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
@@ -79,7 +100,7 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     return compiled(_product, eagerly=True)(inputs, sums, slots)
 
 
-# Only here, where it sees tensors alone: it keeps each graph for ever.
+# Only in what is compiled, of tensors alone: it keeps each graph for ever.
 @tf.custom_gradient
 def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
     def gradient(outputs: Any) -> tuple:
