@@ -55,8 +55,13 @@ def style(row: dict) -> dict:
 
 
 def draw(found: dict, task: str) -> Any:
-    """A figure with a panel for each of `AXES`, one line per family."""
+    """A figure with a panel for each of `AXES`, one line per family.
+
+    Of the networks for which the most learning rates were tried.
+    """
     rows = [row for row in best(found["rows"]) if row["task"] == task]
+    rates = max(row["rates"] for row in rows)
+    rows = [row for row in rows if row["rates"] == rates]
     figure = figure_class()(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     names = list(dict.fromkeys(map(family, rows)))
@@ -85,8 +90,8 @@ def draw(found: dict, task: str) -> Any:
     )
     steps = sorted({row["steps"] for row in rows})
     figure.suptitle(
-        f"{task}: {', '.join(map(str, steps))} steps, each at its best "
-        "learning rate; lower is better",
+        f"{task}: {', '.join(map(str, steps))} steps, each at the best of "
+        f"{rates} learning rates; lower is better",
         fontsize=10,
     )
     return figure

@@ -10,7 +10,8 @@ from keras_treegate.benchmarks.quality import Case
 LEGEND = """\
 bits      of the held-out labels, given the inputs: mean and sample standard
           deviation over the seeds (- for one seed)
-rate      the learning rate that was best for the first seed, of those searched
+rate      the learning rate that was best for the first seed, of those searched;
+          * where no other was tried
 at 1      bits of the first seed at the learning rate of the task, as for all
 params    numbers that are trained
 work      multiply-adds per example, with the additions along the paths
@@ -51,33 +52,34 @@ def _mean(group: list[dict]) -> dict:
 
 def best_rate(rows: list[dict], case: Case, steps: int) -> float | None:
     """The rate with the lowest bits for the first seed, if there is a row."""
+    bits = _bits_by_rate(rows, case, steps)
+    return min(bits, key=lambda rate: bits[rate]) if bits else None
+
+
+def _bits_by_rate(rows: list[dict], case: Case, steps: int) -> dict:
+    """The bits of the first seed at each rate that was tried."""
     wanted = case._asdict() | {"steps": steps, "seed": 0}
     del wanted["rate"]
-    first = [
-        row
+    return {
+        row["rate"]: row["bits"]
         for row in rows
         if all(row[name] == value for name, value in wanted.items())
-    ]
-    return min(first, key=lambda row: row["bits"])["rate"] if first else None
+    }
 
 
 def best(rows: list[dict]) -> list[dict]:
     """Of the summary, each network at its best rate.
 
-    With `at_one`, its bits for the first seed at the rate of the task.
+    With `at_one`, its bits for the first seed at the rate of the task, and the
+    number of `rates` that were tried.
     """
     found = []
     for row in summary(rows):
         case = Case(*(row[field] for field in Case._fields))
+        bits = _bits_by_rate(rows, case, row["steps"])
         if case.rate == best_rate(rows, case, row["steps"]):
-            one = case._replace(rate=1.0)._asdict() | {"seed": 0}
-            one["steps"] = row["steps"]
-            bits = [
-                row["bits"]
-                for row in rows
-                if all(row[name] == value for name, value in one.items())
-            ]
-            found.append(row | {"at_one": bits[0] if bits else None})
+            tried = {"at_one": bits.get(1.0), "rates": len(bits)}
+            found.append(row | tried)
     return found
 
 
@@ -108,7 +110,8 @@ def _table(means: list[dict]) -> list[str]:
             template.format(
                 *(row["name"], width, f"{row['bits']:.3f}"),
                 _or_dash(row["bits_spread"]),
-                *(f"{row['learning_rate']:g}", _or_dash(row["at_one"])),
+                f"{row['learning_rate']:g}" + "*" * (row["rates"] == 1),
+                _or_dash(row["at_one"]),
                 f"{row['accuracy']:.2%}",
                 f"{row['parameters']:,}",
                 f"{row['multiply_adds']:,}",
