@@ -8,7 +8,7 @@ DECAY = 0.1
 
 # What each network's learning rate is searched among: times that of the task.
 RATES = {"bytes": (1.0, 2.0, 4.0), "digits": (1.0, 0.5, 2.0)}
-SEARCHED = 3
+SEARCHED = len(RATES["bytes"])  # as many for each task
 
 # As wide a Dense network as stores what trees of depth 4 do.
 EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}

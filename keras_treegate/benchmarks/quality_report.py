@@ -53,7 +53,7 @@ def _mean(group: list[dict]) -> dict:
 def best_rate(rows: list[dict], case: Case, steps: int) -> float | None:
     """The rate with the lowest bits for the first seed, if there is a row."""
     bits = _bits_by_rate(rows, case, steps)
-    return min(bits, key=lambda rate: bits[rate]) if bits else None
+    return min(bits, key=bits.__getitem__, default=None)
 
 
 def _bits_by_rate(rows: list[dict], case: Case, steps: int) -> dict:
@@ -77,7 +77,7 @@ def best(rows: list[dict]) -> list[dict]:
     for row in summary(rows):
         case = Case(*(row[field] for field in Case._fields))
         bits = _bits_by_rate(rows, case, row["steps"])
-        if case.rate == best_rate(rows, case, row["steps"]):
+        if case.rate == min(bits, key=bits.__getitem__, default=case.rate):
             tried = {"at_one": bits.get(1.0), "rates": len(bits)}
             found.append(row | tried)
     return found

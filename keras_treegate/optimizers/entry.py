@@ -22,6 +22,17 @@ class Slot(NamedTuple):
     per_row: bool = False
 
 
+class Step(NamedTuple):
+    """What the rule of an optimizer is told of a step.
+
+    number: int32 scalar, counted from 1.
+    learning_rate: scalar of the variable's dtype.
+    """
+
+    number: Any
+    learning_rate: Any
+
+
 class Entry:
     """The state of one variable; opaque to Keras's tracking.
 
@@ -69,6 +80,12 @@ class Entry:
                 dtype="int32",
                 name=self._name("last_step"),
             )
+
+    @property
+    def tables(self) -> list:
+        """All that is kept of each row of a level, see `touched_rows`."""
+        tables = [self.level.nodes, self.level.stamps, *self.slots]
+        return tables + [self.last_step] * (self.last_step is not None)
 
     def _name(self, name: str) -> str:
         return f"{self.variable.path.replace('/', '_')}_{name}"

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.registration import register
 
@@ -93,9 +93,7 @@ class StepAwareAdagrad(StepAwareOptimizer):
             )
         ]
 
-    def next_slots(
-        self, gradient: Any, slots: list, learning_rate: Any
-    ) -> list:
+    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
         (accumulator,) = slots
         square = ops.square(gradient)
         if self.rowwise and tuple(accumulator.shape[1:]) == (1, 1):
@@ -103,16 +101,11 @@ class StepAwareAdagrad(StepAwareOptimizer):
         return [accumulator + square]
 
     def next_value(
-        self,
-        value: Any,
-        gradient: Any,
-        slots: list,
-        learning_rate: Any,
-        step: Any,
+        self, value: Any, gradient: Any, slots: list, step: Step
     ) -> Any:
         (accumulator,) = slots
         scale = ops.sqrt(accumulator + self.epsilon)
-        return value - learning_rate * gradient / scale
+        return value - step.learning_rate * gradient / scale
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.registration import register
 
@@ -97,27 +97,20 @@ class StepAwareAdam(StepAwareOptimizer):
             Slot("velocity", decay=self.beta_2),
         ]
 
-    def next_slots(
-        self, gradient: Any, slots: list, learning_rate: Any
-    ) -> list:
+    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
         m, v = slots
         m = m + (gradient - m) * (1 - self.beta_1)
         v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
         return [m, v]
 
     def next_value(
-        self,
-        value: Any,
-        gradient: Any,
-        slots: list,
-        learning_rate: Any,
-        step: Any,
+        self, value: Any, gradient: Any, slots: list, step: Step
     ) -> Any:
         m, v = slots
-        step = ops.cast(step, value.dtype)
-        power_1 = ops.power(ops.cast(self.beta_1, value.dtype), step)
-        power_2 = ops.power(ops.cast(self.beta_2, value.dtype), step)
-        alpha = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+        number = ops.cast(step.number, value.dtype)
+        power_1 = ops.power(ops.cast(self.beta_1, value.dtype), number)
+        power_2 = ops.power(ops.cast(self.beta_2, value.dtype), number)
+        alpha = step.learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
         return value - m * alpha / (ops.sqrt(v) + self.epsilon)
 
     def get_config(self) -> dict:

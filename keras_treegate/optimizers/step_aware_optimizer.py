@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from keras_treegate import backend, decay, tree_level
-from keras_treegate.optimizers.entry import Entry, Slot
+from keras_treegate.optimizers import touched_rows
+from keras_treegate.optimizers.entry import Entry, Slot, Step
 
 
 class StepAwareOptimizer(keras.optimizers.Optimizer):
@@ -82,15 +83,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The slots that each variable has."""
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
-    def next_slots(
-        self, gradient: Any, slots: list, learning_rate: Any
-    ) -> list:
+    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
         """The slots after one step; comes before `next_value`.
 
         Args:
             gradient: of the variable, or of rows of it (R, W, Q).
             slots: one tensor for each of `slot_kinds`, as `gradient`.
-            learning_rate: scalar of the same dtype.
+            step: its number and learning rate.
 
         Returns:
             The list of new slots.
@@ -98,12 +97,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
     def next_value(
-        self,
-        value: Any,
-        gradient: Any,
-        slots: list,
-        learning_rate: Any,
-        step: Any,
+        self, value: Any, gradient: Any, slots: list, step: Step
     ) -> Any:
         """The value after one step, from the new slots.
 
@@ -111,8 +105,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             value: the variable, or rows of it (R, W, Q).
             gradient: as `value`.
             slots: what `next_slots` returned.
-            learning_rate: scalar of the same dtype.
-            step: int32 scalar, the number of this step, from 1.
+            step: its number and learning rate.
 
         Returns:
             The new value.
@@ -271,27 +264,31 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self, gradient: Any, variable: Any, learning_rate: Any
     ) -> None:
         entry = self._entries[self._get_variable_index(variable)]
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        # Now: an update of rows may be made after Keras has counted the step.
+        step = Step(
+            ops.cast(self.iterations + 1, "int32"),
+            ops.cast(learning_rate, variable.dtype),
+        )
         gradient = self._given_back(gradient, entry)
         rate = 0.0
         if entry.decays and self._weight_decay:
-            rate = learning_rate * ops.cast(self._weight_decay, variable.dtype)
+            rate = step.learning_rate * ops.cast(
+                self._weight_decay, variable.dtype
+            )
         if entry.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *entry.slots)]
-            slots = self.next_slots(gradient, old[1:], learning_rate)
+            slots = self.next_slots(gradient, old[1:], step)
             value = old[0] - old[0] * rate
-            value = self.next_value(
-                value, gradient, slots, learning_rate, self._step()
-            )
+            value = self.next_value(value, gradient, slots, step)
             for target, new, before in zip(
                 (variable, *entry.slots), (value, *slots), old, strict=True
             ):
                 self.assign(target, self._if_applied(new, before))
         else:
-            self._update_rows(entry, gradient, learning_rate, rate)
+            self._update_rows(entry, gradient, step, rate)
 
     def _update_rows(
-        self, entry: Entry, gradient: Any, learning_rate: Any, rate: Any
+        self, entry: Entry, gradient: Any, step: Step, rate: Any
     ) -> None:
         level = entry.level
         before = ops.convert_to_tensor(level.clock.value)
@@ -299,33 +296,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if entry.decays and self._weight_decay:
             clock = self._if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
-        step = self._step()  # now: an update may be made after `apply`
-        count = len(entry.slots)
-
-        def update(tables: Any, gradient: Any) -> None:
-            # Faster than `ops.any`, and NaN is not zero either.
-            touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
-            touched = self._if_applied(touched, False)
-            if count:
-                old = tables[2:]
-                slots, last_step = old[:count], old[count:]
-                new = entry.caught_up(slots, step, *last_step)
-                new = self.next_slots(gradient, new, learning_rate)
-                new += [step] * len(last_step)
-                tables[2:] = _where(touched, new, old)
-            rows, stamps, *slots = tables[: 2 + count]
-            value = decay.decayed(rows, decay.owed(clock, stamps))
-            value = self.next_value(value, gradient, slots, learning_rate, step)
-            tables[:2] = _where(touched, [value, clock], [rows, stamps])
-
-        variables = [level.nodes, level.stamps, *entry.slots]
-        if entry.last_step is not None:
-            variables.append(entry.last_step)
-        self._updater(variables, gradient, update)
-
-    def _step(self) -> Any:
-        """The number of the current step, from 1."""
-        return ops.cast(self.iterations + 1, "int32")
+        update = touched_rows.update_of(
+            self, entry, clock, step, self._condition
+        )
+        self._updater(entry.tables, gradient, update)
 
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.
@@ -355,13 +329,3 @@ def _check_decay_state(variables: list) -> None:
                 f"{variable.path!r} without them. Pass all of "
                 "`model.trainable_variables`."
             )
-
-
-def _where(touched: Any, new: list, old: list) -> list:
-    """New rows where they are touched (R,), of any rank; else the old."""
-
-    def chosen(new: Any, old: Any) -> Any:
-        axes = (1,) * (len(old.shape) - 1)
-        return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
-
-    return [chosen(*pair) for pair in zip(new, old, strict=True)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.registration import register
 
@@ -78,26 +78,19 @@ class StepAwareSGD(StepAwareOptimizer):
     def slot_kinds(self) -> list[Slot]:
         return [Slot("momentum", decay=self.momentum)] if self.momentum else []
 
-    def next_slots(
-        self, gradient: Any, slots: list, learning_rate: Any
-    ) -> list:
-        step = gradient * learning_rate
-        return [velocity * self.momentum - step for velocity in slots]
+    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+        move = gradient * step.learning_rate
+        return [velocity * self.momentum - move for velocity in slots]
 
     def next_value(
-        self,
-        value: Any,
-        gradient: Any,
-        slots: list,
-        learning_rate: Any,
-        step: Any,
+        self, value: Any, gradient: Any, slots: list, step: Step
     ) -> Any:
-        step = gradient * learning_rate
+        move = gradient * step.learning_rate
         if not slots:
-            return value - step
+            return value - move
         (velocity,) = slots
         if self.nesterov:
-            return value + (velocity * self.momentum - step)
+            return value + (velocity * self.momentum - move)
         return value + velocity
 
     def get_config(self) -> dict:

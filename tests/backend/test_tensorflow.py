@@ -4,6 +4,7 @@ Eagerly, and for an optimizer that listens, `tf.IndexedSlices` of distinct ids.
 """
 
 import functools
+import re
 import subprocess
 import sys
 
@@ -427,3 +428,28 @@ def test_numbers_of_rows_that_are_not_known_are_updated(chunk, monkeypatch):
             values[ids] = values[ids] * 2 - 0.5
         for table, values in zip(tables, expected, strict=True):
             np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_tables_are_written_in_place(count, monkeypatch):
+    monkeypatch.setattr(tensorflow_updates, "CHUNK", 16)
+    tables = [tf.Variable(tf.zeros((512, 2, 4))) for _ in range(2)]
+    ids = tf.constant(np.arange(count) * 3, "int32")
+    gradient = backend.RowGradient(ids, tf.ones((count, 2, 4)), 512)
+
+    def update(tables, gradient):
+        tables[1:] = [tables[1:][0] * 0.9 + gradient]
+        tables[:1] = [tables[:1][0] - tables[1:][0]]
+
+    updates = [tensorflow_updates._Update(tables, gradient, update)]
+    step = tf.function(
+        lambda: tensorflow_updates._update_together(updates),
+        jit_compile=True,
+        autograph=False,
+    )
+    text = step.experimental_get_compiler_ir()(stage="optimized_hlo")
+    made = re.findall(r"= f32\[512,(?:2,4|8)\]\S* ([\w-]+)\(", text)
+    assert made  # found in the text at all
+    assert not {"copy", "broadcast", "add", "multiply"} & set(made)
+    aliases = re.search(r"input_output_alias=\{(.*?) \}, ", text)
+    assert aliases[1].count("may-alias") + aliases[1].count("must-alias") == 2

@@ -1,0 +1,56 @@
+"""What a step does to the rows of a tree level that it touched."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from keras_treegate import decay
+from keras_treegate.optimizers.entry import Entry, Step
+
+
+def update_of(
+    rule: Any, entry: Entry, clock: Any, step: Step, condition: Any
+) -> Callable:
+    """The update that a backend makes of `entry.tables`.
+
+    A row with a gradient that is all zero stays as it is, and so do all of them
+    where the `condition` is given and false.
+
+    Args:
+        rule: The optimizer.
+        entry: What it keeps of the level.
+        clock: The decay clock after this step.
+        step: The step.
+        condition: Boolean scalar or `None`.
+    """
+    count = len(entry.slots)
+
+    def update(tables: Any, gradient: Any) -> None:
+        # Faster than `ops.any`, and NaN is not zero either.
+        touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
+        if condition is not None:
+            touched = ops.logical_and(touched, condition)
+        if count:
+            old = tables[2:]
+            slots, last_step = old[:count], old[count:]
+            new = entry.caught_up(slots, step.number, *last_step)
+            new = rule.next_slots(gradient, new, step)
+            new += [step.number] * len(last_step)
+            tables[2:] = _where(touched, new, old)
+        rows, stamps, *slots = tables[: 2 + count]
+        value = decay.decayed(rows, decay.owed(clock, stamps))
+        value = rule.next_value(value, gradient, slots, step)
+        tables[:2] = _where(touched, [value, clock], [rows, stamps])
+
+    return update
+
+
+def _where(touched: Any, new: list, old: list) -> list:
+    """New rows where they are touched (R,), of any rank; else the old."""
+
+    def chosen(new: Any, old: Any) -> Any:
+        axes = (1,) * (len(old.shape) - 1)
+        return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
+
+    return [chosen(*pair) for pair in zip(new, old, strict=True)]
