@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate import decay
-from keras_treegate.backend import reference
+from keras_treegate.backend import reference, xla_loops
 from keras_treegate.backend.jax import (
     CHUNK,
     own_gradients,
@@ -35,13 +35,10 @@ PRODUCT = (
     "128 MB hold, for few launches"
 )
 
-# The input units that one step of the loop of a product multiplies.
-UNITS = 8
-
 # The numbers of kernels that one step of a loop holds, by platform: on CPU what
 # stays in cache, more where they are read than where they are added up.
 HELD_OF_INPUTS = {"cpu": 2**17, "default": 2**25}
-HELD_OF_SUMS = {"cpu": 2**16, "default": 2**25}
+HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
 
 
 def leaf_sums(levels: list, rows: BatchRows) -> Any:
@@ -167,25 +164,26 @@ def _forward(inputs: Any, sums: Any, slots: Any) -> tuple:
 @jax.jit
 def _backward(saved: tuple, gradient: Any) -> tuple:
     inputs, sums, slots = saved
-    of_inputs = _on_platform(
-        gradient_of_inputs, HELD_OF_INPUTS, gradient, sums, slots
+    of_inputs = jax.lax.platform_dependent(
+        *(gradient, sums, slots),
+        cpu=gradient_of_inputs_by_units,
+        default=gradient_of_inputs_by_blocks,
     )
     of_inputs = of_inputs.astype(inputs.dtype)
     if not jnp.issubdtype(sums.dtype, jnp.floating):
         return of_inputs, None, None
     of_sums = partial(gradient_of_sums, num_slots=len(sums))
-    of_sums = _on_platform(of_sums, HELD_OF_SUMS, inputs, gradient, slots)
+    of_sums = jax.lax.platform_dependent(
+        *(inputs, gradient, slots),
+        **{
+            name: partial(of_sums, held=held)
+            for name, held in HELD_OF_SUMS.items()
+        },
+    )
     return of_inputs, of_sums.astype(sums.dtype), None
 
 
 _path_product.defvjp(_forward, _backward)
-
-
-def _on_platform(function: Callable, held: dict, *arguments: Any) -> Any:
-    return jax.lax.platform_dependent(
-        *arguments,
-        **{name: partial(function, held=most) for name, most in held.items()},
-    )
 
 
 def _accumulator(dtype: Any) -> Any:
@@ -208,7 +206,7 @@ def product_by_units(inputs: Any, sums: Any, slots: Any) -> Any:
         return outputs
 
     outputs = jnp.zeros((batch, sums.shape[-1]), dtype)
-    return steps(step, trees * width, UNITS, outputs)
+    return steps(step, trees * width, xla_loops.UNITS, outputs)
 
 
 def product_by_blocks(
@@ -230,7 +228,38 @@ def product_by_blocks(
     return _blocks(step, slots.shape, sums.shape[1:], held, outputs)
 
 
-def gradient_of_inputs(gradient: Any, sums: Any, slots: Any, held: int) -> Any:
+def gradient_of_inputs_by_units(gradient: Any, sums: Any, slots: Any) -> Any:
+    """(B, G, W), of the gradient of the outputs (B, Q)."""
+    width, units = sums.shape[1:]
+    lanes = xla_loops.lanes(units)
+    if not lanes:
+        return gradient_of_inputs_by_blocks(
+            gradient, sums, slots, HELD_OF_INPUTS["cpu"]
+        )
+    dtype = _accumulator(gradient.dtype)
+    trees, batch = slots.shape
+    terms = units // lanes
+    parts = sums.reshape(len(sums) * width * terms, lanes)
+    gradient = gradient.astype(dtype).reshape(batch, terms, lanes)
+
+    def step(unit: Any, _: int, found: Any) -> Any:
+        tree, row = jnp.divmod(unit, width)
+        ids = (slots[tree] * width + row) * terms
+        new = jnp.zeros((batch, lanes), dtype)
+        for term in range(terms):
+            rows = rows_at(parts, ids + term, distinct=False).astype(dtype)
+            new += rows * gradient[:, term]
+        new = new @ jnp.ones(lanes, dtype)
+        return jax.lax.dynamic_update_slice_in_dim(found, new[None], unit, 0)
+
+    found = jnp.zeros((trees * width, batch), dtype)
+    found = steps(step, trees * width, 1, found)
+    return found.T.reshape(batch, trees, width)
+
+
+def gradient_of_inputs_by_blocks(
+    gradient: Any, sums: Any, slots: Any, held: int = HELD_OF_INPUTS["default"]
+) -> Any:
     """(B, G, W), of the gradient of the outputs (B, Q)."""
     dtype = _accumulator(gradient.dtype)
 

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_treegate import decay
-from keras_treegate.backend import reference
+from keras_treegate.backend import reference, xla_loops
 from keras_treegate.backend.tensorflow import compiled, read_rows, take_rows
 from keras_treegate.tree import BatchRows
 
@@ -21,9 +21,6 @@ PRODUCT = (
     "outputs that stay in cache; eagerly, if small, a gather and an einsum, "
     "for which nothing is compiled"
 )
-
-# The input units that one step of the loop of a product multiplies.
-UNITS = 8
 
 # A product of so few numbers is not worth compiling where no graph is made.
 SMALL = 2**22
@@ -128,14 +125,41 @@ def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
             outputs += columns[first + unit][:, None] * weights
         return outputs
 
-    full, rest = divmod(trees * width, UNITS)
+    size = xla_loops.UNITS
+    full, rest = divmod(trees * width, size)
     outputs = tf.zeros((tf.shape(inputs)[0], units), inputs.dtype)
-    outputs = _loop(full, lambda n, y: step(n * UNITS, UNITS, y), outputs)
-    return step(full * UNITS, rest, outputs)
+    outputs = _loop(full, lambda n, y: step(n * size, size, y), outputs)
+    return step(full * size, rest, outputs)
 
 
 def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
-    """(B, G, W), of the gradient of the outputs (B, Q); tree by tree."""
+    """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
+    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    lanes = xla_loops.lanes(units)
+    if not lanes:
+        return _gradient_by_trees(gradient, sums, slots)
+    terms = units // lanes
+    parts = tf.reshape(sums, (-1, lanes))
+    batch = tf.shape(gradient)[0]
+    gradient = tf.reshape(gradient, (batch, terms, lanes))
+
+    def step(unit: Any, found: Any) -> Any:
+        tree, row = unit // width, unit % width
+        ids = (slots[tree] * width + row) * terms
+        new = tf.zeros((batch, lanes), gradient.dtype)
+        for term in range(terms):
+            rows = tf.cast(tf.gather(parts, ids + term), gradient.dtype)
+            new += rows * gradient[:, term]
+        new = tf.linalg.matvec(new, tf.ones(lanes, gradient.dtype))
+        return tf.tensor_scatter_nd_update(found, [[unit]], new[None])
+
+    found = tf.zeros((trees * width, batch), gradient.dtype)
+    found = _loop(trees * width, step, found)
+    return tf.reshape(tf.transpose(found), (batch, trees, width))
+
+
+def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
+    """The same for rows that are not added up in lanes; tree by tree."""
     trees = slots.shape[0]
 
     def step(tree: Any, found: Any) -> Any:
@@ -149,20 +173,32 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
 
 
 def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
-    """(R, W, Q), of the gradient of the outputs (B, Q); tree by tree."""
-    blocks = tf.transpose(inputs, (1, 0, 2))  # (G, B, W)
+    """(R, W, Q), of the gradient of the outputs (B, Q); by blocks of a tree."""
+    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    batch = tf.shape(gradient)[0]
+    most = max(1, xla_loops.ADDED // (width * units))
+    blocks = tf.maximum(1, -(-batch // most))
+    size = -(-batch // blocks)
+    rest = [0, blocks * size - batch]  # padded: of no weight, in the first row
+    inputs = tf.pad(tf.transpose(inputs, (1, 0, 2)), [[0, 0], rest, [0, 0]])
+    gradient = tf.pad(gradient, [rest, [0, 0]])
+    slots = tf.pad(slots, [[0, 0], rest])
 
-    def step(tree: Any, found: Any) -> Any:
-        new = blocks[tree][:, :, None] * gradient[:, None, :]
-        return tf.tensor_scatter_nd_add(found, slots[tree][:, None], new)
+    def step(number: Any, found: Any) -> Any:
+        tree, first = number // blocks, number % blocks * size
+        x = tf.slice(inputs, [tree, first, 0], [1, size, width])
+        dy = tf.slice(gradient, [first, 0], [size, units])
+        ids = tf.slice(slots, [tree, first], [1, size])
+        new = x[0][:, :, None] * dy[:, None, :]
+        return tf.tensor_scatter_nd_add(found, ids[0][:, None], new)
 
     zeros = tf.zeros(tf.shape(sums), gradient.dtype)
-    return _loop(slots.shape[0], step, zeros)
+    return _loop(trees * blocks, step, zeros)
 
 
-def _loop(count: int, step: Callable, carry: Any) -> Any:
+def _loop(count: Any, step: Callable, carry: Any) -> Any:
     """`step(number, carry)` for each number below a count."""
-    if count == 0:
+    if isinstance(count, int) and count == 0:
         return carry
     _, carry = tf.while_loop(
         lambda number, _: number < count,

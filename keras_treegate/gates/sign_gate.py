@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import checks
+from keras_treegate import backend, checks
 from keras_treegate.dtypes import at_least_float32
 from keras_treegate.registration import register
 from keras_treegate.tree import codes_from_bits
@@ -202,28 +202,25 @@ class SignGate(keras.layers.Layer):
             )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        values, thresholds = self._read(inputs, training)
-        return codes_from_bits(values > thresholds)
+        thresholds = self._thresholds(inputs, training)
+        codes = backend.compiled(_leaf_codes)
+        return codes(inputs, self._units.value, thresholds)
 
     def activations(self, inputs: Any, training: bool | None = None) -> Any:
         """How far gate units are above their thresholds (..., G, D)."""
-        values, thresholds = self._read(inputs, training)
-        return values - thresholds
+        thresholds = self._thresholds(inputs, training)
+        source, thresholds = _compared(inputs, self._units.value, thresholds)
+        return source - thresholds
 
-    def _read(self, inputs: Any, training: bool | None) -> tuple[Any, Any]:
-        """The gate units (..., G, D) and their thresholds."""
-        units = ops.reshape(self._units.value, (-1,))
-        source = ops.take(inputs, units, axis=-1)
-        source = ops.reshape(
-            source, (*ops.shape(inputs)[:-1], self.num_trees, self.depth)
-        )
+    def _thresholds(self, inputs: Any, training: bool | None) -> Any:
+        """Of the gate units (G, D); `None` where they are zero."""
         if self.moving_mean is None:
-            return source, 0
-        dtype = at_least_float32(source)
-        source = ops.cast(source, dtype)
+            return None
         if training and self.trainable:
+            source = _gate_units(inputs, self._units.value)
+            source = ops.cast(source, at_least_float32(source))
             self._update_moving_mean(ops.stop_gradient(source))
-        return source, ops.cast(self.moving_mean.value, dtype)
+        return ops.convert_to_tensor(self.moving_mean.value)
 
     def _update_moving_mean(self, source: Any) -> None:
         finite = ops.isfinite(source)
@@ -280,6 +277,26 @@ class SignGate(keras.layers.Layer):
             seed=self.seed,
         )
         return config
+
+
+def _gate_units(inputs: Any, units: Any) -> Any:
+    """The units (G, D) of inputs (..., S), which each tree reads: (..., G, D)."""
+    source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
+    return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
+
+
+def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
+    """The gate units (..., G, D), and what they should be above."""
+    source = _gate_units(inputs, units)
+    if thresholds is None:
+        return source, 0
+    dtype = at_least_float32(source)
+    return ops.cast(source, dtype), ops.cast(thresholds, dtype)
+
+
+def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
+    source, thresholds = _compared(inputs, units, thresholds)
+    return codes_from_bits(source > thresholds)
 
 
 def _unit_array(units: Any) -> np.ndarray:

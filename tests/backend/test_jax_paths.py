@@ -18,7 +18,9 @@ def test_blocks_of_any_size_give_the_same(shape, held):
     """Blocks of one example, of some, and of all trees and examples."""
     x, sums, slots, dy = map(jnp.asarray, example(shape))
     blocks = jax.jit(partial(jax_paths.product_by_blocks, held=held))
-    of_inputs = jax.jit(partial(jax_paths.gradient_of_inputs, held=held))
+    of_inputs = jax.jit(
+        partial(jax_paths.gradient_of_inputs_by_blocks, held=held)
+    )
     of_sums = jax.jit(
         partial(jax_paths.gradient_of_sums, num_slots=len(sums), held=held)
     )

@@ -44,6 +44,8 @@ SHAPES = {
     "one slot": (4, 2, 3, 6, 1),
     "more steps than one": (9, 5, 4, 3, 16),
     "one output": (3, 2, 9, 1, 4),
+    "rows of parts": (5, 2, 3, 48, 4),
+    "rows of many parts": (2, 2, 1, 544, 3),
 }
 each_shape = pytest.mark.parametrize("shape", SHAPES)
 
