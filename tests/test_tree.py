@@ -229,6 +229,19 @@ def test_distinct_rows_of_rows_in_order(shape, data):
     np.testing.assert_array_equal(ids[slots], rows)
 
 
+@pytest.mark.parametrize("bound", [2**28, 2**28 + 1])
+def test_keys_are_put_in_order_at_any_bound(bound):
+    """Up to 2^28, with 8 examples, in numbers of 31 bits; then without."""
+    random = np.random.default_rng(0)
+    keys = random.integers(bound - 9, bound, size=(3, 8)).astype("int32")
+    keys[0, 3:5] = bound - 1, 0
+    found = tree._in_order(ops.convert_to_tensor(keys), bound, 8)
+    found, order = map(ops.convert_to_numpy, found)
+    np.testing.assert_array_equal(found, np.sort(keys, axis=1))
+    np.testing.assert_array_equal(np.take_along_axis(keys, order, 1), found)
+    np.testing.assert_array_equal(np.sort(order, axis=1), [range(8)] * 3)
+
+
 @few
 @given(data=st.data())
 def test_codes_from_bits(data):
