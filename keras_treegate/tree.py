@@ -171,25 +171,37 @@ def batch_rows(
     keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
     if start > depth:
         return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
-    keys, order = _in_order(keys, num_trees * 2**depth, static_batch)
-    return compiled(rows_of_sorted)(keys, order, depth, start)
+    ordered = _in_order(keys, num_trees * 2**depth, static_batch)
+    return compiled(rows_of_sorted)(ordered, depth, start)
 
 
-def _in_order(keys: Any, bound: int, batch: int | None) -> tuple[Any, Any]:
-    """Keys (G, B) below a bound, ascending in each tree, and where they were."""
+def _in_order(keys: Any, bound: int, batch: int | None) -> tuple:
+    """Keys (G, B) below a bound, ascending in each tree, and where they were.
+
+    Both may come as one tensor: see `_taken_apart`.
+    """
     if batch is None or bound * batch > 2**31:
         order = ops.argsort(keys, axis=1)
         return ops.take_along_axis(keys, order, axis=1), order
-    # As one number: XLA sorts one array many times faster than two.
-    both = ops.sort(keys * batch + ops.arange(batch, dtype="int32"), axis=1)
-    return ops.floor_divide(both, batch), ops.mod(both, batch)
+    # XLA sorts one array many times faster than two.
+    examples = ops.arange(batch, dtype="int32")
+    return (ops.sort(keys * batch + examples, axis=1),)
 
 
-def rows_of_sorted(keys: Any, order: Any, depth: int, start: int) -> BatchRows:
-    """The rows for leaves (G, B) that ascend, and the order they had before.
+def _taken_apart(ordered: tuple) -> tuple[Any, Any]:
+    """The keys, and where they were."""
+    if len(ordered) == 2:
+        return ordered
+    batch = ordered[0].shape[1]
+    return ops.floor_divide(ordered[0], batch), ops.mod(ordered[0], batch)
+
+
+def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
+    """The rows for leaves (G, B) that are in order, and what order that is.
 
     The levels from `start` on are compact.
     """
+    keys, order = _taken_apart(ordered)
     num_trees, batch = keys.shape[0], ops.shape(keys)[1]
     whole = [LevelRows(None, None) for _ in range(start)]
     compact = [

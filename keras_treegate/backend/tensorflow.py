@@ -76,7 +76,17 @@ def native(variable: Any) -> Any:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+def _rows_of_handle(table: Any, ids: Any) -> Any:
+    # The variable itself would be read, and copied, as a whole.
+    return tf.raw_ops.ResourceGather(
+        resource=table.handle, indices=ids, dtype=table.dtype
+    )
+
+
+def take_rows(
+    variable: Any, ids: Any, as_rows: bool, read: Callable = _rows_of_handle
+) -> Any:
+    """As `keras_treegate.backend` says, of what `read(table, ids)` returns."""
     table, key = native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
         return tf.gather(tf.reshape(table, table.shape), ids)
@@ -85,12 +95,9 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
     # What a tape watches is a variable that is read; no row of it is enough.
     tf.gather(table, ids[:0])
 
-    # Of the handle: the variable itself would be read, and copied, as a whole.
     @tf.custom_gradient
     def rows_of(handle: Any, ids: Any) -> tuple:
-        rows = tf.raw_ops.ResourceGather(
-            resource=handle, indices=ids, dtype=table.dtype
-        )
+        del handle  # it has the gradient
 
         def gradient(rows: Any) -> tuple:
             rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
@@ -109,7 +116,7 @@ def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
                 records.count(key)
             return dense, None
 
-        return rows, gradient
+        return read(table, ids), gradient
 
     return rows_of(table.handle, ids)
 

@@ -12,7 +12,12 @@ import tensorflow as tf
 
 from keras_treegate import decay
 from keras_treegate.backend import reference, xla_loops
-from keras_treegate.backend.tensorflow import compiled, read_rows, take_rows
+from keras_treegate.backend.tensorflow import (
+    compiled,
+    native,
+    read_rows,
+    take_rows,
+)
 from keras_treegate.tree import BatchRows
 
 # What is done with a product, and why.
@@ -30,61 +35,81 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
     """See `reference.leaf_sums`."""
     if tf.executing_eagerly():
         return reference.leaf_sums(levels, rows)
-    tables, clocks, stamps, slots = [], [], [], []
-    for level, needed in zip(levels, rows.levels, strict=True):
-        if needed.ids is None:
-            tables.append(tf.convert_to_tensor(level.nodes.value))
+    tables, of_gradients, states = [], [], []
+    for level, (ids, _) in zip(levels, rows.levels, strict=True):
+        states.append((read_rows(level.clock, None), native(level.stamps)))
+        if ids is None:
+            tables.append(read_rows(level.nodes, None))
+            of_gradients.append(tables[-1])
         else:
+            tables.append(native(level.nodes))
             listened = len(level.listeners) > 0
-            tables.append(take_rows(level.nodes, needed.ids, listened))
-        clocks.append(read_rows(level.clock, None))
-        stamps.append(read_rows(level.stamps, needed.ids))
-        slots.append(needed.slots)
-    return compiled(_leaf_sums)(tables, clocks, stamps, slots, rows.whole)
+            of_gradients.append(
+                take_rows(level.nodes, ids, listened, _stand_ins)
+            )
+    sums = tf.stop_gradient(compiled(_leaf_sums)(tables, states, rows))
 
-
-def _leaf_sums(
-    tables: list, clocks: list, stamps: list, slots: list, whole: int
-) -> Any:
-    # With a gradient of its own: TensorFlow's would need, and so copy, tables.
     @tf.custom_gradient
-    def of_tables(*tables: Any) -> tuple:
-        sums = None
-        for number, rows in enumerate(tables):
-            owed = decay.owed(clocks[number], stamps[number])
-            rows = decay.decayed(rows, owed)
-            if number >= whole and slots[number] is not None:
-                rows = tf.gather(rows, slots[number])
-            if sums is None:
-                sums = rows
-            else:
-                wider = number < whole
-                sums = (tf.repeat(sums, 2, axis=0) if wider else sums) + rows
-            if number < whole and slots[number] is not None:
-                sums = tf.gather(sums, slots[number])
-        return sums, gradient
+    def with_gradients(sums: Any, *tables: Any) -> tuple:
+        def gradient(sums: Any) -> list:
+            shapes = [table.shape for table in tables]
+            return [None, *compiled(_of_tables)(sums, shapes, rows)]
 
-    def gradient(sums: Any) -> list:
-        found = []
-        for number in range(whole, len(stamps)):
-            found.append(_sums_at(sums, slots[number], stamps[number]))
-        for number in range(whole - 1, -1, -1):
-            if slots[number] is None and number < len(stamps) - 1:
-                pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
-                sums = tf.reduce_sum(pairs, axis=1)
-            else:
-                sums = _sums_at(sums, slots[number], stamps[number])
-            found.insert(0, sums)
-        return found
+        return tf.identity(sums), gradient
 
-    return of_tables(*tables)
+    return with_gradients(sums, *of_gradients)
 
 
-def _sums_at(leaves: Any, slots: Any, like: Any) -> Any:
-    """`sums[slots[i]] += leaves[i]`, of as many rows as another tensor has."""
+def _stand_ins(table: Any, ids: Any) -> Any:
+    """What nobody reads, in the place of rows whose gradient is wanted."""
+    return tf.zeros((tf.shape(ids)[0], *table.shape[1:]), table.dtype)
+
+
+def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
+    # Deep tables are variables, which XLA reads in place.
+    sums = None
+    for table, (clock, stamps), (ids, slots) in zip(
+        tables, states, rows.levels, strict=True
+    ):
+        if ids is None:
+            owed = decay.owed(clock, tf.convert_to_tensor(stamps))
+            level = decay.decayed(table, owed)
+            if sums is not None:
+                level += tf.repeat(sums, 2, axis=0)
+            sums = level if slots is None else tf.gather(level, slots)
+        else:
+            owed = decay.owed(clock, tf.gather(stamps, ids))
+            level = decay.decayed(tf.gather(table, ids), owed)
+            if slots is not None:
+                level = tf.gather(level, slots)
+            sums = level if sums is None else sums + level
+    return sums
+
+
+def _of_tables(sums: Any, shapes: list, rows: BatchRows) -> list:
+    """The gradients of tables, or of their rows, of that of the sums."""
+    found: list = []
+    for shape, (ids, slots) in zip(
+        shapes[::-1], rows.levels[::-1], strict=True
+    ):
+        if ids is not None:
+            num_rows = tf.shape(ids)[0]
+            found.append(_sums_at(sums, slots, num_rows))
+            continue
+        if slots is None and found:
+            pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
+            sums = tf.reduce_sum(pairs, axis=1)
+        else:
+            sums = _sums_at(sums, slots, shape[0])
+        found.append(sums)
+    return found[::-1]
+
+
+def _sums_at(leaves: Any, slots: Any, num_rows: Any) -> Any:
+    """`sums[slots[i]] += leaves[i]`, of so many rows."""
     if slots is None:
         return leaves
-    zeros = tf.zeros((tf.shape(like)[0], *leaves.shape[1:]), leaves.dtype)
+    zeros = tf.zeros((num_rows, *leaves.shape[1:]), leaves.dtype)
     return tf.tensor_scatter_nd_add(zeros, slots[:, None], leaves)
 
 

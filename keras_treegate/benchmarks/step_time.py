@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_treegate import layers, optimizers
+from keras_treegate.backend import timed
 from keras_treegate.benchmarks import machine, own_process
 
 STEP_AWARE = ("StepAwareSGD", "StepAwareAdam", "StepAwareAdagrad")
@@ -124,8 +125,7 @@ def _epoch_seconds(
 ) -> list[float]:
     clock = EpochSeconds()
     model.fit(
-        *draw_data(case, steps),
-        batch_size=case.batch,
+        **timed.feed(*draw_data(case, steps), case.batch),
         epochs=epochs,
         shuffle=False,
         verbose=0,

@@ -1,4 +1,4 @@
-"""What a benchmark times: work of a model, compiled, without Keras's loops.
+"""What a benchmark times: work of a model, compiled, and what `fit` is fed.
 
 Each file has the same functions:
 
@@ -15,6 +15,8 @@ Each file has the same functions:
         A NumPy array where the framework computes.
     wait(result)
         Returns once the result is there.
+    feed(inputs, targets, batch)
+        The arguments of `fit` that train on these, in their order.
     compiled_memory(step, inputs, targets)
         The bytes that the compiler says a step needs, or `None`.
 
@@ -37,11 +39,13 @@ gradients = _framework.gradients
 step = _framework.step
 on_device = _framework.on_device
 wait = _framework.wait
+feed = _framework.feed
 compiled_memory = _framework.compiled_memory
 
 __all__ = [
     "COMPILERS",
     "compiled_memory",
+    "feed",
     "forward",
     "gradients",
     "on_device",

@@ -68,3 +68,7 @@ def step(model: Any, compiler: str | None) -> Callable:
 
 def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
     return None
+
+
+def feed(inputs: Any, targets: Any, batch: int) -> dict:
+    return {"x": inputs, "y": targets, "batch_size": batch}
