@@ -12,8 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"checks", "dtypes", "registration"},
     {"tree", "decay", "rounding"},
-    {"gates", "backend"},
-    {"tree_level", "leaf_visits", "credit"},
+    {"backend"},
+    {"tree_level", "leaf_visits", "gates", "credit"},
     {"forest", "explanation"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},

@@ -280,7 +280,7 @@ class SignGate(keras.layers.Layer):
 
 
 def _gate_units(inputs: Any, units: Any) -> Any:
-    """The units (G, D) of inputs (..., S), which each tree reads: (..., G, D)."""
+    """The units (G, D) of inputs (..., S) that trees read: (..., G, D)."""
     source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
     return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
