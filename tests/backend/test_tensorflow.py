@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from keras_treegate import backend, decay
 from keras_treegate.backend import tensorflow, tensorflow_updates
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
+from keras_treegate.transforms import fold
 from tests.optimizers import feeding
 from tests.optimizers.routing import inputs_for, make_layer
 
@@ -391,6 +393,22 @@ def test_sizes_that_are_known_stay_known_after_a_trace_of_unknown_ones():
     for batch in (None, 3, None):
         trace(batch)
     assert shapes == [[None, 2, 2], [6, 2, 2], [None, 2, 2]]
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["tree", "folded"])
+def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
+    """As `predict` does, with what XLA compiles in the saved graph."""
+    layer = TreeGatedDense(4, depth=8, num_trees=2, node_initializer="normal")
+    model = keras.Sequential([keras.Input((8,)), layer])
+    if folded:
+        model = fold(model)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    random = np.random.default_rng(0)
+    for batch in (1, 5):
+        x = random.normal(size=(batch, 8)).astype("float32")
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(served.serve(x), expected, 1e-6, 1e-6)
 
 
 def test_replicas_train_as_one_device():
