@@ -183,7 +183,7 @@ def _in_order(keys: Any, bound: int, batch: int | None) -> tuple:
     if batch is None or bound * batch > 2**31:
         order = ops.argsort(keys, axis=1)
         return ops.take_along_axis(keys, order, axis=1), order
-    # XLA sorts one array many times faster than two.
+    # XLA, under JAX, sorts one array many times faster than two.
     examples = ops.arange(batch, dtype="int32")
     return (ops.sort(keys * batch + examples, axis=1),)
 

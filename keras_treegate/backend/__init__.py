@@ -33,7 +33,8 @@ have the same functions:
         Under TensorFlow that is not the backward pass but Keras, when it asks
         the `variable` for its regularization. `None` ends that.
     compiled(function)
-        A module's function of tensors alone, as fast as it is in a graph.
+        A module's function of tensors, and of nothing else that changes, as
+        fast as it is in a graph.
     is_of_trace(tensor, like)
         Whether a tensor can be used together with another that is at hand.
     assign_in_step(variable, value)

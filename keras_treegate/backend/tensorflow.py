@@ -42,18 +42,33 @@ _SCATTER = "keras_treegate_rows"
 
 
 @functools.cache
-def _traced(function: Callable) -> Any:
+def _traced(function: Callable, by_xla: bool) -> Any:
     def with_shapes(arguments: tuple, shapes: tuple) -> Any:
         del shapes  # tells traces apart
         return function(*arguments)
 
-    return tf.function(with_shapes, jit_compile=True, autograph=False)
+    return tf.function(with_shapes, jit_compile=by_xla, autograph=False)
 
 
-def compiled(function: Callable, eagerly: bool = False) -> Callable:
-    """A function of tensors alone, compiled by XLA once for each shape.
+def lies_in_place(table: Any) -> bool:
+    """Whether a function that is compiled can read rows of a table itself.
 
-    Where no graph is made, only if it is to be compiled `eagerly` too.
+    Not of a tensor in a `StatelessScope`, nor of what replicas share.
+    """
+    return isinstance(table, tf.Variable) and not _is_shared(table)
+
+
+def _is_shared(argument: Any) -> bool:
+    return isinstance(argument, tf.distribute.DistributedValues)
+
+
+def compiled(
+    function: Callable, eagerly: bool = False, by_xla: bool = True
+) -> Callable:
+    """A function of its arguments alone, compiled by XLA once for each shape.
+
+    Where no graph is made, only if it is to be compiled `eagerly` too. Without
+    XLA it is a graph, made once for each shape.
 
     It is given the static shapes as well: `tf.function` would take a trace of
     unknown sizes, if there is one, for sizes that are known, and forget these.
@@ -62,11 +77,16 @@ def compiled(function: Callable, eagerly: bool = False) -> Callable:
     def call(*arguments: Any) -> Any:
         if tf.executing_eagerly() and not eagerly:
             return function(*arguments)
+        # Of variables that replicas share, `tf.function` keeps the first of
+        # each shape for its own, and would not see the next.
+        arguments = tf.nest.map_structure(
+            lambda x: tf.convert_to_tensor(x) if _is_shared(x) else x, arguments
+        )
         shapes = tuple(
             tuple(leaf.shape) if tf.is_tensor(leaf) else None
             for leaf in tf.nest.flatten(arguments)
         )
-        return _traced(function)(arguments, shapes)
+        return _traced(function, by_xla)(arguments, shapes)
 
     return call
 
@@ -86,7 +106,10 @@ def _rows_of_handle(table: Any, ids: Any) -> Any:
 def take_rows(
     variable: Any, ids: Any, as_rows: bool, read: Callable = _rows_of_handle
 ) -> Any:
-    """As `keras_treegate.backend` says, of what `read(table, ids)` returns."""
+    """As `keras_treegate.backend` says.
+
+    Of a table that lies in place the rows are what `read(table, ids)` returns.
+    """
     table, key = native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
         return tf.gather(tf.reshape(table, table.shape), ids)

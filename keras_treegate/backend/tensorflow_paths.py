@@ -14,6 +14,7 @@ from keras_treegate import decay
 from keras_treegate.backend import reference, xla_loops
 from keras_treegate.backend.tensorflow import (
     compiled,
+    lies_in_place,
     native,
     read_rows,
     take_rows,
@@ -37,27 +38,38 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
         return reference.leaf_sums(levels, rows)
     tables, of_gradients, states = [], [], []
     for level, (ids, _) in zip(levels, rows.levels, strict=True):
-        states.append((read_rows(level.clock, None), native(level.stamps)))
+        table, stamps = native(level.nodes), native(level.stamps)
+        listened = len(level.listeners) > 0
         if ids is None:
-            tables.append(read_rows(level.nodes, None))
-            of_gradients.append(tables[-1])
-        else:
-            tables.append(native(level.nodes))
-            listened = len(level.listeners) > 0
+            of_gradients.append(read_rows(level.nodes, None))
+            table, stamps = of_gradients[-1], read_rows(level.stamps, None)
+        elif lies_in_place(table):
             of_gradients.append(
                 take_rows(level.nodes, ids, listened, _stand_ins)
             )
+        else:
+            of_gradients.append(take_rows(level.nodes, ids, listened))
+            table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
+        tables.append(table)
+        states.append((read_rows(level.clock, None), stamps))
     sums = tf.stop_gradient(compiled(_leaf_sums)(tables, states, rows))
+    graph = compiled(_with_gradients, by_xla=False)
+    return graph(sums, rows, *of_gradients)
 
+
+def _with_gradients(sums: Any, rows: BatchRows, *tables: Any) -> Any:
+    """The sums, as a function of that which has the gradients of the tables."""
+
+    # Only in a graph that is made once: TensorFlow keeps each for ever.
     @tf.custom_gradient
-    def with_gradients(sums: Any, *tables: Any) -> tuple:
+    def of_tables(sums: Any, *tables: Any) -> tuple:
         def gradient(sums: Any) -> list:
             shapes = [table.shape for table in tables]
             return [None, *compiled(_of_tables)(sums, shapes, rows)]
 
         return tf.identity(sums), gradient
 
-    return with_gradients(sums, *of_gradients)
+    return of_tables(sums, *tables)
 
 
 def _stand_ins(table: Any, ids: Any) -> Any:
@@ -66,20 +78,24 @@ def _stand_ins(table: Any, ids: Any) -> Any:
 
 
 def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
-    # Deep tables are variables, which XLA reads in place.
+    # Tables that lie in place are read here, by XLA, and not copied for it.
+    def rows_of(table: Any, ids: Any) -> Any:
+        return (
+            tf.gather(table, ids) if isinstance(table, tf.Variable) else table
+        )
+
     sums = None
     for table, (clock, stamps), (ids, slots) in zip(
         tables, states, rows.levels, strict=True
     ):
         if ids is None:
-            owed = decay.owed(clock, tf.convert_to_tensor(stamps))
-            level = decay.decayed(table, owed)
+            level = decay.decayed(table, decay.owed(clock, stamps))
             if sums is not None:
                 level += tf.repeat(sums, 2, axis=0)
             sums = level if slots is None else tf.gather(level, slots)
         else:
-            owed = decay.owed(clock, tf.gather(stamps, ids))
-            level = decay.decayed(tf.gather(table, ids), owed)
+            owed = decay.owed(clock, rows_of(stamps, ids))
+            level = decay.decayed(rows_of(table, ids), owed)
             if slots is not None:
                 level = tf.gather(level, slots)
             sums = level if sums is None else sums + level
@@ -125,14 +141,20 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 # Only in what is compiled, of tensors alone: it keeps each graph for ever.
 @tf.custom_gradient
 def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
+    # What is added up, in float32 at least.
+    dtype = tf.float32 if inputs.dtype.size < 4 else inputs.dtype
+    x = tf.cast(inputs, dtype)
+
     def gradient(outputs: Any) -> tuple:
-        of_inputs = _gradient_of_inputs(outputs, sums, slots)
+        dy = tf.cast(outputs, dtype)
+        of_inputs = _gradient_of_inputs(dy, sums, slots)
+        of_inputs = tf.cast(of_inputs, inputs.dtype)
         if not sums.dtype.is_floating:
             return of_inputs, None, None
-        of_sums = _gradient_of_sums(inputs, outputs, sums, slots)
+        of_sums = _gradient_of_sums(x, dy, sums, slots)
         return of_inputs, tf.cast(of_sums, sums.dtype), None
 
-    return _by_units(inputs, sums, slots), gradient
+    return tf.cast(_by_units(x, sums, slots), inputs.dtype), gradient
 
 
 def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:

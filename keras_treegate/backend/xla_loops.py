@@ -1,4 +1,7 @@
-"""How much a step of a loop does in products that XLA compiles for CPU."""
+"""How much a step of a loop does in products that XLA compiles.
+
+As CPUs want it: JAX takes these there alone, TensorFlow on every device.
+"""
 
 import math
 
@@ -8,7 +11,7 @@ UNITS = 8
 # The numbers that one step adds to rows: of more, XLA makes an array first.
 ADDED = 2**16
 
-# Parts of a row that are added up in one go, at most about, and their width.
+# Parts of a row that are added up in one go, and their width, about.
 TERMS = 16
 WIDTH = 32
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_treegate import backend, decay
 from keras_treegate.backend import tensorflow, tensorflow_updates
+from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
 from keras_treegate.transforms import fold
@@ -398,17 +399,40 @@ def test_sizes_that_are_known_stay_known_after_a_trace_of_unknown_ones():
 @pytest.mark.parametrize("folded", [False, True], ids=["tree", "folded"])
 def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
     """As `predict` does, with what XLA compiles in the saved graph."""
-    layer = TreeGatedDense(4, depth=8, num_trees=2, node_initializer="normal")
-    model = keras.Sequential([keras.Input((8,)), layer])
+    # Deeper than what a batch of unknown size is taken to touch.
+    layer = TreeGatedDense(4, depth=10, num_trees=2, node_initializer="normal")
+    model = keras.Sequential([keras.Input((12,)), layer])
     if folded:
         model = fold(model)
     model.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     random = np.random.default_rng(0)
     for batch in (1, 5):
-        x = random.normal(size=(batch, 8)).astype("float32")
+        x = random.normal(size=(batch, 12)).astype("float32")
         expected = model.predict(x, verbose=0)
         np.testing.assert_allclose(served.serve(x), expected, 1e-6, 1e-6)
+
+
+def test_layers_of_one_size_keep_their_own_tables_under_a_strategy():
+    """What TensorFlow compiles once must not remember the first layer's."""
+    x = np.random.default_rng(0).normal(size=(3, 12)).astype("float32")
+
+    def outputs():
+        layers = [
+            TreeGatedDense(4, 10, 2, gate=SignGate(seed=seed))
+            for seed in (0, 1)
+        ]
+        inputs = keras.Input((12,), batch_size=3)
+        model = keras.Model(inputs, [layer(inputs) for layer in layers])
+        random = np.random.default_rng(1)
+        for weight in model.trainable_weights:
+            weight.assign(random.normal(size=weight.shape))
+        return model.predict(x, batch_size=3, verbose=0)
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        found = outputs()
+    for one, other in zip(found, outputs(), strict=True):
+        np.testing.assert_allclose(one, other, 1e-6, 1e-6)
 
 
 def test_replicas_train_as_one_device():
