@@ -78,12 +78,6 @@ def _stand_ins(table: Any, ids: Any) -> Any:
 
 
 def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
-    # Tables that lie in place are read here, by XLA, and not copied for it.
-    def rows_of(table: Any, ids: Any) -> Any:
-        return (
-            tf.gather(table, ids) if isinstance(table, tf.Variable) else table
-        )
-
     sums = None
     for table, (clock, stamps), (ids, slots) in zip(
         tables, states, rows.levels, strict=True
@@ -94,12 +88,17 @@ def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
                 level += tf.repeat(sums, 2, axis=0)
             sums = level if slots is None else tf.gather(level, slots)
         else:
-            owed = decay.owed(clock, rows_of(stamps, ids))
-            level = decay.decayed(rows_of(table, ids), owed)
+            owed = decay.owed(clock, _rows_of(stamps, ids))
+            level = decay.decayed(_rows_of(table, ids), owed)
             if slots is not None:
                 level = tf.gather(level, slots)
             sums = level if sums is None else sums + level
     return sums
+
+
+def _rows_of(table: Any, ids: Any) -> Any:
+    """Of a table that lies in place, which XLA does not copy; else as given."""
+    return tf.gather(table, ids) if isinstance(table, tf.Variable) else table
 
 
 def _of_tables(sums: Any, shapes: list, rows: BatchRows) -> list:

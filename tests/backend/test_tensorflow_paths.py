@@ -1,10 +1,13 @@
-"""Row gradients under TensorFlow, which are added up block by block."""
+"""Leaf sums and row gradients as XLA compiles them under TensorFlow."""
+
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_treegate.backend import tensorflow_paths, xla_loops
+from keras_treegate.tree import BatchRows, LevelRows
 from tests.backend.test_paths import each_shape, example, expected
 
 
@@ -31,3 +34,27 @@ def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
     found = of_sums(x, dy, sums, slots)
     _, _, want = expected(*example(shape))
     np.testing.assert_allclose(found, want, 1e-5, 1e-5)
+
+
+def test_leaf_sums_read_tables_where_they_lie():
+    """No other array of a table's size is made, nor of its stamps'."""
+    tables = [tf.Variable(tf.ones((size, 2, 4))) for size in (256, 512)]
+    states = [
+        (tf.zeros(2), tf.Variable(tf.zeros((table.shape[0], 2))))
+        for table in tables
+    ]
+    leaves = tf.range(10) * 50
+    slots = tf.range(10)
+    levels = [LevelRows(leaves // 2, slots), LevelRows(leaves, None)]
+    sums = tf.function(
+        lambda: tensorflow_paths._leaf_sums(
+            tables, states, BatchRows(levels, None)
+        ),
+        jit_compile=True,
+        autograph=False,
+    )
+    np.testing.assert_array_equal(sums(), np.full((10, 2, 4), 2.0))
+    text = sums.experimental_get_compiler_ir()(stage="optimized_hlo")
+    made = re.findall(r"= f32\[(?:256|512)\b\S* ([\w-]+)\(", text)
+    assert made  # found in the text at all
+    assert set(made) <= {"parameter", "bitcast"}
