@@ -134,32 +134,55 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
         batch, trees, width = inputs.shape
         if batch * trees * width * sums.shape[2] < SMALL:
             return reference.path_product(inputs, sums, slots)
-    return compiled(_product, eagerly=True)(inputs, sums, slots)
+    return compiled(_product, eagerly=True, by_xla=False)(inputs, sums, slots)
 
 
-# Only in what is compiled, of tensors alone: it keeps each graph for ever.
+# The product and its two gradients are linear in each argument, and so have each
+# other for gradients, of any order. Only in a graph that is made once:
+# TensorFlow keeps each for ever. That graph is not XLA's, which would compute
+# gradients that no one asks for.
 @tf.custom_gradient
 def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
-    # What is added up, in float32 at least.
-    dtype = tf.float32 if inputs.dtype.size < 4 else inputs.dtype
-    x = tf.cast(inputs, dtype)
-
     def gradient(outputs: Any) -> tuple:
-        dy = tf.cast(outputs, dtype)
-        of_inputs = _gradient_of_inputs(dy, sums, slots)
-        of_inputs = tf.cast(of_inputs, inputs.dtype)
+        of_inputs = _input_gradient(outputs, sums, slots)
         if not sums.dtype.is_floating:
             return of_inputs, None, None
-        of_sums = _gradient_of_sums(x, dy, sums, slots)
-        return of_inputs, tf.cast(of_sums, sums.dtype), None
+        return of_inputs, _sum_gradient(inputs, outputs, sums, slots), None
 
-    return tf.cast(_by_units(x, sums, slots), inputs.dtype), gradient
+    return compiled(_by_units)(inputs, sums, slots), gradient
+
+
+@tf.custom_gradient
+def _input_gradient(outputs: Any, sums: Any, slots: Any) -> tuple:
+    def gradient(inputs: Any) -> tuple:
+        of_outputs = _product(inputs, sums, slots)
+        if not sums.dtype.is_floating:
+            return of_outputs, None, None
+        return of_outputs, _sum_gradient(inputs, outputs, sums, slots), None
+
+    return compiled(_gradient_of_inputs)(outputs, sums, slots), gradient
+
+
+@tf.custom_gradient
+def _sum_gradient(inputs: Any, outputs: Any, like: Any, slots: Any) -> tuple:
+    def gradient(sums: Any) -> tuple:
+        of_inputs = _input_gradient(outputs, sums, slots)
+        return of_inputs, _product(inputs, sums, slots), None, None
+
+    of_sums = compiled(_gradient_of_sums)(inputs, outputs, like, slots)
+    return of_sums, gradient
+
+
+def _accumulator(dtype: Any) -> Any:
+    """The dtype of what is added up: of float32 at least."""
+    return tf.float32 if dtype.size < 4 else dtype
 
 
 def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
     """The product, a few input units of all examples at a time."""
     _, trees, width = inputs.shape
-    units = sums.shape[2]
+    units, dtype = sums.shape[2], inputs.dtype
+    inputs = tf.cast(inputs, _accumulator(dtype))
     table = tf.reshape(sums, (-1, units))  # (G * U * W, Q)
     columns = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
 
@@ -175,15 +198,17 @@ def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
     full, rest = divmod(trees * width, size)
     outputs = tf.zeros((tf.shape(inputs)[0], units), inputs.dtype)
     outputs = _loop(full, lambda n, y: step(n * size, size, y), outputs)
-    return step(full * size, rest, outputs)
+    return tf.cast(step(full * size, rest, outputs), dtype)
 
 
 def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
     """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
+    dtype = gradient.dtype
+    gradient = tf.cast(gradient, _accumulator(dtype))
     lanes = xla_loops.lanes(units)
     if not lanes:
-        return _gradient_by_trees(gradient, sums, slots)
+        return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
     terms = units // lanes
     parts = tf.reshape(sums, (-1, lanes))
     batch = tf.shape(gradient)[0]
@@ -200,7 +225,7 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
         return tf.tensor_scatter_nd_update(found, [[unit]], new[None])
 
     found = tf.zeros((trees * width, batch), gradient.dtype)
-    found = _loop(trees * width, step, found)
+    found = tf.cast(_loop(trees * width, step, found), dtype)
     return tf.reshape(tf.transpose(found), (batch, trees, width))
 
 
@@ -221,7 +246,8 @@ def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
 def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
     """(R, W, Q), of the gradient of the outputs (B, Q); by blocks of a tree."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
-    batch = tf.shape(gradient)[0]
+    batch, dtype = tf.shape(gradient)[0], _accumulator(inputs.dtype)
+    inputs, gradient = tf.cast(inputs, dtype), tf.cast(gradient, dtype)
     most = max(1, xla_loops.ADDED // (width * units))
     blocks = tf.maximum(1, -(-batch // most))
     size = -(-batch // blocks)
@@ -238,8 +264,8 @@ def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
         new = x[0][:, :, None] * dy[:, None, :]
         return tf.tensor_scatter_nd_add(found, ids[0][:, None], new)
 
-    zeros = tf.zeros(tf.shape(sums), gradient.dtype)
-    return _loop(trees * blocks, step, zeros)
+    found = _loop(trees * blocks, step, tf.zeros(tf.shape(sums), dtype))
+    return tf.cast(found, sums.dtype)
 
 
 def _loop(count: Any, step: Callable, carry: Any) -> Any:

@@ -30,26 +30,38 @@ def updating_rows() -> Any:
 @contextlib.contextmanager
 def _updating_together() -> Iterator[Callable]:
     updates: list[_Update] = []
+    whole: list[tuple] = []
 
     def update_rows(variables: list, gradient: Any, update: Callable) -> None:
         tables = [native(variable) for variable in variables]
-        if isinstance(gradient, RowGradient) and all(map(_is_on_cpu, tables)):
+        if not all(map(_is_on_cpu, tables)):
+            _update_at_once(variables, gradient, update)
+        elif isinstance(gradient, RowGradient):
             updates.append(_Update(tables, gradient, update))
         else:
-            _update_at_once(variables, gradient, update)
+            whole.append((tables, gradient, update))
+
+    def all_of_them() -> None:
+        for tables, gradient, update in whole:
+            _update_whole(tables, gradient, update)
+        if updates:
+            _update_together(updates)
 
     yield update_rows
-    if updates:
+    if whole or updates:
         # A function of its own: XLA writes the variables of one in place.
-        tf.function(
-            lambda: _update_together(updates),
-            jit_compile=True,
-            autograph=False,
-        )()
+        tf.function(all_of_them, jit_compile=True, autograph=False)()
 
 
 def _is_on_cpu(table: Any) -> bool:
     return isinstance(table, tf.Variable) and "CPU" in table.device
+
+
+def _update_whole(tables: list, gradient: Any, update: Callable) -> None:
+    values = [table.read_value() for table in tables]
+    update(values, gradient)
+    for table, value in zip(tables, values, strict=True):
+        table.assign(tf.cast(value, table.dtype))
 
 
 def _update_together(updates: list) -> None:
