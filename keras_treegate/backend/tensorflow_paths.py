@@ -137,40 +137,18 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     return compiled(_product, eagerly=True, by_xla=False)(inputs, sums, slots)
 
 
-# The product and its two gradients are linear in each argument, and so have each
-# other for gradients, of any order. Only in a graph that is made once:
-# TensorFlow keeps each for ever. That graph is not XLA's, which would compute
-# gradients that no one asks for.
+# Only in a graph that is made once: TensorFlow keeps each for ever. That graph
+# is not XLA's, which would compute a gradient that no one asks for.
 @tf.custom_gradient
 def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
     def gradient(outputs: Any) -> tuple:
-        of_inputs = _input_gradient(outputs, sums, slots)
+        of_inputs = compiled(_gradient_of_inputs)(outputs, sums, slots)
         if not sums.dtype.is_floating:
             return of_inputs, None, None
-        return of_inputs, _sum_gradient(inputs, outputs, sums, slots), None
+        of_sums = compiled(_gradient_of_sums)(inputs, outputs, sums, slots)
+        return of_inputs, of_sums, None
 
     return compiled(_by_units)(inputs, sums, slots), gradient
-
-
-@tf.custom_gradient
-def _input_gradient(outputs: Any, sums: Any, slots: Any) -> tuple:
-    def gradient(inputs: Any) -> tuple:
-        of_outputs = _product(inputs, sums, slots)
-        if not sums.dtype.is_floating:
-            return of_outputs, None, None
-        return of_outputs, _sum_gradient(inputs, outputs, sums, slots), None
-
-    return compiled(_gradient_of_inputs)(outputs, sums, slots), gradient
-
-
-@tf.custom_gradient
-def _sum_gradient(inputs: Any, outputs: Any, like: Any, slots: Any) -> tuple:
-    def gradient(sums: Any) -> tuple:
-        of_inputs = _input_gradient(outputs, sums, slots)
-        return of_inputs, _product(inputs, sums, slots), None, None
-
-    of_sums = compiled(_gradient_of_sums)(inputs, outputs, like, slots)
-    return of_sums, gradient
 
 
 def _accumulator(dtype: Any) -> Any:
