@@ -1,13 +1,13 @@
 """The command line of `quality`, and its run."""
 
 import argparse
+import functools
 import itertools
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from keras_treegate import backend
 from keras_treegate.benchmarks import (
@@ -18,6 +18,7 @@ from keras_treegate.benchmarks import (
     quality_picture,
     quality_report,
     quality_tasks,
+    side_by_side,
 )
 from keras_treegate.benchmarks.options import positive
 
@@ -59,6 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="of training for bytes (default: 3000); those for digits are in "
         "proportion",
+    )
+    add(
+        "--jobs",
+        type=positive,
+        default=1,
+        help="networks that are trained side by side, each on its share of the "
+        "cores",
     )
     add(
         "--optimizer",
@@ -110,32 +118,29 @@ def run(options: argparse.Namespace, command: str) -> int:
         "cut": [],
     }
     minutes = options.minutes or MINUTES["quick" if options.quick else "full"]
-    deadline = time.perf_counter() + minutes * 60
-    task: Any = None
-    loaded: Any = None
-    for case, seed in _plan(options, found["rows"]):
-        steps = _steps(options, case.task)
-        if _is_done(found["rows"], case, steps, seed):
-            continue
-        name = f"{case.task}: {case.name}, seed {seed}"
-        if case.rate != 1:
-            name += f", {case.rate:g} times the rate"
-        if time.perf_counter() > deadline:
-            found["cut"].append(name)
-            continue
-        if loaded != (case.task, seed, steps):
-            loaded = (case.task, seed, steps)
-            task = quality_tasks.load(*loaded)
-            found["data"][task.name] = task.about
-        row = quality.measure(case, task, seed, deadline)
-        if row is None:
-            found["cut"].append(name)
-            print(f"{name}: would not end in time", flush=True)
-            continue
-        found["rows"].append(row)
-        told = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
-        print(f"{name}: {told}", flush=True)
-        quality_report.write(found, options.output)
+    deadline = time.time() + minutes * 60
+    for stage in _plan(options, found["rows"]):
+        missing = [
+            (case, seed, steps, deadline)
+            for case, seed in stage
+            if not _is_done(
+                found["rows"], case, steps := _steps(options, case.task), seed
+            )
+        ]
+        done = side_by_side.results(measure, missing, options.jobs)
+        for (case, seed, *_), (row, about) in zip(missing, done, strict=True):
+            name = f"{case.task}: {case.name}, seed {seed}"
+            if case.rate != 1:
+                name += f", {case.rate:g} times the rate"
+            if row is None:
+                found["cut"].append(name)
+                print(f"{name}: would not end in time", flush=True)
+                continue
+            found["data"][case.task] = about
+            found["rows"].append(row)
+            told = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
+            print(f"{name}: {told}", flush=True)
+            quality_report.write(found, options.output)
     print(f"\n{quality_report.text(found)}")
     quality_report.write(found, options.output)
     quality_picture.write(found, options.output)
@@ -143,24 +148,49 @@ def run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
+def measure(
+    case: quality.Case, seed: int, steps: int, deadline: float
+) -> tuple[dict | None, dict]:
+    """The row of a network, and what is to know of the data.
+
+    No row if the training would not end before `deadline`, a `time.time`, which
+    all processes share.
+    """
+    left = deadline - time.time()
+    if left < 0:
+        return None, {}
+    task = _loaded(case.task, seed, steps)
+    ends = time.perf_counter() + left
+    return quality.measure(case, task, seed, ends), task.about
+
+
+# The last task alone: examples take up to a hundred megabytes.
+_loaded = functools.lru_cache(maxsize=1)(quality_tasks.load)
+
+
 def _plan(
     options: argparse.Namespace, rows: list
-) -> Iterator[tuple[quality.Case, int]]:
-    """Yields cases and seeds; those that take longest come last.
+) -> Iterator[list[tuple[quality.Case, int]]]:
+    """Yields stages of cases and seeds; those that take longest come last.
 
     The learning rate is searched with the first seed, and the other seeds are
-    of the best: the lowest bits among the rows.
+    of the best: the lowest bits among the rows, which a stage may add to. What
+    is in one stage can be trained side by side.
     """
     grids = [quality_grid.shallow, quality_grid.deep]
     for grid in [quality_grid.quick] if options.quick else grids:
         cases = list(_cases(options, grid))
         searched = 1 if options.quick else quality_grid.SEARCHED
-        for number, case in itertools.product(range(searched), cases):
-            yield case._replace(rate=quality_grid.RATES[case.task][number]), 0
+        yield [
+            (case._replace(rate=quality_grid.RATES[case.task][number]), 0)
+            for number, case in itertools.product(range(searched), cases)
+        ]
+        later = []
         for seed, case in itertools.product(range(1, options.seeds), cases):
             steps = _steps(options, case.task)
             best = quality_report.best_rate(rows, case, steps)
-            yield case._replace(rate=best or case.rate), seed
+            later.append((case._replace(rate=best or case.rate), seed))
+        yield later
 
 
 def _cases(
