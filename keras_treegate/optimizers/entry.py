@@ -99,7 +99,7 @@ class Entry:
         caught_up = []
         for kind, slot in zip(self._kinds, slots, strict=True):
             if kind.decay is not None:
-                # decay^idle, in a fifth of the time; a decay of 0 leaves 0.
+                # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
                 rate = math.log(max(kind.decay, 1e-300))
                 factors = ops.exp(rate * ops.cast(idle, slot.dtype))
                 slot = slot * factors[:, None, None]
