@@ -1,8 +1,8 @@
 """Updates of rows under TensorFlow: compiled by XLA on CPU, in place.
 
-In a graph on CPU, of all tables of a step together: one loop over parts of the
-rows, in which XLA runs the tables side by side and what is computed for a part
-stays in cache. TensorFlow's own gathers and scatters of all rows take twice the
+In a graph on CPU, of all tables of a step together: those with dense gradients
+as they are, and one loop over parts of the rows of the others, in which XLA runs
+the tables side by side and what is computed for a part stays in cache. TensorFlow's own gathers and scatters of all rows take twice the
 time. Else, of one table after the other.
 """
 
@@ -58,6 +58,7 @@ def _is_on_cpu(table: Any) -> bool:
 
 
 def _update_whole(tables: list, gradient: Any, update: Callable) -> None:
+    """Updates all rows of tables, of a dense gradient."""
     values = [table.read_value() for table in tables]
     update(values, gradient)
     for table, value in zip(tables, values, strict=True):
