@@ -1,9 +1,10 @@
 """Updates of rows under TensorFlow: compiled by XLA on CPU, in place.
 
 In a graph on CPU, of all tables of a step together: those with dense gradients
-as they are, and one loop over parts of the rows of the others, in which XLA runs
-the tables side by side and what is computed for a part stays in cache. TensorFlow's own gathers and scatters of all rows take twice the
-time. Else, of one table after the other.
+as they are, and one loop over parts of the rows of the others, in which XLA
+runs the tables side by side and what is computed for a part stays in cache.
+TensorFlow's own gathers and scatters of all rows take twice the time. Else, of
+one table after the other.
 """
 
 import contextlib
