@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--quick",
         action="store_true",
-        help="few networks, one rate, a tenth the steps",
+        help="few networks, one rate, fewer steps",
     )
     add(
         "--minutes",
@@ -58,8 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--steps",
         type=positive,
-        help="of training for bytes (default: 3000); those for digits are in "
-        "proportion",
+        help="steps of training (default: 500 for bytes and 660 for digits; "
+        "with --quick 300 and 66)",
     )
     add(
         "--jobs",
@@ -180,11 +180,17 @@ def _plan(
     grids = [quality_grid.shallow, quality_grid.deep]
     for grid in [quality_grid.quick] if options.quick else grids:
         cases = list(_cases(options, grid))
-        searched = 1 if options.quick else quality_grid.SEARCHED
-        yield [
-            (case._replace(rate=quality_grid.RATES[case.task][number]), 0)
-            for number, case in itertools.product(range(searched), cases)
+        searched = 1 if options.quick else None
+        searches = [
+            [
+                (case._replace(rate=rate), 0)
+                for rate in quality_grid.RATES[case.task][:searched]
+            ]
+            for case in cases
         ]
+        # The first rate of each, then the second of each, and so on.
+        in_turn = itertools.chain(*itertools.zip_longest(*searches))
+        yield [one for one in in_turn if one is not None]
         later = []
         for seed, case in itertools.product(range(1, options.seeds), cases):
             steps = _steps(options, case.task)
@@ -204,9 +210,8 @@ def _cases(
 
 
 def _steps(options: argparse.Namespace, task: str) -> int:
-    standard = quality_grid.STEPS
-    steps = options.steps or standard["bytes"] // (10 if options.quick else 1)
-    return max(1, standard[task] * steps // standard["bytes"])
+    grid = quality_grid.QUICK_STEPS if options.quick else quality_grid.STEPS
+    return options.steps or grid[task]
 
 
 def _known(options: argparse.Namespace) -> dict:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_treegate.benchmarks.picture import figure_class
+from keras_treegate.benchmarks.quality import FROZEN
 from keras_treegate.benchmarks.quality_report import best
 
 AXES = {
@@ -30,6 +31,7 @@ def family(row: dict) -> str:
         "dense": "Dense",
         "mixture": "mixture of experts, top 1",
         "leaves": f"leaves only, {trees}",
+        "roots and leaves": f"roots and leaves, {trees}",
         "tree": trees,
     }[row["family"]]
     if row["weight_decay"]:
@@ -39,11 +41,12 @@ def family(row: dict) -> str:
 
 def style(row: dict) -> dict:
     """How a line is drawn: hollow with leaves only, dotted with decay."""
-    kind = "tree" if row["family"] == "leaves" else row["family"]
+    kind = "tree" if row["family"] in FROZEN else row["family"]
     color, marker = STYLES[kind, row["trees"]]
     fill = "left" if row["weight_decay"] else "full"
-    if row["family"] == "leaves":
-        fill = "none"
+    fill = {"leaves": "none", "roots and leaves": "bottom"}.get(
+        row["family"], fill
+    )
     return {
         "color": color,
         "marker": marker,
