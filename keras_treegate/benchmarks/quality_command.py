@@ -45,8 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--minutes",
         type=positive,
-        help="training that would not end in time is broken off "
-        "(default: 60, and 5 with --quick)",
+        help="training that would not end in time is broken off; 60 unless "
+        "given, with --quick 5",
     )
     add(
         "--cases",
@@ -58,8 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--steps",
         type=positive,
-        help="steps of training (default: 500 for bytes and 660 for digits; "
-        "with --quick 300 and 66)",
+        help="steps of training; 500 for bytes and 660 for digits unless "
+        "given, with --quick 300 and 66",
     )
     add(
         "--jobs",
