@@ -60,19 +60,18 @@ def style(row: dict) -> dict:
 def draw(found: dict, task: str) -> Any:
     """A figure with a panel for each of `AXES`, one line per family.
 
-    Of the networks for which the most learning rates were tried.
+    Of the networks whose learning rate was searched, if any was.
     """
     rows = [row for row in best(found["rows"]) if row["task"] == task]
-    rates = max(row["rates"] for row in rows)
-    rows = [row for row in rows if row["rates"] == rates]
+    rows = [row for row in rows if row["rates"] > 1] or rows
+    rates = sorted({row["rates"] for row in rows})
     figure = figure_class()(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     names = list(dict.fromkeys(map(family, rows)))
     for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
-        panel.set(xlabel=label, xscale="log")
+        panel.set(xlabel=label)
         panel.grid(linewidth=0.5, alpha=0.4)
-        panel.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
-        panel.xaxis.set_major_formatter("{x:g}")
+        _scale(panel.xaxis, [row[axis] for row in rows])
         for name in names:
             ours = [row for row in rows if family(row) == name]
             ours.sort(key=lambda row: row["parameters"])
@@ -83,7 +82,6 @@ def draw(found: dict, task: str) -> Any:
                 label=name,
                 **style(ours[0]),
             )
-        panel.minorticks_off()
     what = {"bytes": "bits per byte", "digits": "bits per digit"}[task]
     panels[0].set_ylabel(f"held-out {what}")
     figure.legend(
@@ -94,10 +92,21 @@ def draw(found: dict, task: str) -> Any:
     steps = sorted({row["steps"] for row in rows})
     figure.suptitle(
         f"{task}: {', '.join(map(str, steps))} steps, each at the best of "
-        f"{rates} learning rates; lower is better",
+        f"{' or '.join(map(str, rates))} learning rates; lower is better",
         fontsize=10,
     )
     return figure
+
+
+def _scale(axis: Any, values: list) -> None:
+    """Makes an axis logarithmic, with as many numbers as have space."""
+    axis.axes.set_xscale("log")
+    several_decades = max(values) > 100 * min(values)
+    axis.get_major_locator().set_params(
+        subs=(1,) if several_decades else (1, 2, 5)
+    )
+    axis.set_major_formatter("{x:g}")
+    axis.axes.minorticks_off()
 
 
 def write(found: dict, folder: Path) -> None:

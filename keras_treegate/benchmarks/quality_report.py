@@ -88,7 +88,7 @@ def text(found: dict) -> str:
     versions = [f"{name} {v}" for name, v in found["versions"].items()]
     lines = [found["machine"], ", ".join(versions)]
     means = best(found["rows"])
-    for task in dict.fromkeys(row["task"] for row in means):
+    for task in found["data"]:
         ours = [row for row in means if row["task"] == task]
         ours.sort(key=lambda row: -row["bits"])
         facts = [
