@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-import keras_treegate
 from keras_treegate import gates, layers, optimizers
 from keras_treegate.benchmarks.quality_tasks import Task
 from keras_treegate.benchmarks.top_one_mixture import TopOneMixture
+from keras_treegate.transforms import fold
 
 # The levels of nodes that stay as they start.
 FROZEN = {
@@ -128,7 +128,7 @@ def score(model: keras.Model, task: Task) -> list[float]:
     """
     loss = model.loss
     if any(isinstance(x, layers.TreeGatedDense) for x in model.layers):
-        model = keras_treegate.fold(model)
+        model = fold(model)
         model.compile(loss=loss, metrics=[METRIC])
     return model.evaluate(*task.validation, batch_size=512, verbose=0)
 

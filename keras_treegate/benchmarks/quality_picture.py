@@ -64,7 +64,6 @@ def draw(found: dict, task: str) -> Any:
     """
     rows = [row for row in best(found["rows"]) if row["task"] == task]
     rows = [row for row in rows if row["rates"] > 1] or rows
-    rates = sorted({row["rates"] for row in rows})
     figure = figure_class()(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     names = list(dict.fromkeys(map(family, rows)))
@@ -89,13 +88,18 @@ def draw(found: dict, task: str) -> Any:
         loc="outside lower center",
         ncols=5,
     )
-    steps = sorted({row["steps"] for row in rows})
     figure.suptitle(
-        f"{task}: {', '.join(map(str, steps))} steps, each at the best of "
-        f"{' or '.join(map(str, rates))} learning rates; lower is better",
+        f"{task}: {_span(rows, 'steps')} steps, each at the best of "
+        f"{_span(rows, 'rates')} learning rates; lower is better",
         fontsize=10,
     )
     return figure
+
+
+def _span(rows: list[dict], name: str) -> str:
+    """The values of a column: one number, or the least and the most."""
+    values = {row[name] for row in rows}
+    return " to ".join(map(str, sorted({min(values), max(values)})))
 
 
 def _scale(axis: Any, values: list) -> None:
