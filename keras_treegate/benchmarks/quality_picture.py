@@ -40,7 +40,7 @@ def family(row: dict) -> str:
 
 
 def style(row: dict) -> dict:
-    """How a line is drawn: hollow with leaves only, dotted with decay."""
+    """How a line is drawn: dotted with decay, hollow where levels are frozen."""
     kind = "tree" if row["family"] in FROZEN else row["family"]
     color, marker = STYLES[kind, row["trees"]]
     fill = "left" if row["weight_decay"] else "full"
