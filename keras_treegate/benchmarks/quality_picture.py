@@ -40,7 +40,7 @@ def family(row: dict) -> str:
 
 
 def style(row: dict) -> dict:
-    """How a line is drawn: dotted with decay, hollow where levels are frozen."""
+    """How a line is drawn: dotted with decay, hollow with frozen levels."""
     kind = "tree" if row["family"] in FROZEN else row["family"]
     color, marker = STYLES[kind, row["trees"]]
     fill = "left" if row["weight_decay"] else "full"
