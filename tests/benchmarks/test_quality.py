@@ -221,8 +221,10 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
         *[(plain, 2.0, 2), (decayed, 1.0, 2)],
     ]
     table = capsys.readouterr().out
-    assert re.search(r"^Dense 16 +1\.400  1\.000 +0\.04  0\.500 ", table, re.M)
-    assert re.search(r"decay 0\.1 +1\.300  1\.000 +0\.02  0\.300 ", table)
+    assert re.search(
+        r"^Dense 16 +1\.400  1\.000 +0\.04 +5  0\.500 ", table, re.M
+    )
+    assert re.search(r"decay 0\.1 +1\.300  1\.000 +0\.02 +5  0\.300 ", table)
     panel, *_ = quality_picture.draw(
         json.loads((tmp_path / "quality.json").read_text()), "digits"
     ).axes
