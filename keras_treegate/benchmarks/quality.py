@@ -34,7 +34,9 @@ class Case(NamedTuple):
     the learning rate of the task. Among the families, "leaves" are trees whose
     leaves alone are trained: each has a kernel of its own, which starts as
     those of the roots, and shares nothing with others. "roots and leaves" share
-    the roots.
+    the roots. The outputs of a "scaled mixture" start as large as those of a
+    Dense layer, as those of trees do; those of a "mixture" are smaller by the
+    number of experts.
     """
 
     task: str
@@ -54,6 +56,7 @@ class Case(NamedTuple):
         kind = {
             "dense": f"Dense {self.width}",
             "mixture": f"mixture of {self.experts}",
+            "scaled mixture": f"scaled mixture of {self.experts}",
             "leaves": f"leaves only, depth {self.depth}, {trees}",
         }.get(self.family, f"{self.family}, depth {self.depth}, {trees}")
         if self.weight_decay:
@@ -179,6 +182,8 @@ def hidden_layer(case: Case, seed: int) -> Any:
         return keras.layers.Dense(case.width)
     if case.family == "mixture":
         return TopOneMixture(case.width, case.experts)
+    if case.family == "scaled mixture":
+        return TopOneMixture(case.width, case.experts, scale=case.experts)
     threshold = "zero" if case.task == "bytes" else "running_mean"
     return layers.TreeGatedDense(
         case.width,

@@ -20,7 +20,7 @@ from keras_treegate.benchmarks import (
     quality_tasks,
     side_by_side,
 )
-from keras_treegate.benchmarks.options import positive
+from keras_treegate.benchmarks.options import positive, positive_float
 
 NAME = "quality"
 HELP = "how well networks predict, by work and by parameters"
@@ -60,6 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="steps of training; 500 for bytes and 660 for digits unless "
         "given, with --quick 300 and 66",
+    )
+    add(
+        "--rates",
+        nargs="+",
+        type=positive_float,
+        help="learning rates to search among, times that of the task; four for "
+        "bytes and five for digits unless given, with --quick 1",
     )
     add(
         "--jobs",
@@ -180,11 +187,10 @@ def _plan(
     grids = [quality_grid.shallow, quality_grid.deep]
     for grid in [quality_grid.quick] if options.quick else grids:
         cases = list(_cases(options, grid))
-        searched = 1 if options.quick else None
         searches = [
             [
                 (case._replace(rate=rate), 0)
-                for rate in quality_grid.RATES[case.task][:searched]
+                for rate in _rates(options, case.task)
             ]
             for case in cases
         ]
@@ -194,7 +200,9 @@ def _plan(
         later = []
         for seed, case in itertools.product(range(1, options.seeds), cases):
             steps = _steps(options, case.task)
-            best = quality_report.best_rate(rows, case, steps)
+            rates = _rates(options, case.task)
+            searched = [row for row in rows if row["rate"] in rates]
+            best = quality_report.best_rate(searched, case, steps)
             later.append((case._replace(rate=best or case.rate), seed))
         yield later
 
@@ -212,6 +220,11 @@ def _cases(
 def _steps(options: argparse.Namespace, task: str) -> int:
     grid = quality_grid.QUICK_STEPS if options.quick else quality_grid.STEPS
     return options.steps or grid[task]
+
+
+def _rates(options: argparse.Namespace, task: str) -> tuple[float, ...]:
+    usual = quality_grid.RATES[task]
+    return tuple(options.rates or (usual[:1] if options.quick else usual))
 
 
 def _known(options: argparse.Namespace) -> dict:

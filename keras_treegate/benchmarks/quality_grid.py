@@ -39,6 +39,7 @@ def shallow(task: str) -> list[Case]:
         *(tree(task, 2, trees) for trees in (16, 64)),
         tree(task, 4, None),
         Case(task, "mixture", width, experts=16),
+        Case(task, "scaled mixture", width, experts=16),
         *(Case(task, "dense", width * times) for times in (2, 4)),
     ]
 

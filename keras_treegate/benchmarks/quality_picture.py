@@ -17,6 +17,7 @@ AXES = {
 STYLES = {
     ("dense", 0): ("#000000", "o"),
     ("mixture", 0): ("#D55E00", "D"),
+    ("scaled mixture", 0): ("#D55E00", "d"),
     ("tree", 1): ("#CC79A7", "^"),
     ("tree", 16): ("#009E73", "s"),
     ("tree", 64): ("#0072B2", "v"),
@@ -30,6 +31,7 @@ def family(row: dict) -> str:
     name = {
         "dense": "Dense",
         "mixture": "mixture of experts, top 1",
+        "scaled mixture": "scaled mixture, top 1",
         "leaves": f"leaves only, {trees}",
         "roots and leaves": f"roots and leaves, {trees}",
         "tree": trees,

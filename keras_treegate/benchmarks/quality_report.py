@@ -12,7 +12,8 @@ bits      of the held-out labels, given the inputs: mean and sample standard
           deviation over the seeds (- for one seed)
 rate      the learning rate that was best for the first seed, of those tried
 tried     how many learning rates were
-at 1      bits of the first seed at the learning rate of the task, as for all
+at 1      bits at the learning rate of the task, the same for all: mean, and
+          deviation over the seeds that were trained at it
 params    numbers that are trained
 work      multiply-adds per example, with the additions along the paths
 folded    the same with the sums of all paths stored
@@ -20,7 +21,7 @@ The best rate is that of the lowest bits of the held-out labels, and that very
 seed counts in the mean: this flatters, and more so the more were tried.
 """
 HEADINGS = (
-    *("bits", "+-", "rate", "tried", "at 1"),
+    *("bits", "+-", "rate", "tried", "at 1", "+-"),
     *("accuracy", "params", "work", "folded", "seeds"),
 )
 
@@ -52,34 +53,36 @@ def _mean(group: list[dict]) -> dict:
 
 def best_rate(rows: list[dict], case: Case, steps: int) -> float | None:
     """The rate with the lowest bits for the first seed, if there is a row."""
-    bits = _bits_by_rate(rows, case, steps)
-    return min(bits, key=bits.__getitem__, default=None)
-
-
-def _bits_by_rate(rows: list[dict], case: Case, steps: int) -> dict:
-    """The bits of the first seed at each rate that was tried."""
     wanted = case._asdict() | {"steps": steps, "seed": 0}
     del wanted["rate"]
-    return {
+    bits = {
         row["rate"]: row["bits"]
         for row in rows
         if all(row[name] == value for name, value in wanted.items())
     }
+    return min(bits, key=bits.__getitem__, default=None)
 
 
 def best(rows: list[dict]) -> list[dict]:
     """Of the summary, each network at its best rate.
 
-    With `at_one`, its bits for the first seed at the rate of the task, and the
-    number of `rates` that were tried.
+    With the bits and their spread `at_one`, the learning rate of the task, and
+    the number of `rates` that were tried.
     """
-    found = []
+    networks: dict[Any, dict] = {}
     for row in summary(rows):
         case = Case(*(row[field] for field in Case._fields))
-        bits = _bits_by_rate(rows, case, row["steps"])
-        if case.rate == min(bits, key=bits.__getitem__, default=case.rate):
-            tried = {"at_one": bits.get(1.0), "rates": len(bits)}
-            found.append(row | tried)
+        network = case._replace(rate=1.0), row["steps"]
+        networks.setdefault(network, {})[case.rate] = row
+    found = []
+    for (case, steps), by_rate in networks.items():
+        at_one = by_rate.get(1.0, {})
+        tried = {
+            "at_one": at_one.get("bits"),
+            "at_one_spread": at_one.get("bits_spread"),
+            "rates": len(by_rate),
+        }
+        found.append(by_rate[best_rate(rows, case, steps)] | tried)
     return found
 
 
@@ -103,7 +106,7 @@ def _table(means: list[dict]) -> list[str]:
     width = max(len(row["name"]) for row in means)
     template = "  ".join(
         [
-            *("{:{}}", "{:>6} {:>6}", "{:>6} {:>5} {:>6}"),
+            *("{:{}}", "{:>6} {:>6}", "{:>6} {:>5}", "{:>6} {:>6}"),
             *("{:>8}", "{:>11}", "{:>10}", "{:>9}", "{:>5}"),
         ]
     )
@@ -116,6 +119,7 @@ def _table(means: list[dict]) -> list[str]:
                 f"{row['learning_rate']:g}",
                 row["rates"],
                 _or_dash(row["at_one"]),
+                _or_dash(row["at_one_spread"]),
                 f"{row['accuracy']:.2%}",
                 f"{row['parameters']:,}",
                 f"{row['multiply_adds']:,}",

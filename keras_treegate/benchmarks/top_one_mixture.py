@@ -13,7 +13,7 @@ class TopOneMixture(keras.layers.Layer):
     """One kernel for each expert; a router chooses the expert.
 
         shares  p = softmax(x @ router)                  (B, E)
-        output  y = p[e] * (x @ kernels[e]) + bias,  e = argmax(p)
+        output  y = scale * p[e] * (x @ kernels[e]) + bias,  e = argmax(p)
         loss    balance * E * sum over e of (examples of e / B) * mean(p[e])
 
     What `quality` compares trees with. It computes all experts and picks one,
@@ -27,16 +27,25 @@ class TopOneMixture(keras.layers.Layer):
         units: Output units `Q`.
         experts: The number of experts `E`.
         balance: Weight of the loss. Defaults to `0.01`.
+        scale: Factor of the outputs. Defaults to `1.0`, as in the reference,
+            where all shares start near `1 / E`. With `E`, outputs start about
+            as large as those of a Dense layer.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, units: int, experts: int, balance: float = 0.01, **kwargs: Any
+        self,
+        units: int,
+        experts: int,
+        balance: float = 0.01,
+        scale: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.experts = experts
         self.balance = balance
+        self.scale = scale
 
     def build(self, input_shape: Any) -> None:
         inputs = input_shape[-1]
@@ -64,7 +73,8 @@ class TopOneMixture(keras.layers.Layer):
         outputs = ops.reshape(
             ops.matmul(inputs, self.kernels), (-1, self.experts, self.units)
         )
-        return ops.einsum("beq,be->bq", outputs, chosen * shares) + self.bias
+        factors = self.scale * chosen * shares
+        return ops.einsum("beq,be->bq", outputs, factors) + self.bias
 
     @property
     def multiply_adds(self) -> int:
@@ -76,4 +86,5 @@ class TopOneMixture(keras.layers.Layer):
             "units": self.units,
             "experts": self.experts,
             "balance": self.balance,
+            "scale": self.scale,
         }

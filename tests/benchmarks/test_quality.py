@@ -32,6 +32,7 @@ Case = quality.Case
 DIGITS = {
     "dense": Case("digits", "dense", 16),
     "mixture": Case("digits", "mixture", 16, experts=3),
+    "scaled": Case("digits", "scaled mixture", 16, experts=3),
     "leaves": Case("digits", "leaves", 16, depth=2, trees=4),
     "roots": Case("digits", "roots and leaves", 16, depth=2, trees=4),
     "tree": Case("digits", "tree", 16, depth=2, trees=4),
@@ -150,7 +151,7 @@ def test_one_line_for_each_family():
         *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
         *("1 tree", "16 trees", "64 trees", "all trees"),
         *("64 trees, decay 0.1", "leaves only, 16 trees"),
-        "roots and leaves, 16 trees",
+        *("roots and leaves, 16 trees", "scaled mixture, top 1"),
     }
 
 
@@ -222,14 +223,47 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
     ]
     table = capsys.readouterr().out
     assert re.search(
-        r"^Dense 16 +1\.400  1\.000 +0\.04 +5  0\.500 ", table, re.M
+        r"^Dense 16 +1\.400  1\.000 +0\.04 +5   0\.500      - ", table, re.M
     )
-    assert re.search(r"decay 0\.1 +1\.300  1\.000 +0\.02 +5  0\.300 ", table)
+    assert re.search(
+        r"decay 0\.1 +1\.300  1\.000 +0\.02 +5   1\.300  1\.000 ", table
+    )
     panel, *_ = quality_picture.draw(
         json.loads((tmp_path / "quality.json").read_text()), "digits"
     ).axes
     drawn = {c.get_label(): c.lines[0].get_ydata()[0] for c in panel.containers}
     assert drawn == pytest.approx({"Dense": 1.4, "Dense, decay 0.1": 1.3})
+
+
+def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    trained = []
+
+    def measure(case, task, seed, deadline):
+        trained.append((case.rate, seed))
+        return row_of(case, seed, 0.5 / case.rate + seed)
+
+    monkeypatch.setattr(quality, "measure", measure)
+    arguments = [
+        *("quality", "--tasks", "digits", "--cases", "16, decay", "--resume"),
+        *("--output", str(tmp_path), "--rates"),
+    ]
+    main([*arguments, "2", "0.5"])
+    assert trained == [(2, 0), (0.5, 0), (2, 1), (2, 2)]
+    trained.clear()
+    main([*arguments, "1"])  # though 2 was better
+    assert trained == [(1, 0), (1, 1), (1, 2)]
+    table = capsys.readouterr().out
+    assert re.search(
+        r"decay 0\.1 +1\.250  1\.000 +0\.04 +3   1\.500  1\.000 ", table
+    )
+
+
+def test_rates_are_above_nothing(capsys):
+    with pytest.raises(SystemExit):
+        main(["quality", "--rates", "0"])
+    assert "must be a number above 0. Received: '0'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("deadline", "ends"), [(200.0, True), (90.0, False)])
@@ -273,6 +307,7 @@ def test_cases_that_name_nothing_are_refused(capsys):
     [
         ("dense", KERNEL + 16, KERNEL, KERNEL),
         ("mixture", 3 * KERNEL + 64 * 3 + 16, KERNEL + 64 * 3, KERNEL + 64 * 3),
+        ("scaled", 3 * KERNEL + 64 * 3 + 16, KERNEL + 64 * 3, KERNEL + 64 * 3),
         ("leaves", 4 * KERNEL + 16, KERNEL, KERNEL),
         ("roots", 5 * KERNEL + 16, 2 * KERNEL, KERNEL),
         ("tree", 7 * KERNEL + 16, 3 * KERNEL, KERNEL),
@@ -332,8 +367,9 @@ def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
     assert model.layers[6].gate.threshold == "zero"
 
 
-def test_the_mixture_uses_the_expert_of_the_largest_share():
-    layer = TopOneMixture(units=2, experts=3, balance=0.5)
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
+    layer = TopOneMixture(units=2, experts=3, balance=0.5, scale=scale)
     x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
     y = keras.ops.convert_to_numpy(layer(x, training=True))
     router, kernels, bias = layer.get_weights()
@@ -343,7 +379,8 @@ def test_the_mixture_uses_the_expert_of_the_largest_share():
     chosen = shares.argmax(1)
     assert len(set(chosen)) > 1
     for example, expert in enumerate(chosen):
-        expected = shares[example, expert] * x[example] @ kernels[:, expert]
+        factor = scale * shares[example, expert]
+        expected = factor * x[example] @ kernels[:, expert]
         np.testing.assert_allclose(y[example], expected + bias, rtol=1e-5)
     load = np.bincount(chosen, minlength=3) / 8
     (loss,) = layer.losses
@@ -351,6 +388,12 @@ def test_the_mixture_uses_the_expert_of_the_largest_share():
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(loss), expected, rtol=1e-5
     )
+
+
+def test_a_scaled_mixture_is_saved_as_such():
+    layer = quality.hidden_layer(DIGITS["scaled"], seed=0)
+    again = TopOneMixture.from_config(layer.get_config())
+    assert again.scale == layer.scale == 3
 
 
 def test_contexts_are_the_bytes_before():
