@@ -72,7 +72,6 @@ def draw(found: dict, task: str) -> Any:
     for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
         panel.set(xlabel=label)
         panel.grid(linewidth=0.5, alpha=0.4)
-        _scale(panel.xaxis, [row[axis] for row in rows])
         for name in names:
             ours = [row for row in rows if family(row) == name]
             ours.sort(key=lambda row: row["parameters"])
@@ -83,6 +82,9 @@ def draw(found: dict, task: str) -> Any:
                 label=name,
                 **style(ours[0]),
             )
+        # After the error bars: around a single point on axes that are
+        # logarithmic before, Matplotlib leaves no space.
+        _scale(panel.xaxis, [row[axis] for row in rows])
     what = {"bytes": "bits per byte", "digits": "bits per digit"}[task]
     panels[0].set_ylabel(f"held-out {what}")
     figure.legend(

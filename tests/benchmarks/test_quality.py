@@ -142,6 +142,15 @@ def test_the_picture_shows_the_means(found):
         assert drawn == {"Dense": dense, "1 tree": tree}
 
 
+def test_the_picture_of_one_network_has_space_around_it(found):
+    rows = [row for row in found["rows"] if row["name"] == "Dense 16"]
+    figure = quality_picture.draw(found | {"rows": rows}, "digits")
+    figure.savefig(io.BytesIO())
+    for panel, column in zip(figure.axes, quality_picture.AXES, strict=True):
+        low, high = panel.get_xlim()
+        assert low * 1.1 < rows[0][column] / 1000 < high / 1.1
+
+
 def test_one_line_for_each_family():
     families = {
         quality_picture.family(case._asdict())
