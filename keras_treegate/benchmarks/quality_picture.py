@@ -92,9 +92,14 @@ def draw(found: dict, task: str) -> Any:
         loc="outside lower center",
         ncols=5,
     )
+    tried = _span(rows, "rates")
+    rates = (
+        "all at one learning rate"
+        if tried == "1"
+        else f"each at the best of {tried} learning rates"
+    )
     figure.suptitle(
-        f"{task}: {_span(rows, 'steps')} steps, each at the best of "
-        f"{_span(rows, 'rates')} learning rates; lower is better",
+        f"{task}: {_span(rows, 'steps')} steps, {rates}; lower is better",
         fontsize=10,
     )
     return figure

@@ -127,7 +127,9 @@ def test_the_picture_is_written(folder, task):
 
 
 def test_the_picture_shows_the_means(found):
-    panels = quality_picture.draw(found, "digits").axes
+    figure = quality_picture.draw(found, "digits")
+    assert "2 steps, all at one learning rate" in figure.get_suptitle()
+    panels = figure.axes
     assert len(panels) == 3
     for panel, column in zip(panels, quality_picture.AXES, strict=True):
         drawn = {
@@ -237,9 +239,11 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
     assert re.search(
         r"decay 0\.1 +1\.300  1\.000 +0\.02 +5   1\.300  1\.000 ", table
     )
-    panel, *_ = quality_picture.draw(
+    figure = quality_picture.draw(
         json.loads((tmp_path / "quality.json").read_text()), "digits"
-    ).axes
+    )
+    assert "at the best of 5 learning rates" in figure.get_suptitle()
+    panel, *_ = figure.axes
     drawn = {c.get_label(): c.lines[0].get_ydata()[0] for c in panel.containers}
     assert drawn == pytest.approx({"Dense": 1.4, "Dense, decay 0.1": 1.3})
 
