@@ -34,9 +34,8 @@ class Case(NamedTuple):
     the learning rate of the task. Among the families, "leaves" are trees whose
     leaves alone are trained: each has a kernel of its own, which starts as
     those of the roots, and shares nothing with others. "roots and leaves" share
-    the roots. The outputs of a "scaled mixture" start as large as those of a
-    Dense layer, as those of trees do; those of a "mixture" are smaller by the
-    number of experts.
+    the roots. The outputs of a "mixture" start smaller than those of a Dense
+    layer by the number of experts, those of a "scaled mixture" about as large.
     """
 
     task: str

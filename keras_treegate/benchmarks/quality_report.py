@@ -76,13 +76,16 @@ def best(rows: list[dict]) -> list[dict]:
         networks.setdefault(network, {})[case.rate] = row
     found = []
     for (case, steps), by_rate in networks.items():
+        first = next(iter(by_rate.values()))
         at_one = by_rate.get(1.0, {})
         tried = {
             "at_one": at_one.get("bits"),
             "at_one_spread": at_one.get("bits_spread"),
             "rates": len(by_rate),
         }
-        found.append(by_rate[best_rate(rows, case, steps)] | tried)
+        # The first seed may have been broken off, and another not.
+        row = by_rate.get(best_rate(rows, case, steps), first)
+        found.append(row | tried)
     return found
 
 

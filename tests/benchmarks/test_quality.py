@@ -434,7 +434,8 @@ def test_wide_networks_store_what_trees_of_depth_4_do(digits):
         np.testing.assert_allclose(counts, counts[0], rtol=0.08)
 
 
-def test_text_says_what_one_seed_is_worth(found):
-    rows = [row for row in found["rows"] if row["seed"] == 0]
+@pytest.mark.parametrize("seed", [0, 1])
+def test_text_says_what_one_seed_is_worth(found, seed):
+    rows = [row for row in found["rows"] if row["seed"] == seed]
     text = quality_report.text(found | {"rows": rows})
     assert re.search(r"^Dense 16 .* - .* 1$", text, re.M)
