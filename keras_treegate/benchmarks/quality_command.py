@@ -37,11 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=list(quality_tasks.TASKS),
         help="what to learn",
     )
-    add(
-        "--quick",
-        action="store_true",
-        help="few networks, one rate, fewer steps",
-    )
+    add("--quick", action="store_true", help="few networks, steps and rates")
     add(
         "--minutes",
         type=positive,
@@ -72,8 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=positive,
         default=1,
-        help="networks that are trained side by side, each on its share of the "
-        "cores",
+        help="networks trained side by side, each on its share of the cores",
     )
     add(
         "--optimizer",
