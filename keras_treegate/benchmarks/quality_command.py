@@ -176,8 +176,8 @@ def _plan(
     """Yields stages of cases and seeds; those that take longest come last.
 
     The learning rate is searched with the first seed, and the other seeds are
-    of the best of these rates: the lowest bits among the rows, which a stage may
-    add to. What is in one stage can be trained side by side.
+    of the best of these rates: the lowest bits among the rows, which a stage
+    may add to. What is in one stage can be trained side by side.
     """
     grids = [quality_grid.shallow, quality_grid.deep]
     for grid in [quality_grid.quick] if options.quick else grids:
