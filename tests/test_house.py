@@ -10,11 +10,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or folder of the package imports from lower floors only.
 FLOORS = (
-    {"checks", "dtypes", "registration"},
-    {"tree", "decay", "rounding"},
+    {"core"},
     {"backend"},
-    {"tree_level", "leaf_visits", "gates", "credit"},
-    {"forest", "explanation"},
+    {"gates", "credit", "trees"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks", "distribution"},
     {"benchmarks", "plotting", "saved_models"},
@@ -154,9 +152,9 @@ def test_an_upward_import_is_found(line):
     [
         "import numpy",
         "import keras",
-        "from keras_treegate import checks",
-        "from keras_treegate.checks import integer",
-        "from .. import checks",
+        "from keras_treegate.core import checks",
+        "from keras_treegate.core.checks import integer",
+        "from ..core import checks",
         "from .sign_gate import SignGate",
         "from keras_treegate.gates.sign_gate import SignGate",
     ],

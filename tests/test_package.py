@@ -40,7 +40,7 @@ print(json.dumps({
     "asked": sorted(asked),
     "added": sorted((FRAMEWORKS & set(sys.modules)) - before),
     "backend_modules": sorted(
-        name.rsplit(".", 1)[1]
+        name.split(".")[2]
         for name in sys.modules
         if name.startswith("keras_treegate.backend.")
     ),

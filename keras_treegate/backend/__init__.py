@@ -1,8 +1,8 @@
 """What the frameworks do each in their own way: the only folder that names one.
 
-Each framework has three files, one for the rows of tables and their gradients,
-`_paths` for leaf sums and path products (see `reference`), and `_updates`. They
-have the same functions:
+Each framework has a folder of three files: `rows` for the rows of tables and
+their gradients, `paths` for leaf sums and path products (see
+`common.reference`), and `updates`. They have the same functions:
 
     take_rows(variable, ids, as_rows)
         Rows of a table. Its gradient is carried to the optimizer as the rows it
@@ -48,33 +48,35 @@ from typing import Any
 
 import keras
 
-from keras_treegate.backend.count_base import COUNT_BASE as COUNT_BASE
-from keras_treegate.backend.reference import take_slots as take_slots
-from keras_treegate.backend.row_gradient import RowGradient as RowGradient
+from keras_treegate.backend.common.count_base import COUNT_BASE as COUNT_BASE
+from keras_treegate.backend.common.reference import take_slots as take_slots
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient as RowGradient,
+)
 
 NAME = keras.backend.backend()
 
-_framework: Any = importlib.import_module(f"keras_treegate.backend.{NAME}")
+_rows: Any = importlib.import_module(f"keras_treegate.backend.{NAME}.rows")
 _updates: Any = importlib.import_module(
-    f"keras_treegate.backend.{NAME}_updates"
+    f"keras_treegate.backend.{NAME}.updates"
 )
-_paths: Any = importlib.import_module(f"keras_treegate.backend.{NAME}_paths")
+_paths: Any = importlib.import_module(f"keras_treegate.backend.{NAME}.paths")
 
 PRODUCT = _paths.PRODUCT
 leaf_sums = _paths.leaf_sums
 path_product = _paths.path_product
-take_rows = _framework.take_rows
-lift = _framework.lift
-read_rows = _framework.read_rows
+take_rows = _rows.take_rows
+lift = _rows.lift
+read_rows = _rows.read_rows
 updating_rows = _updates.updating_rows
-write_rows = _framework.write_rows
-owed_decay = _framework.owed_decay
-count = _framework.count
-watch = _framework.watch
-is_of_trace = _framework.is_of_trace
-assign_in_step = _framework.assign_in_step
-compiled = _framework.compiled
-DECAY_STATE_IS_TRAINABLE = _framework.DECAY_STATE_IS_TRAINABLE
+write_rows = _rows.write_rows
+owed_decay = _rows.owed_decay
+count = _rows.count
+watch = _rows.watch
+is_of_trace = _rows.is_of_trace
+assign_in_step = _rows.assign_in_step
+compiled = _rows.compiled
+DECAY_STATE_IS_TRAINABLE = _rows.DECAY_STATE_IS_TRAINABLE
 
 __all__ = [
     "COUNT_BASE",

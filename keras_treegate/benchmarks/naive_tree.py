@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_treegate.core.rows import TreeShape
 from keras_treegate.gates import SignGate
-from keras_treegate.tree import TreeShape
 
 
 class NaiveTree(keras.layers.Layer):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.registration import register
+from keras_treegate.core.saving import register
 
 
 @register

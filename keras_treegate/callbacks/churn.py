@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_treegate.callbacks import held_out
-from keras_treegate.layers.tree_layers import tree_layers
+from keras_treegate.trees.find import tree_layers
 
 
 class Churn:

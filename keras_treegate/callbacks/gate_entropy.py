@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_treegate.callbacks import held_out, measures, terminal
+from keras_treegate.callbacks import held_out, terminal
 from keras_treegate.callbacks.churn import Churn
 from keras_treegate.callbacks.routing_callback import (
     Measured,
     RoutingCallback,
 )
+from keras_treegate.core import routing_metrics as measures
 
 
 class GateEntropy(RoutingCallback):

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_treegate.callbacks import measures, terminal
+from keras_treegate.callbacks import terminal
 from keras_treegate.callbacks.routing_callback import (
     Measured,
     RoutingCallback,
 )
+from keras_treegate.core import routing_metrics as measures
 
 
 class PathUtilization(RoutingCallback):

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import checks
 from keras_treegate.callbacks import held_out, terminal
 from keras_treegate.callbacks.event_file import event_file, protocol
 from keras_treegate.callbacks.visits import HeldOutVisits, TrainingVisits
-from keras_treegate.layers.tree_layers import tree_layers
+from keras_treegate.core import checks
+from keras_treegate.trees.find import tree_layers
 
 
 class Measured(NamedTuple):

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from keras_treegate.callbacks import measures
+from keras_treegate.core import routing_metrics as measures
 
 # From no visit to at least twice what each leaf would have if all were even.
 SHADES = " .:-=+*#%@"

@@ -5,12 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate import checks
+from keras_treegate.core import checks
+from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core.rows import codes_from_bits
+from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
 from keras_treegate.credit.route import Route
-from keras_treegate.dtypes import at_least_float32
-from keras_treegate.registration import register
-from keras_treegate.tree import codes_from_bits
 
 
 @register

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import backend, checks
+from keras_treegate import backend
+from keras_treegate.core import checks
+from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core.rows import codes_from_bits
+from keras_treegate.core.saving import register
 from keras_treegate.credit import scores, seeds
 from keras_treegate.credit.route import Route
-from keras_treegate.dtypes import at_least_float32
-from keras_treegate.registration import register
-from keras_treegate.tree import codes_from_bits
 
 BASELINES = ("moving_mean", None)
 

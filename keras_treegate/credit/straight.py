@@ -4,8 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_treegate.core.saving import register
 from keras_treegate.credit.route import Route
-from keras_treegate.registration import register
 
 
 @register

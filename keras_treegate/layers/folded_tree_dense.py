@@ -5,11 +5,12 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate import backend, checks
+from keras_treegate import backend
+from keras_treegate.core import checks
+from keras_treegate.core.numerics import restored
+from keras_treegate.core.rows import first_of_trees
+from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
-from keras_treegate.registration import register
-from keras_treegate.rounding import restored
-from keras_treegate.tree import first_of_trees
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 

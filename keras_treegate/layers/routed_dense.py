@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate import checks, gates
-from keras_treegate.tree import TreeShape
+from keras_treegate import gates
+from keras_treegate.core import checks
+from keras_treegate.core.rows import TreeShape
 
 
 class RoutedDense(keras.layers.Layer):

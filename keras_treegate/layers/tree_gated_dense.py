@@ -6,15 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import checks, gates
+from keras_treegate import gates
+from keras_treegate.core import checks
+from keras_treegate.core.saving import register
 from keras_treegate.credit import get as get_credit
-from keras_treegate.explanation import explanation
-from keras_treegate.forest import Forest
-from keras_treegate.layers import named_variables, tree_layers
-from keras_treegate.layers.multiply_adds import MultiplyAdds
+from keras_treegate.layers import named_variables
 from keras_treegate.layers.routed_dense import RoutedDense
-from keras_treegate.leaf_visits import LeafVisits
-from keras_treegate.registration import register
+from keras_treegate.trees import find as tree_layers
+from keras_treegate.trees.explain import MultiplyAdds, explanation
+from keras_treegate.trees.forest import Forest
+from keras_treegate.trees.visits import LeafVisits
 
 
 @register

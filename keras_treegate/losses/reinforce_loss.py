@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_treegate.core.saving import register
 from keras_treegate.credit import scores
-from keras_treegate.registration import register
 
 POSITIONS = ("all", "own")
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_treegate import tree_level
+from keras_treegate.trees import level as tree_level
 
 
 class Slot(NamedTuple):

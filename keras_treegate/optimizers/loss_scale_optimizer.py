@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core.saving import register
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
-from keras_treegate.registration import register
 
 
 @register

@@ -7,9 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate import backend, decay, tree_level
+from keras_treegate import backend
+from keras_treegate.core import decay
 from keras_treegate.optimizers import touched_rows
 from keras_treegate.optimizers.entry import Entry, Slot, Step
+from keras_treegate.trees import level as tree_level
 
 
 class StepAwareOptimizer(keras.optimizers.Optimizer):

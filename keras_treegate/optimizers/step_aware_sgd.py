@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from keras_treegate.core.saving import register
 from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
-from keras_treegate.registration import register
 
 
 @register

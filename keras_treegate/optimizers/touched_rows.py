@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate import decay
+from keras_treegate.core import decay
 from keras_treegate.optimizers.entry import Entry, Step
 
 

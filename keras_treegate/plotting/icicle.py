@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_treegate import checks
-from keras_treegate.callbacks import measures
+from keras_treegate.core import checks
+from keras_treegate.core import routing_metrics as measures
 from keras_treegate.plotting import canvas
 from keras_treegate.plotting.sources import check_visited, visits_of
 

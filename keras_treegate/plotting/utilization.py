@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_treegate.callbacks import measures
+from keras_treegate.core import routing_metrics as measures
 from keras_treegate.plotting import canvas
 from keras_treegate.plotting.sources import check_visited, visits_of
 

@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core.numerics import restored, rounded
 from keras_treegate.credit import Straight
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.layers.folded_tree_dense import check_table_dtype
-from keras_treegate.rounding import restored, rounded
 from keras_treegate.transforms.leaves import (
     StoredLeaves,
     chunks,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_treegate import checks
+from keras_treegate.core import checks
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers.carry import can_carry, carry_state
 from keras_treegate.transforms.calibrate import source_means

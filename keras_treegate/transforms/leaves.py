@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_treegate import backend, checks, decay
+from keras_treegate import backend
+from keras_treegate.core import checks, decay
 
 # The bytes of the rows that are worked on at a time.
 CHUNK_BYTES = 2**22

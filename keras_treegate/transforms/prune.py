@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import backend, checks
+from keras_treegate import backend
+from keras_treegate.core import checks
 from keras_treegate.transforms.calibrate import batches
 from keras_treegate.transforms.grow import tree_layers, with_gate_units
 from keras_treegate.transforms.leaves import chunks, read, row_bytes

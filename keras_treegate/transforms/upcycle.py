@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate import checks
+from keras_treegate.core import checks
+from keras_treegate.core.rows import TreeShape
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
@@ -17,7 +18,6 @@ from keras_treegate.transforms.rebuild import (
     copy_variable,
     rebuilt,
 )
-from keras_treegate.tree import TreeShape
 
 # What a tree layer takes over from the config of a Dense layer.
 KEPT = {"name", "trainable", "dtype", "units", "activation", "use_bias"}

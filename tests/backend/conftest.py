@@ -5,7 +5,8 @@ import keras
 from tests.optimizers.lifted import lifted as lifted
 
 collect_ignore_glob = [
-    f"*test_{name}*.py"
+    pattern
     for name in ("jax", "tensorflow", "torch")
     if name != keras.backend.backend()
+    for pattern in (f"{name}/*", f"*test_{name}*.py")
 ]

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_treegate import backend, tree, tree_level
-from keras_treegate.backend import reference
-from keras_treegate.backend.row_gradient import RowGradient, merged
+from keras_treegate import backend
+from keras_treegate.backend.common import reference
+from keras_treegate.backend.common.row_gradient import RowGradient, merged
+from keras_treegate.core import rows as tree
+from keras_treegate.trees import level as tree_level
 from tests import oracle
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
@@ -77,7 +79,7 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
 
 @pytest.mark.parametrize("chunk", [1, 6, 2**18])
 def test_tables_of_any_sizes_are_updated_together(chunk, monkeypatch):
-    path = f"keras_treegate.backend.{backend.NAME}_updates.CHUNK"
+    path = f"keras_treegate.backend.{backend.NAME}.updates.CHUNK"
     monkeypatch.setattr(path, chunk)
     draw = np.random.default_rng(0)
     sizes = [(2, (2, 3)), (4, (1, 5)), (4, (2, 3)), (9, (2, 3)), (1, (1, 1))]

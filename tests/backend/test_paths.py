@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.backend import reference
+from keras_treegate.backend.common import reference
 from tests import gradients
 from tests.compiled import compiled
 
@@ -31,7 +31,7 @@ class PathProduct(keras.layers.Layer):
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch):
     """Under TensorFlow small eager products are left to the reference."""
-    paths = sys.modules.get("keras_treegate.backend.tensorflow_paths")
+    paths = sys.modules.get("keras_treegate.backend.tensorflow.paths")
     if paths is not None:
         monkeypatch.setattr(paths, "SMALL", 0)
 

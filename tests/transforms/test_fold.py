@@ -8,12 +8,12 @@ import pytest
 from keras import ops
 
 import keras_treegate
-from keras_treegate import tree_level
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.optimizers import StepAwareSGD
 from keras_treegate.transforms import leaves
 from keras_treegate.transforms.places import descendants
+from keras_treegate.trees import level as tree_level
 from tests import oracle
 from tests.transforms import models
 from tests.transforms.models import normal

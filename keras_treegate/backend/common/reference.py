@@ -1,0 +1,66 @@
+"""Leaf sums and path products in `keras.ops` alone.
+
+Slow and plain, right on every backend; what a fast path is tested against.
+"""
+
+from functools import reduce
+from typing import Any
+
+from keras import ops
+
+from keras_treegate.core.rows import BatchRows
+
+
+def leaf_sums(levels: list, rows: BatchRows) -> Any:
+    """The sum of the rows along the path to each slot of the leaves.
+
+    Args:
+        levels: the `TreeLevel` of each depth, 0..D.
+        rows: the rows of them that the batch needs.
+
+    Returns:
+        (G * U, W, Q), of the dtype of the nodes.
+    """
+    parts = [
+        level.read(needed.ids)
+        for level, needed in zip(levels, rows.levels, strict=True)
+    ]
+    whole = rows.whole
+    if whole:
+        parts[:whole] = [reduce(_with_children, parts[:whole])]
+    slots = [needed.slots for needed in rows.levels[max(whole - 1, 0) :]]
+    return reduce(ops.add, map(take_slots, parts, slots))
+
+
+def _with_children(sums: Any, children: Any) -> Any:
+    """Sums (N, W, Q) and the rows of the level below: its sums (2 N, W, Q)."""
+    return ops.repeat(sums, 2, axis=0) + children
+
+
+def take_slots(table: Any, slots: Any) -> Any:
+    """Rows (R, W, Q) of a table (N, W, Q), by slots (R,); `None` for all."""
+    if slots is None:
+        return table
+    width, units = table.shape[1:]
+    flat = ops.reshape(table, (-1, width * units))
+    return ops.reshape(ops.take(flat, slots, axis=0), (-1, width, units))
+
+
+def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+    """Multiplies each example with the path sum of its own slot in each tree.
+
+        y[b] = sum over g, w of inputs[b, g, w] * sums[slots[g, b], w]
+
+    Args:
+        inputs: (B, G, W).
+        sums: (G * U, W, Q), of any dtype; cast to that of the inputs.
+        slots: (G, B), integers, counted over all trees.
+
+    Returns:
+        (B, Q).
+    """
+    width, units = sums.shape[1:]
+    kernels = take_slots(sums, ops.reshape(slots, (-1,)))
+    kernels = ops.cast(kernels, inputs.dtype)
+    kernels = ops.reshape(kernels, (slots.shape[0], -1, width, units))
+    return ops.einsum("bgw,gbwq->bq", inputs, kernels)

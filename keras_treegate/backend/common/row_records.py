@@ -1,0 +1,65 @@
+"""Which rows a dense gradient is made of, known by the identity of the array.
+
+For frameworks whose gradients cannot be but dense: the backward pass records
+the rows of what it returns, and an optimizer finds them.
+"""
+
+import itertools
+import threading
+import weakref
+from typing import Any
+
+from keras_treegate.backend.common.row_gradient import RowGradient
+
+_numbers = itertools.count()
+
+
+def key_of(variable: Any) -> int:
+    """A number for a variable that no other has or will have, as `id` would."""
+    if not hasattr(variable, "row_records_key"):
+        variable.row_records_key = next(_numbers)
+    return variable.row_records_key
+
+
+class RowRecords:
+    """Rows of living gradients; a record goes when its gradient does."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, tuple] = {}
+        self._backward_passes: dict[int, int] = {}
+        # A gradient can be collected, and its record with it, while it is held.
+        self._lock = threading.RLock()
+
+    def add(self, dense: Any, table: int, gradient: RowGradient) -> None:
+        """Records the rows of a dense gradient, of the table of this key."""
+        key = id(dense)
+
+        def forget(reference: Any) -> None:
+            with self._lock:
+                if key in self._records and self._records[key][0] is reference:
+                    del self._records[key]
+
+        with self._lock:
+            self._records[key] = weakref.ref(dense, forget), gradient
+        self.count(table)
+
+    def count(self, table: int) -> None:
+        """Counts a backward pass through rows of a table."""
+        with self._lock:
+            passes = self._backward_passes.get(table, 0)
+            self._backward_passes[table] = passes + 1
+
+    def find(self, dense: Any, table: int) -> tuple[RowGradient | None, int]:
+        """The rows of a gradient, and how often rows were recorded.
+
+        The count is of the table, and since it was last asked for.
+        """
+        with self._lock:
+            record = self._records.get(id(dense))
+            passes = self._backward_passes.pop(table, 0)
+        if record is None or record[0]() is not dense:
+            return None, passes
+        return record[1], passes
+
+    def __len__(self) -> int:
+        return len(self._records)

@@ -1,0 +1,331 @@
+"""Leaf sums and path products under JAX, without an array (B, P, Q).
+
+XLA on CPU makes one loop of a few gathers and multiply-adds into an array that
+stays in cache, and one of a scatter whose updates are a cheap product. So these
+walk the input units, or trees and blocks of examples, in a loop of small steps.
+On accelerators each step takes as much as memory allows.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keras_treegate.backend.common import reference, xla_loops
+from keras_treegate.backend.common.row_gradient import RowGradient, Summands
+from keras_treegate.backend.common.row_records import key_of
+from keras_treegate.backend.jax.rows import (
+    CHUNK,
+    own_gradients,
+    recorded,
+    rows_at,
+    steps,
+    sums_at,
+)
+from keras_treegate.core import decay
+from keras_treegate.core.rows import BatchRows
+
+# What is done with a product, and why.
+PRODUCT = (
+    "on CPU a loop over the input units, eight at a time, into outputs that "
+    "stay in cache; elsewhere blocks of trees and examples, as large as "
+    "128 MB hold, for few launches"
+)
+
+# The numbers of kernels that one step of a loop holds, by platform: on CPU what
+# stays in cache, more where they are read than where they are added up.
+HELD_OF_INPUTS = {"cpu": 2**17, "default": 2**25}
+HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
+
+
+def leaf_sums(levels: list, rows: BatchRows) -> Any:
+    """See `reference.leaf_sums`; reads each table once."""
+    nodes = [level.nodes.value for level in levels]
+    states = [own_gradients(level.clock, level.stamps) for level in levels]
+    keys = tuple(key_of(level.nodes) for level in levels)
+    return _leaf_sums(nodes, states, rows, keys)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _leaf_sums(nodes: list, states: list, rows: BatchRows, keys: tuple) -> Any:
+    return _sums(nodes, states, rows)
+
+
+@jax.jit
+def _sums(nodes: list, states: list, rows: BatchRows) -> Any:
+    whole = rows.whole
+    sums = None
+    for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
+        level = decay.decayed(table, decay.owed(clock, stamps))
+        sums = level if sums is None else _with_children(sums, level)
+    if whole == len(nodes):
+        return sums
+    leaves = rows.levels[-1].ids
+
+    def step(first: Any, count: int, found: Any) -> Any:
+        part = partial(
+            jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=count
+        )
+        new = None
+        if whole:
+            slots = part(rows.levels[whole - 1].slots)
+            new = rows_at(sums, slots, distinct=False)
+        for number in range(whole, len(nodes)):
+            # Of the leaves' paths, and not of the level's distinct rows, which
+            # would be stored in between.
+            ids = jnp.right_shift(part(leaves), len(nodes) - 1 - number)
+            clock, stamps = states[number]
+            owed = decay.owed(clock, rows_at(stamps, ids, distinct=False))
+            level = rows_at(nodes[number], ids, distinct=False)
+            level = decay.decayed(level, owed)
+            new = level if new is None else new + level
+        return jax.lax.dynamic_update_slice_in_dim(found, new, first, 0)
+
+    shape = nodes[0].shape[1:]
+    found = jnp.zeros((len(leaves), *shape), nodes[0].dtype)
+    return steps(step, len(leaves), CHUNK // math.prod(shape), found)
+
+
+def _with_children(sums: Any, children: Any) -> Any:
+    pairs = children.reshape(len(sums), 2, *children.shape[1:])
+    return (sums[:, None] + pairs).reshape(children.shape)
+
+
+def _leaf_sums_forward(
+    nodes: list, states: list, rows: BatchRows, keys: tuple
+) -> tuple:
+    read = rows
+    leaves = rows.levels[-1].ids
+    if leaves is not None and leaves.shape[0] == 1:
+        # The one leaf twice: a table that XLA reads as a slice, and not by a
+        # gather, is copied where it is written in the same step.
+        twice = jax.tree.map(lambda array: jnp.repeat(array, 2), rows.levels)
+        read = rows._replace(levels=twice)
+    sums = _sums(nodes, states, read)
+    return (sums if read is rows else sums[:1]), (states, rows)
+
+
+def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Any) -> tuple:
+    states, rows = saved
+    trees = len(rows.leaf_slots)
+    sizes = [len(stamps) for _, stamps in states]
+    gradients: list = [None] * len(keys)
+    for number in range(rows.whole, len(keys)):
+        ids, slots = rows.levels[number]
+        level = RowGradient(ids, leaves, sizes[number])
+        if slots is not None:
+            level = level._replace(
+                rows=sums_at(leaves, slots, len(ids)),
+                summands=Summands(leaves, slots, trees),
+            )
+        gradients[number] = recorded(level, keys[number])
+    sums = leaves
+    for number in range(rows.whole - 1, -1, -1):
+        slots = rows.levels[number].slots
+        if slots is not None:
+            sums = sums_at(sums, slots, sizes[number])
+        elif number < len(keys) - 1:
+            # Not `sum`: XLA on CPU hands that to a library, which is slower.
+            pairs = sums.reshape(sizes[number], 2, *sums.shape[1:])
+            sums = pairs[:, 0] + pairs[:, 1]
+        gradients[number] = sums
+    return gradients, states, None
+
+
+_leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
+
+
+def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+    """See `reference.path_product`."""
+    if not isinstance(inputs.shape[0], int):  # symbolic: there are no steps
+        return reference.path_product(inputs, sums, slots)
+    return _path_product(inputs, sums, slots)
+
+
+@jax.custom_vjp
+def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+    return _product(inputs, sums, slots)
+
+
+@jax.jit
+def _product(inputs: Any, sums: Any, slots: Any) -> Any:
+    outputs = jax.lax.platform_dependent(
+        inputs, sums, slots, cpu=product_by_units, default=product_by_blocks
+    )
+    return outputs.astype(inputs.dtype)
+
+
+def _forward(inputs: Any, sums: Any, slots: Any) -> tuple:
+    return _product(inputs, sums, slots), (inputs, sums, slots)
+
+
+@jax.jit
+def _backward(saved: tuple, gradient: Any) -> tuple:
+    inputs, sums, slots = saved
+    of_inputs = jax.lax.platform_dependent(
+        *(gradient, sums, slots),
+        cpu=gradient_of_inputs_by_units,
+        default=gradient_of_inputs_by_blocks,
+    )
+    of_inputs = of_inputs.astype(inputs.dtype)
+    if not jnp.issubdtype(sums.dtype, jnp.floating):
+        return of_inputs, None, None
+    of_sums = partial(gradient_of_sums, num_slots=len(sums))
+    of_sums = jax.lax.platform_dependent(
+        *(inputs, gradient, slots),
+        **{
+            name: partial(of_sums, held=held)
+            for name, held in HELD_OF_SUMS.items()
+        },
+    )
+    return of_inputs, of_sums.astype(sums.dtype), None
+
+
+_path_product.defvjp(_forward, _backward)
+
+
+def _accumulator(dtype: Any) -> Any:
+    return jnp.promote_types(dtype, "float32")
+
+
+def product_by_units(inputs: Any, sums: Any, slots: Any) -> Any:
+    """The product, a few input units of all examples at a time."""
+    batch, trees, width = inputs.shape
+    table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
+    inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
+    dtype = _accumulator(inputs.dtype)
+
+    def step(first: Any, count: int, outputs: Any) -> Any:
+        for unit in range(count):
+            tree, row = jnp.divmod(first + unit, width)
+            ids = slots[tree] * width + row
+            weights = rows_at(table, ids, distinct=False).astype(dtype)
+            outputs += inputs[first + unit][:, None].astype(dtype) * weights
+        return outputs
+
+    outputs = jnp.zeros((batch, sums.shape[-1]), dtype)
+    return steps(step, trees * width, xla_loops.UNITS, outputs)
+
+
+def product_by_blocks(
+    inputs: Any, sums: Any, slots: Any, held: int = HELD_OF_INPUTS["default"]
+) -> Any:
+    """The product, of blocks of trees and examples at a time."""
+    dtype = _accumulator(inputs.dtype)
+
+    def step(trees: Any, examples: Any, outputs: Any) -> Any:
+        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
+        x = _part(inputs, examples, trees)
+        new = jnp.einsum(
+            "bgw,gbwq->bq", x, kernels, preferred_element_type=dtype
+        )
+        new += jax.lax.dynamic_slice_in_dim(outputs, *examples)
+        return jax.lax.dynamic_update_slice_in_dim(outputs, new, examples[0], 0)
+
+    outputs = jnp.zeros((len(inputs), sums.shape[-1]), dtype)
+    return _blocks(step, slots.shape, sums.shape[1:], held, outputs)
+
+
+def gradient_of_inputs_by_units(gradient: Any, sums: Any, slots: Any) -> Any:
+    """(B, G, W), of the gradient of the outputs (B, Q)."""
+    width, units = sums.shape[1:]
+    lanes = xla_loops.lanes(units)
+    if not lanes:
+        return gradient_of_inputs_by_blocks(
+            gradient, sums, slots, HELD_OF_INPUTS["cpu"]
+        )
+    dtype = _accumulator(gradient.dtype)
+    trees, batch = slots.shape
+    terms = units // lanes
+    parts = sums.reshape(len(sums) * width * terms, lanes)
+    gradient = gradient.astype(dtype).reshape(batch, terms, lanes)
+
+    def step(unit: Any, _: int, found: Any) -> Any:
+        tree, row = jnp.divmod(unit, width)
+        ids = (slots[tree] * width + row) * terms
+        new = jnp.zeros((batch, lanes), dtype)
+        for term in range(terms):
+            rows = rows_at(parts, ids + term, distinct=False).astype(dtype)
+            new += rows * gradient[:, term]
+        new = new @ jnp.ones(lanes, dtype)
+        return jax.lax.dynamic_update_slice_in_dim(found, new[None], unit, 0)
+
+    found = jnp.zeros((trees * width, batch), dtype)
+    found = steps(step, trees * width, 1, found)
+    return found.T.reshape(batch, trees, width)
+
+
+def gradient_of_inputs_by_blocks(
+    gradient: Any, sums: Any, slots: Any, held: int = HELD_OF_INPUTS["default"]
+) -> Any:
+    """(B, G, W), of the gradient of the outputs (B, Q)."""
+    dtype = _accumulator(gradient.dtype)
+
+    def step(trees: Any, examples: Any, found: Any) -> Any:
+        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
+        dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
+        if len(kernels) == 1:  # or XLA makes a slow reduction of it
+            kernels = kernels[0]
+        new = jnp.einsum(
+            "...bwq,bq->...bw", kernels, dy, preferred_element_type=dtype
+        ).reshape(trees[1], *kernels.shape[-3:-1])
+        start = (trees[0], examples[0], 0)
+        return jax.lax.dynamic_update_slice(found, new, start)
+
+    found = jnp.zeros((*slots.shape, sums.shape[1]), dtype)
+    found = _blocks(step, slots.shape, sums.shape[1:], held, found)
+    return jnp.swapaxes(found, 0, 1)
+
+
+def gradient_of_sums(
+    inputs: Any, gradient: Any, slots: Any, num_slots: int, held: int
+) -> Any:
+    """(R, W, Q), of the gradient of the outputs (B, Q)."""
+    kernel = (inputs.shape[2], gradient.shape[1])
+    dtype = _accumulator(gradient.dtype)
+
+    def step(trees: Any, examples: Any, found: Any) -> Any:
+        x = jnp.swapaxes(_part(inputs, examples, trees), 0, 1).astype(dtype)
+        dy = jax.lax.dynamic_slice_in_dim(gradient, *examples).astype(dtype)
+        new = x[..., None] * dy[None, :, None]  # (trees, examples, W, Q)
+        ids = _part(slots, trees, examples).reshape(-1)
+        new = new.reshape(len(ids), *kernel)
+        return found.at[ids].add(new, mode="promise_in_bounds")
+
+    found = jnp.zeros((num_slots, *kernel), dtype)
+    return _blocks(step, slots.shape, kernel, held, found)
+
+
+def _kernels(sums: Any, slots: Any, dtype: Any) -> Any:
+    """The sums (trees, examples, W, Q) at slots (trees, examples)."""
+    rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
+    return rows.reshape(*slots.shape, *sums.shape[1:])
+
+
+def _part(table: Any, first: tuple, second: tuple) -> Any:
+    """A part of the first two axes of a table, each by (start, size)."""
+    table = jax.lax.dynamic_slice_in_dim(table, *first, axis=0)
+    return jax.lax.dynamic_slice_in_dim(table, *second, axis=1)
+
+
+def _blocks(
+    step: Callable, shape: tuple, kernel: tuple, held: int, carry: Any
+) -> Any:
+    """Walks the trees and examples (G, B) in blocks that hold so many numbers.
+
+    `step` is called with a (start, size) of the trees, one of the examples, and
+    what it returned last.
+    """
+    trees, batch = shape
+    kernels = max(1, held // math.prod(kernel))
+
+    def of_trees(first: Any, count: int, carry: Any) -> Any:
+        def of_examples(example: Any, examples: int, carry: Any) -> Any:
+            return step((first, count), (example, examples), carry)
+
+        return steps(of_examples, batch, kernels, carry)
+
+    return steps(of_trees, trees, kernels // max(1, batch), carry)

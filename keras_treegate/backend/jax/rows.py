@@ -1,0 +1,240 @@
+"""Row gradients under JAX.
+
+The backward pass of `take_rows` returns the true dense gradient, a scatter, and
+records the rows it was made of under the identity of that array. An optimizer
+that finds the record never uses the scatter, and XLA removes it. Where anything
+happened to the gradient in between (a sum of two uses, an inner `jit`, `vmap`
+or `remat`), no record is found and the dense gradient is used, which is right.
+"""
+
+import math
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keras_treegate.backend.common.count_base import COUNT_BASE, COUNT_BITS
+from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.core import decay
+
+# An optimizer can write only its own variables and trainable ones here.
+DECAY_STATE_IS_TRAINABLE = True
+
+
+records = RowRecords()
+
+# The numbers of rows that a loop over many rows has at hand.
+CHUNK = 2**16
+
+# What is known of all ids.
+PROMISES: dict = {
+    "mode": "promise_in_bounds",
+    "unique_indices": True,
+    "indices_are_sorted": True,
+}
+
+
+@partial(jax.jit, static_argnames="distinct")
+def rows_at(table: Any, ids: Any, distinct: bool = True) -> Any:
+    """The rows of a table at its first axis; ids may repeat if not `distinct`.
+
+    As rows of a matrix and without the check for negative ids that `table[ids]`
+    makes: XLA on CPU is several times faster at it. In a `jit` even eagerly,
+    where the reshape alone would copy the table.
+    """
+    rows = jax.lax.gather(
+        table.reshape(table.shape[0], math.prod(table.shape[1:])),
+        ids[:, None],
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
+        ),
+        slice_sizes=(1, math.prod(table.shape[1:])),
+        **(PROMISES if distinct else {"mode": "promise_in_bounds"}),
+    )
+    return rows.reshape(len(ids), *table.shape[1:])
+
+
+def recorded(gradient: RowGradient, key: int) -> Any:
+    """The gradient of a table in dense form, with its rows on record."""
+    rows = gradient.rows
+    dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
+    dense = dense.at[gradient.ids].set(rows, **PROMISES)
+    records.add(dense, key, gradient)
+    return dense
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _take_rows(table: Any, ids: Any, num_rows: int, key: int) -> Any:
+    return rows_at(table, ids)
+
+
+def _forward(table: Any, ids: Any, num_rows: int, key: int) -> tuple:
+    return _take_rows(table, ids, num_rows, key), ids
+
+
+def _backward(num_rows: int, key: int, ids: Any, rows: Any) -> tuple:
+    return recorded(RowGradient(ids, rows, num_rows), key), None
+
+
+_take_rows.defvjp(_forward, _backward)
+
+
+def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+    return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
+
+
+def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+    record, passes = records.find(gradient, key_of(variable))
+    if record is not None:
+        return record, None
+    if passes == 0:
+        return gradient, None
+    if passes > 1:
+        return gradient, (
+            f"its layer is used {passes} times, and JAX adds the gradients"
+        )
+    return gradient, (
+        "something came between the backward pass and the optimizer (an inner "
+        "jit, vmap, scan or remat, a stock LossScaleOptimizer, or arithmetic "
+        "on the gradient)"
+    )
+
+
+def read_rows(variable: Any, ids: Any) -> Any:
+    return variable.value if ids is None else rows_at(variable.value, ids)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _written(table: Any, start: Any, rows: Any) -> Any:
+    return jax.lax.dynamic_update_slice_in_dim(table, rows, start, axis=0)
+
+
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    # With the table donated: it is written in place.
+    rows = rows.astype(variable.dtype)
+    variable.assign(_written(variable.value, start, rows))
+
+
+@partial(jax.jit, static_argnums=2)
+def sums_at(leaves: Any, slots: Any, num_slots: int) -> Any:
+    """`sums[slots[i]] += leaves[i]` (num_slots, W, Q)."""
+    zeros = jnp.zeros((num_slots, *leaves.shape[1:]), leaves.dtype)
+    return zeros.at[slots].add(leaves, mode="promise_in_bounds")
+
+
+def steps(step: Callable, count: int, size: int, carry: Any) -> Any:
+    """Calls `step(first, size, carry)` for one part after the other.
+
+    No part is of one, but where `size` or `count` is: see
+    `updates.of_two_rows`.
+    """
+    size = max(1, min(size, count))
+    full, rest = divmod(count, size)
+    if rest == 1 and full:
+        full, rest = full - 1, size + 1
+    if full == 1:
+        carry = step(0, size, carry)
+    elif full:
+        carry = jax.lax.fori_loop(
+            0, full, lambda number, x: step(number * size, size, x), carry
+        )
+    return step(full * size, rest, carry) if rest else carry
+
+
+# The tracers of the clocks that a gradient of their own was asked for.
+_clocks_in_use: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+@jax.custom_vjp
+def _owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return decay.owed(clock, stamps if ids is None else rows_at(stamps, ids))
+
+
+def _owed_forward(clock: Any, stamps: Any, ids: Any) -> tuple:
+    return _owed_decay(clock, stamps, ids), (clock, stamps)
+
+
+def _owed_backward(values: tuple, gradient: Any) -> tuple:
+    return (*values, None)
+
+
+_owed_decay.defvjp(_owed_forward, _owed_backward)
+
+
+def own_gradients(clock: Any, stamps: Any) -> tuple:
+    """The values of two variables, that are to be their own gradients.
+
+    Without a gradient in a second use of a layer: gradients add up, and one is
+    enough.
+    """
+    values = clock.value, stamps.value
+    if isinstance(values[0], jax.core.Tracer):
+        if _clocks_in_use.get(id(clock)) is values[0]:
+            return jax.lax.stop_gradient(values)
+        _clocks_in_use[id(clock)] = values[0]
+    return values
+
+
+def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return _owed_decay(*own_gradients(clock, stamps), ids)
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    mode = "promise_in_bounds"
+    ones = jnp.ones_like(ids)
+    if ids.shape[0] == 1:  # see `updates.of_two_rows`
+        ids, ones = jnp.repeat(ids, 2), jnp.arange(2, dtype=ids.dtype)
+    added = low.value.at[ids].add(ones, mode=mode)
+    if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
+        low.assign(added & (COUNT_BASE - 1))
+        high.assign(high.value + (added >> COUNT_BITS))
+        return
+    # Each write depends on the read before it, and so is made in place.
+    full, carried = added[ids], high.value[ids]
+    carried = carried + (full >> COUNT_BITS)
+    low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))
+    high.assign(high.value.at[ids].set(carried, mode=mode))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _watched(tensor: Any, check: Callable) -> Any:
+    return tensor
+
+
+def _watched_forward(tensor: Any, check: Callable) -> tuple:
+    return tensor, None
+
+
+def _watched_backward(check: Callable, _: None, gradient: Any) -> tuple:
+    check()
+    return (gradient,)
+
+
+_watched.defvjp(_watched_forward, _watched_backward)
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    return tensor if check is None else _watched(tensor, check)
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    try:
+        jnp.negative(tensor)
+    except jax.errors.UnexpectedTracerError:
+        return False
+    return True
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    is_traced = isinstance(value, jax.core.Tracer)
+    if is_traced and not isinstance(variable.value, jax.core.Tracer):
+        return  # in a `jit` or `grad` that does not know the variable
+    variable.assign(value)
+
+
+def compiled(function: Callable) -> Callable:
+    return function

@@ -1,0 +1,259 @@
+"""Leaf sums and path products under TensorFlow, without an array (B, P, Q).
+
+TensorFlow's own kernels do one pass over memory for each operation, and take
+the gradient of a gather an element at a time. So these are compiled by XLA, on
+CPU too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_treegate.backend.common import reference, xla_loops
+from keras_treegate.backend.tensorflow.rows import (
+    compiled,
+    lies_in_place,
+    native,
+    read_rows,
+    take_rows,
+)
+from keras_treegate.core import decay
+from keras_treegate.core.rows import BatchRows
+
+# What is done with a product, and why.
+PRODUCT = (
+    "compiled by XLA, a loop over the input units, eight at a time, into "
+    "outputs that stay in cache; eagerly, if small, a gather and an einsum, "
+    "for which nothing is compiled"
+)
+
+# A product of so few numbers is not worth compiling where no graph is made.
+SMALL = 2**22
+
+
+def leaf_sums(levels: list, rows: BatchRows) -> Any:
+    """See `reference.leaf_sums`."""
+    if tf.executing_eagerly():
+        return reference.leaf_sums(levels, rows)
+    tables, of_gradients, states = [], [], []
+    for level, (ids, _) in zip(levels, rows.levels, strict=True):
+        table, stamps = native(level.nodes), native(level.stamps)
+        listened = len(level.listeners) > 0
+        if ids is None:
+            of_gradients.append(read_rows(level.nodes, None))
+            table, stamps = of_gradients[-1], read_rows(level.stamps, None)
+        elif lies_in_place(table):
+            of_gradients.append(
+                take_rows(level.nodes, ids, listened, _stand_ins)
+            )
+        else:
+            of_gradients.append(take_rows(level.nodes, ids, listened))
+            table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
+        tables.append(table)
+        states.append((read_rows(level.clock, None), stamps))
+    sums = tf.stop_gradient(compiled(_leaf_sums)(tables, states, rows))
+    graph = compiled(_with_gradients, by_xla=False)
+    return graph(sums, rows, *of_gradients)
+
+
+def _with_gradients(sums: Any, rows: BatchRows, *tables: Any) -> Any:
+    """The sums, as a function of that which has the gradients of the tables."""
+
+    # Only in a graph that is made once: TensorFlow keeps each for ever.
+    @tf.custom_gradient
+    def of_tables(sums: Any, *tables: Any) -> tuple:
+        def gradient(sums: Any) -> list:
+            shapes = [table.shape for table in tables]
+            return [None, *compiled(_of_tables)(sums, shapes, rows)]
+
+        return tf.identity(sums), gradient
+
+    return of_tables(sums, *tables)
+
+
+def _stand_ins(table: Any, ids: Any) -> Any:
+    """What nobody reads, in the place of rows whose gradient is wanted."""
+    return tf.zeros((tf.shape(ids)[0], *table.shape[1:]), table.dtype)
+
+
+def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
+    sums = None
+    for table, (clock, stamps), (ids, slots) in zip(
+        tables, states, rows.levels, strict=True
+    ):
+        if ids is None:
+            level = decay.decayed(table, decay.owed(clock, stamps))
+            if sums is not None:
+                level += tf.repeat(sums, 2, axis=0)
+            sums = level if slots is None else tf.gather(level, slots)
+        else:
+            owed = decay.owed(clock, _rows_of(stamps, ids))
+            level = decay.decayed(_rows_of(table, ids), owed)
+            if slots is not None:
+                level = tf.gather(level, slots)
+            sums = level if sums is None else sums + level
+    return sums
+
+
+def _rows_of(table: Any, ids: Any) -> Any:
+    """Of a table that lies in place, which XLA does not copy; else as given."""
+    return tf.gather(table, ids) if isinstance(table, tf.Variable) else table
+
+
+def _of_tables(sums: Any, shapes: list, rows: BatchRows) -> list:
+    """The gradients of tables, or of their rows, of that of the sums."""
+    found: list = []
+    for shape, (ids, slots) in zip(
+        shapes[::-1], rows.levels[::-1], strict=True
+    ):
+        if ids is not None:
+            num_rows = tf.shape(ids)[0]
+            found.append(_sums_at(sums, slots, num_rows))
+            continue
+        if slots is None and found:
+            pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
+            sums = tf.reduce_sum(pairs, axis=1)
+        else:
+            sums = _sums_at(sums, slots, shape[0])
+        found.append(sums)
+    return found[::-1]
+
+
+def _sums_at(leaves: Any, slots: Any, num_rows: Any) -> Any:
+    """`sums[slots[i]] += leaves[i]`, of so many rows."""
+    if slots is None:
+        return leaves
+    zeros = tf.zeros((num_rows, *leaves.shape[1:]), leaves.dtype)
+    return tf.tensor_scatter_nd_add(zeros, slots[:, None], leaves)
+
+
+def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+    """See `reference.path_product`."""
+    if tf.executing_eagerly():
+        batch, trees, width = inputs.shape
+        if batch * trees * width * sums.shape[2] < SMALL:
+            return reference.path_product(inputs, sums, slots)
+    return compiled(_product, eagerly=True, by_xla=False)(inputs, sums, slots)
+
+
+# Only in a graph that is made once: TensorFlow keeps each for ever. That graph
+# is not XLA's, which would compute a gradient that no one asks for.
+@tf.custom_gradient
+def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
+    def gradient(outputs: Any) -> tuple:
+        of_inputs = compiled(_gradient_of_inputs)(outputs, sums, slots)
+        if not sums.dtype.is_floating:
+            return of_inputs, None, None
+        of_sums = compiled(_gradient_of_sums)(inputs, outputs, sums, slots)
+        return of_inputs, of_sums, None
+
+    return compiled(_by_units)(inputs, sums, slots), gradient
+
+
+def _accumulator(dtype: Any) -> Any:
+    """The dtype of what is added up: of float32 at least."""
+    return tf.float32 if dtype.size < 4 else dtype
+
+
+def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
+    """The product, a few input units of all examples at a time."""
+    _, trees, width = inputs.shape
+    units, dtype = sums.shape[2], inputs.dtype
+    inputs = tf.cast(inputs, _accumulator(dtype))
+    table = tf.reshape(sums, (-1, units))  # (G * U * W, Q)
+    columns = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
+
+    def step(first: Any, count: int, outputs: Any) -> Any:
+        for unit in range(count):
+            tree, row = (first + unit) // width, (first + unit) % width
+            weights = tf.gather(table, slots[tree] * width + row)
+            weights = tf.cast(weights, inputs.dtype)
+            outputs += columns[first + unit][:, None] * weights
+        return outputs
+
+    size = xla_loops.UNITS
+    full, rest = divmod(trees * width, size)
+    outputs = tf.zeros((tf.shape(inputs)[0], units), inputs.dtype)
+    outputs = _loop(full, lambda n, y: step(n * size, size, y), outputs)
+    return tf.cast(step(full * size, rest, outputs), dtype)
+
+
+def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
+    """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
+    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    dtype = gradient.dtype
+    gradient = tf.cast(gradient, _accumulator(dtype))
+    lanes = xla_loops.lanes(units)
+    if not lanes:
+        return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
+    terms = units // lanes
+    parts = tf.reshape(sums, (-1, lanes))
+    batch = tf.shape(gradient)[0]
+    gradient = tf.reshape(gradient, (batch, terms, lanes))
+
+    def step(unit: Any, found: Any) -> Any:
+        tree, row = unit // width, unit % width
+        ids = (slots[tree] * width + row) * terms
+        new = tf.zeros((batch, lanes), gradient.dtype)
+        for term in range(terms):
+            rows = tf.cast(tf.gather(parts, ids + term), gradient.dtype)
+            new += rows * gradient[:, term]
+        new = tf.linalg.matvec(new, tf.ones(lanes, gradient.dtype))
+        return tf.tensor_scatter_nd_update(found, [[unit]], new[None])
+
+    found = tf.zeros((trees * width, batch), gradient.dtype)
+    found = tf.cast(_loop(trees * width, step, found), dtype)
+    return tf.reshape(tf.transpose(found), (batch, trees, width))
+
+
+def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
+    """The same for rows that are not added up in lanes; tree by tree."""
+    trees = slots.shape[0]
+
+    def step(tree: Any, found: Any) -> Any:
+        kernels = tf.cast(tf.gather(sums, slots[tree]), gradient.dtype)
+        new = tf.einsum("bwq,bq->bw", kernels, gradient)
+        return tf.tensor_scatter_nd_update(found, [[tree]], new[None])
+
+    shape = (trees, tf.shape(gradient)[0], sums.shape[1])
+    found = _loop(trees, step, tf.zeros(shape, gradient.dtype))
+    return tf.transpose(found, (1, 0, 2))
+
+
+def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
+    """(R, W, Q), of the gradient of the outputs (B, Q); by blocks of a tree."""
+    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    batch, dtype = tf.shape(gradient)[0], _accumulator(inputs.dtype)
+    inputs, gradient = tf.cast(inputs, dtype), tf.cast(gradient, dtype)
+    most = max(1, xla_loops.ADDED // (width * units))
+    blocks = tf.maximum(1, -(-batch // most))
+    size = -(-batch // blocks)
+    rest = [0, blocks * size - batch]  # padded: of no weight, in the first row
+    inputs = tf.pad(tf.transpose(inputs, (1, 0, 2)), [[0, 0], rest, [0, 0]])
+    gradient = tf.pad(gradient, [rest, [0, 0]])
+    slots = tf.pad(slots, [[0, 0], rest])
+
+    def step(number: Any, found: Any) -> Any:
+        tree, first = number // blocks, number % blocks * size
+        x = tf.slice(inputs, [tree, first, 0], [1, size, width])
+        dy = tf.slice(gradient, [first, 0], [size, units])
+        ids = tf.slice(slots, [tree, first], [1, size])
+        new = x[0][:, :, None] * dy[:, None, :]
+        return tf.tensor_scatter_nd_add(found, ids[0][:, None], new)
+
+    found = _loop(trees * blocks, step, tf.zeros(tf.shape(sums), dtype))
+    return tf.cast(found, sums.dtype)
+
+
+def _loop(count: Any, step: Callable, carry: Any) -> Any:
+    """`step(number, carry)` for each number below a count."""
+    if isinstance(count, int) and count == 0:
+        return carry
+    _, carry = tf.while_loop(
+        lambda number, _: number < count,
+        lambda number, carry: (number + 1, step(number, carry)),
+        (tf.constant(0), carry),
+        maximum_iterations=count,
+    )
+    return carry

@@ -1,0 +1,297 @@
+"""Row gradients under TensorFlow.
+
+Keras's own optimizers are wrong on `tf.IndexedSlices` whose ids repeat, as the
+sum of two uses of a layer has them, and at the first step no one knows yet
+which optimizer there will be. So what the backward pass returns is right for
+all of them:
+
+- in a graph the true dense gradient, a scatter, in which a step-aware optimizer
+  finds the rows that it is made of. It never uses the scatter itself, which is
+  then no part of what is run. Where anything else was done to the gradient, the
+  dense one is used;
+- eagerly, `tf.IndexedSlices` of distinct ids where a step-aware optimizer
+  listens to the level; else, and beside other slices of the same table, the
+  dense gradient, with a record of its rows.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_treegate.backend.common.count_base import COUNT_BASE, COUNT_BITS
+from keras_treegate.backend.common.row_gradient import RowGradient, merged
+from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.core import decay
+
+# What stands for the number of ids to count while it is not known.
+UNKNOWN_IDS = 2**16
+
+# Optimizers write any variable here.
+DECAY_STATE_IS_TRAINABLE = False
+
+records = RowRecords()
+
+# The last slices that were returned for each table, while they live.
+_slices: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+# The operation whose inputs are the rows of a dense gradient, in a graph.
+_SCATTER = "keras_treegate_rows"
+
+
+@functools.cache
+def _traced(function: Callable, by_xla: bool) -> Any:
+    def with_shapes(arguments: tuple, shapes: tuple) -> Any:
+        del shapes  # tells traces apart
+        return function(*arguments)
+
+    return tf.function(with_shapes, jit_compile=by_xla, autograph=False)
+
+
+def lies_in_place(table: Any) -> bool:
+    """Whether a function that is compiled can read rows of a table itself.
+
+    Not of a tensor in a `StatelessScope`, nor of what replicas share.
+    """
+    return isinstance(table, tf.Variable) and not _is_shared(table)
+
+
+def _is_shared(argument: Any) -> bool:
+    return isinstance(argument, tf.distribute.DistributedValues)
+
+
+def compiled(
+    function: Callable, eagerly: bool = False, by_xla: bool = True
+) -> Callable:
+    """A function of its arguments alone, compiled by XLA once for each shape.
+
+    Where no graph is made, only if it is to be compiled `eagerly` too. Without
+    XLA it is a graph, made once for each shape.
+
+    It is given the static shapes as well: `tf.function` would take a trace of
+    unknown sizes, if there is one, for sizes that are known, and forget these.
+    """
+
+    def call(*arguments: Any) -> Any:
+        if tf.executing_eagerly() and not eagerly:
+            return function(*arguments)
+        # Of variables that replicas share, `tf.function` keeps the first of
+        # each shape for its own, and would not see the next.
+        arguments = tf.nest.map_structure(
+            lambda x: tf.convert_to_tensor(x) if _is_shared(x) else x, arguments
+        )
+        shapes = tuple(
+            tuple(leaf.shape) if tf.is_tensor(leaf) else None
+            for leaf in tf.nest.flatten(arguments)
+        )
+        return _traced(function, by_xla)(arguments, shapes)
+
+    return call
+
+
+def native(variable: Any) -> Any:
+    """The `tf.Variable`; an `update_step` may be handed that itself."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _rows_of_handle(table: Any, ids: Any) -> Any:
+    # The variable itself would be read, and copied, as a whole.
+    return tf.raw_ops.ResourceGather(
+        resource=table.handle, indices=ids, dtype=table.dtype
+    )
+
+
+def take_rows(
+    variable: Any, ids: Any, as_rows: bool, read: Callable = _rows_of_handle
+) -> Any:
+    """As `keras_treegate.backend` says.
+
+    Of a table that lies in place the rows are what `read(table, ids)` returns.
+    """
+    table, key = native(variable), key_of(variable)
+    if not isinstance(table, tf.Variable):  # in a `StatelessScope`
+        return tf.gather(tf.reshape(table, table.shape), ids)
+    if tf.distribute.in_cross_replica_context():
+        return tf.gather(table, ids)  # has no handle there, and no gradient
+    # What a tape watches is a variable that is read; no row of it is enough.
+    tf.gather(table, ids[:0])
+
+    @tf.custom_gradient
+    def rows_of(handle: Any, ids: Any) -> tuple:
+        del handle  # it has the gradient
+
+        def gradient(rows: Any) -> tuple:
+            rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
+            eager = tf.executing_eagerly()
+            if eager and as_rows and key not in _slices:
+                slices = tf.IndexedSlices(rows, ids, tf.shape(table))
+                _slices[key] = slices
+                records.count(key)
+                return slices, None
+            index = tf.expand_dims(ids, 1)
+            dense = tf.scatter_nd(index, rows, table.shape, name=_SCATTER)
+            if eager:
+                record = RowGradient(ids, rows, table.shape[0])
+                records.add(dense, key, record)
+            else:
+                records.count(key)
+            return dense, None
+
+        return read(table, ids), gradient
+
+    return rows_of(table.handle, ids)
+
+
+def _summands(gradient: Any) -> list | None:
+    """Pairs of ids and rows whose sum a tensor of a graph is, if it is one."""
+    operation = gradient.op
+    if operation.type == "ScatterNd" and _SCATTER in operation.name:
+        index, rows, _ = operation.inputs
+        return [(tf.squeeze(index, 1), rows)]
+    if operation.type != "AddN":
+        return None
+    summands: list = []
+    for term in operation.inputs:
+        found = _summands(term)
+        if found is None:
+            return None
+        summands += found
+    return summands
+
+
+def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+    key, num_rows = key_of(variable), variable.shape[0]
+    record, passes = records.find(gradient, key)
+    is_slices = isinstance(gradient, tf.IndexedSlices)
+    if record is None and not passes and not is_slices:
+        return gradient, None
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        cause = "replicas touch different rows, and their gradients are summed"
+        return tf.convert_to_tensor(gradient), cause
+    if record is not None:
+        return record, None
+    if is_slices:
+        ids, rows = gradient.indices, gradient.values
+        if _slices.get(key) is gradient:
+            return RowGradient(ids, rows, num_rows), None
+        return merged(ids, rows, num_rows), None
+    if tf.is_symbolic_tensor(gradient):
+        summands = _summands(gradient)
+        if summands is not None:
+            return _sum(summands, gradient, num_rows), None
+    elif passes > 1:
+        cause = f"its layer is used {passes} times, which is summed eagerly"
+        return gradient, cause
+    return gradient, (
+        "something came between the backward pass and the optimizer (a "
+        "`tf.function` of its own around the loss, a stock LossScaleOptimizer, "
+        "or arithmetic on the gradient)"
+    )
+
+
+def _sum(summands: list, dense: Any, num_rows: int) -> Any:
+    """Their sum as rows; as it is where it has no fewer than the table."""
+    if len(summands) == 1:
+        ids, rows = summands[0]
+        return RowGradient(ids, rows, num_rows)
+    sizes = [ids.shape[0] for ids, _ in summands]
+    if None not in sizes and sum(sizes) >= num_rows:
+        return dense
+    ids, rows = (tf.concat(parts, 0) for parts in zip(*summands, strict=True))
+    return merged(ids, rows, num_rows)
+
+
+def read_rows(variable: Any, ids: Any) -> Any:
+    if ids is None:
+        return tf.convert_to_tensor(native(variable))
+    return tf.gather(native(variable), ids)
+
+
+def write_rows(variable: Any, start: int, rows: Any) -> None:
+    table = native(variable)
+    table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
+
+
+def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+    return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def count(low: Any, high: Any, ids: Any) -> None:
+    if not isinstance(low.value, tf.Variable):  # in a `StatelessScope`
+        words = _counted(low.value, high.value, ids)
+        low.assign(words[0])
+        high.assign(words[1])
+    elif tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        _count_in_place(low.value, high.value, ids)
+    elif tf.distribute.in_cross_replica_context():
+        _count_on_replicas(tf.distribute.get_strategy(), ids, low, high)
+    else:
+        # Every replica counts the examples of all.
+        replica = tf.distribute.get_replica_context()
+        replica.merge_call(_count_on_replicas, args=(ids, low, high))
+
+
+def _count_on_replicas(strategy: Any, ids: Any, low: Any, high: Any) -> None:
+    ids = strategy.gather(ids, axis=0)
+    strategy.extended.update(
+        low.value, _count_in_place, args=(high.value, ids), group=False
+    )
+
+
+def _count_in_place(low: Any, high: Any, ids: Any) -> None:
+    if (ids.shape[0] or UNKNOWN_IDS) >= low.shape[0]:
+        # No more than the batch itself.
+        words = _counted(tf.convert_to_tensor(low), high, ids)
+        low.assign(words[0])
+        high.assign(words[1])
+        return
+    # `scatter_add` wants an update for each id, and takes twice as long.
+    tf.raw_ops.ResourceScatterAdd(
+        resource=low.handle, indices=ids, updates=tf.constant(1)
+    )
+    full = tf.gather(low, ids)
+    carried = tf.gather(high, ids) + tf.bitwise.right_shift(full, COUNT_BITS)
+    full = tf.bitwise.bitwise_and(full, COUNT_BASE - 1)
+    low.scatter_update(tf.IndexedSlices(full, ids))
+    high.scatter_update(tf.IndexedSlices(carried, ids))
+
+
+def _counted(low: Any, high: Any, ids: Any) -> tuple:
+    low = low + tf.math.unsorted_segment_sum(
+        tf.ones_like(ids), ids, low.shape[0]
+    )
+    carry = tf.bitwise.right_shift(low, COUNT_BITS)
+    return tf.bitwise.bitwise_and(low, COUNT_BASE - 1), high + carry
+
+
+def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+    if check is None:
+        variable.regularizer = None
+        return tensor
+
+    # Not `tf.custom_gradient`, which keeps each graph alive for ever.
+    def regularizer(value: Any) -> Any:
+        check()
+        return tf.zeros(())
+
+    variable.regularizer = regularizer
+    return tensor
+
+
+def is_of_trace(tensor: Any, like: Any) -> bool:
+    if tf.executing_eagerly():
+        return not tf.is_symbolic_tensor(tensor)
+    if not tf.is_symbolic_tensor(tensor):
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if graph is tensor.graph:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def assign_in_step(variable: Any, value: Any) -> None:
+    variable.assign(value)

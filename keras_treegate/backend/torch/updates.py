@@ -1,0 +1,51 @@
+"""Updates of rows under PyTorch: of one table after the other, in place."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.torch.rows import read_rows
+
+# The numbers of a table that are updated at a time on CPU, where they stay in
+# cache; with fewer the operations take longer than what they do.
+CHUNK = 2**18
+
+
+def updating_rows() -> Any:
+    return contextlib.nullcontext(_update_rows)
+
+
+def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    if not isinstance(gradient, RowGradient):
+        _update_part(variables, None, gradient, update)
+        return
+    ids, rows = gradient.ids, gradient.rows
+    size = max(1, len(ids))
+    if rows.device.type == "cpu":
+        size = max(1, CHUNK // math.prod(rows.shape[1:]))
+    parts = zip(ids.split(size), rows.split(size), strict=True)
+    for part, rows_of_part in parts:
+        _update_part(variables, part, rows_of_part, update)
+
+
+def _update_part(
+    variables: list, ids: Any, gradient: Any, update: Callable
+) -> None:
+    tables = [read_rows(variable, ids) for variable in variables]
+    update(tables, gradient)
+    for variable, rows in zip(variables, tables, strict=True):
+        _write_rows(variable, ids, rows)
+
+
+def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
+    with torch.no_grad():
+        value = variable.value
+        rows = rows.to(value.dtype)
+        if ids is None:
+            value.copy_(rows)
+        else:
+            value.index_copy_(0, ids, rows)

@@ -1,0 +1,1 @@
+"""Arithmetic without state and without a framework: the ground floor."""

@@ -1,0 +1,1 @@
+"""The trees of a layer: what is stored, read, counted and explained."""

@@ -1,0 +1,83 @@
+"""What a layer does with a batch, and what it costs, for people to read."""
+
+from typing import Any, NamedTuple
+
+from keras_treegate import backend
+from keras_treegate.core import checks
+from keras_treegate.core.rows import first_compact_level
+
+
+class MultiplyAdds(NamedTuple):
+    """Arithmetic per example: a multiply-add, or an addition, counts one.
+
+    Args:
+        tree: With the path summed for each example, `(depth + 1) * P * Q`.
+        folded: With the sums of all paths stored, `P * Q`, as a Dense layer.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(4, depth=2)
+    >>> layer.build((None, 8))
+    >>> layer.multiply_adds
+    MultiplyAdds(tree=96, folded=32)
+    """
+
+    tree: int
+    folded: int
+
+
+def explanation(forest: Any, batch: int, dtype: str) -> str:
+    """The choices for a batch of this size, and their bytes and arithmetic.
+
+    Rows are counted as if no two examples met in a tree below the levels that
+    are read whole: no batch touches more.
+    """
+    trees, row_levels = forest.trees, forest.row_levels
+    row = trees.width * trees.units * checks.itemsize(dtype)
+    first = first_compact_level(trees.depth, batch, row_levels)
+    lines = [
+        f"{trees.num_trees} trees of depth {trees.depth} and width "
+        f"{trees.width}, {trees.inputs} inputs, {trees.units} units; a batch "
+        f"of {batch}.",
+        "",
+        _aligned("level", "rows", "read", "touched MB", "stored MB"),
+    ]
+    touched = stored = 0.0
+    for level in range(trees.depth + 1):
+        rows = trees.num_trees * 2**level
+        used = trees.num_trees * min(2**level, batch)
+        how = "by row" if level >= first else "whole"
+        read = used if level >= first else rows
+        touched += read * row / 1e6
+        stored += rows * row / 1e6
+        sizes = (f"{read * row / 1e6:.2f}", f"{rows * row / 1e6:.2f}")
+        lines.append(_aligned(level, rows, how, *sizes))
+    lines.append(_aligned("all", "", "", f"{touched:.2f}", f"{stored:.2f}"))
+    product = trees.inputs * trees.units
+    leaves = trees.num_trees * min(2**trees.depth, max(batch, 1))
+    if first > trees.depth:
+        leaves = trees.num_trees * 2**trees.depth
+    lines += [
+        "",
+        f"`row_levels={row_levels!r}`: "
+        + {
+            "auto": "a level with more rows in a tree than the batch has "
+            "examples is read by row, as that touches less.",
+            "all": "every level is read by row.",
+            "none": "every level is read whole.",
+        }[row_levels],
+        f"Path product: {backend.PRODUCT}.",
+        f"Work for each example: {product:,} multiply-adds, and "
+        f"{trees.depth * product:,} additions along the paths, which a folded "
+        "layer does not need.",
+        f"Memory for the sums of paths: {leaves * row / 1e6:.2f} MB; as much "
+        "again for their gradient in training.",
+    ]
+    return "\n".join(lines)
+
+
+def _aligned(*cells: object) -> str:
+    widths = (5, 10, 7, 11, 10)
+    pairs = zip(cells, widths, strict=True)
+    return " ".join(str(cell).rjust(width) for cell, width in pairs).rstrip()

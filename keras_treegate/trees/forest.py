@@ -1,0 +1,155 @@
+"""The trees of one layer: nodes, level by level, and the paths in them."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core.rows import BatchRows, LevelRows, TreeShape, batch_rows
+from keras_treegate.trees.level import TreeLevel
+
+
+class Forest:
+    """The trees of a layer.
+
+    trees: their sizes.
+    levels: one `TreeLevel` for each depth, 0..D.
+    row_levels: which levels are read row by row, see `core.rows.batch_rows`.
+    """
+
+    def __init__(self, trees: TreeShape, levels: list[TreeLevel]) -> None:
+        self.trees = trees
+        self.levels = levels
+        self.row_levels = "auto"
+
+    @classmethod
+    def of_layer(
+        cls, layer: Any, trees: TreeShape, kernel: Any, nodes: Any
+    ) -> "Forest":
+        """Trees of new weights of a layer's own.
+
+        Args:
+            layer: the layer.
+            trees: their sizes.
+            kernel: initializer of the roots, drawn as a Dense kernel (P, Q).
+            nodes: initializer of each deeper level.
+        """
+
+        def roots(shape: tuple, dtype: Any = None) -> Any:
+            drawn = kernel((trees.inputs, trees.units), dtype=dtype)
+            padding = shape[0] * shape[1] - trees.inputs
+            return ops.reshape(ops.pad(drawn, ((0, padding), (0, 0))), shape)
+
+        levels = [
+            TreeLevel.of_layer(
+                layer,
+                level,
+                trees.level_shape(level),
+                nodes if level else roots,
+            )
+            for level in range(trees.depth + 1)
+        ]
+        return cls(trees, levels)
+
+    def multiply(self, x: Any, codes: Any) -> Any:
+        """Inputs (B, P), each times the kernel of its own paths: (B, Q).
+
+        `codes` are the leaf codes (B, G). The result has the dtype of `x`.
+        """
+        if self.trees.depth == 0:
+            kernel = self.trees.kernels(self.levels[0].read())
+            return ops.matmul(x, ops.cast(kernel, x.dtype))
+        rows = self._rows(codes)
+        sums = ops.cast(backend.leaf_sums(self.levels, rows), x.dtype)
+        return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
+
+    def _rows(self, codes: Any) -> BatchRows:
+        """The rows that the leaf codes (B, G) of a batch need."""
+        return batch_rows(
+            codes, self.trees.depth, self.row_levels, backend.compiled
+        )
+
+    def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
+        """As `multiply`, with a factor for each node below the root.
+
+            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
+                scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
+
+        `scales` are those of the levels 1..D, (..., G, D).
+        """
+        rows, slots = self._rows_by_level(codes)
+        blocks = self.trees.blocks(x)
+        roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
+        outputs = ops.matmul(x, roots)
+        for level in range(1, self.trees.depth + 1):
+            scale = ops.cast(self.flat(scales[..., level - 1]), x.dtype)
+            outputs = outputs + backend.path_product(
+                blocks * scale[..., None],
+                ops.cast(rows[level], x.dtype),
+                slots[level],
+            )
+        return outputs
+
+    def kernels_scaled(self, codes: Any, scales: Any) -> Any:
+        """The kernel (B, P, Q) of each example in `multiply_scaled`."""
+        rows, slots = self._rows_by_level(codes)
+        shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
+        total: Any = 0
+        for level, of_level in enumerate(rows):
+            flat = ops.reshape(ops.transpose(slots[level]), (-1,))
+            blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
+            if level:
+                scale = ops.cast(
+                    self.flat(scales[..., level - 1]), blocks.dtype
+                )
+                blocks = blocks * scale[..., None, None]
+            total = total + blocks
+        return self.trees.kernels(total)
+
+    def _rows_by_level(self, codes: Any) -> tuple[list, list]:
+        """For each level the rows a batch needs, and each example's slot.
+
+        Rows are (G * U_l, W, Q), slots (G, B) and counted over all trees.
+        """
+        rows = self._rows(codes)
+        read = [
+            level.read(needed.ids)
+            for level, needed in zip(self.levels, rows.levels, strict=True)
+        ]
+        return read, rows.example_slots()
+
+    def flat(self, tensor: Any) -> Any:
+        """A tensor (..., G) with its leading axes as one (B, G)."""
+        return ops.reshape(tensor, (-1, self.trees.num_trees))
+
+    def kernels(self, codes: Any) -> Any:
+        """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
+        rows = self._rows(codes)
+        sums = backend.leaf_sums(self.levels, rows)
+        slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
+        blocks = backend.take_slots(sums, slots)  # (B * G, W, Q)
+        shape = (-1, self.trees.num_trees, *blocks.shape[1:])
+        return self.trees.kernels(ops.reshape(blocks, shape))
+
+    def leaf_table(self) -> Any:
+        """The sum of every path from root to leaf (G, 2^D, W, Q)."""
+        trees = self.trees
+        whole = [LevelRows(None, None) for _ in self.levels]
+        sums = backend.leaf_sums(self.levels, BatchRows(whole, None))
+        return ops.reshape(
+            sums, (trees.num_trees, -1, trees.width, trees.units)
+        )
+
+    def settle(self) -> None:
+        """Pays the weight decay that idle rows owe into these rows."""
+        for level in self.levels:
+            level.settle()
+
+    @property
+    def variables(self) -> list:
+        """The nodes, clock and stamps of each level."""
+        return [
+            variable
+            for level in self.levels
+            for variable in (level.nodes, level.clock, level.stamps)
+        ]

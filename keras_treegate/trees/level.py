@@ -1,0 +1,93 @@
+"""One level of nodes and the decay that its rows owe.
+
+A layer reads its levels through this, and an optimizer finds it on the variable
+of the nodes: that is all the two know of each other.
+"""
+
+import weakref
+from typing import Any
+
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core import decay
+
+
+class TreeLevel:
+    """The variables of one level of nodes.
+
+    nodes: (N, W, Q), the rows as they were last written.
+    clock, stamps: (2,) and (N, 2) float32, see `keras_treegate.core.decay`.
+        Written by step-aware optimizers alone. Where an optimizer can write
+        only trainable weights they are such, with `overwrite_with_gradient` and
+        themselves for a gradient, so that a stock optimizer leaves them as they
+        are.
+    listeners: the optimizers that look for gradients as rows.
+    """
+
+    def __init__(self, nodes: Any, clock: Any, stamps: Any) -> None:
+        self.nodes = nodes
+        self.clock = clock
+        self.stamps = stamps
+        self.listeners: weakref.WeakSet = weakref.WeakSet()
+        nodes.tree_level = self
+
+    @classmethod
+    def of_layer(
+        cls, layer: Any, number: int, shape: tuple, initializer: Any
+    ) -> "TreeLevel":
+        """A level of a layer, of new weights of the layer's own."""
+
+        def weight(name: str, shape: tuple, **options: Any) -> Any:
+            return layer.add_weight(
+                name=f"{name}_{number}", shape=shape, autocast=False, **options
+            )
+
+        state: dict[str, Any] = {
+            "dtype": "float32",
+            "initializer": "zeros",
+            "trainable": backend.DECAY_STATE_IS_TRAINABLE,
+            "overwrite_with_gradient": backend.DECAY_STATE_IS_TRAINABLE,
+        }
+        return cls(
+            weight("nodes", shape, initializer=initializer),
+            weight("clock", (2,), **state),
+            weight("stamps", (shape[0], 2), **state),
+        )
+
+    def read(self, ids: Any = None) -> Any:
+        """The rows `ids` (R,) with their decay (R, W, Q); `None` for all.
+
+        The ids are distinct and ascending. The gradient for the nodes then is
+        carried as rows, see `keras_treegate.backend`. It is that of the decayed
+        rows, as if the decay had been written each time: a row that owes half
+        of itself does not get half the gradient.
+        """
+        if ids is None:
+            rows = ops.convert_to_tensor(self.nodes.value)
+        else:
+            as_rows = len(self.listeners) > 0
+            rows = backend.take_rows(self.nodes, ids, as_rows)
+        owed = backend.owed_decay(self.clock, self.stamps, ids)
+        constant = ops.stop_gradient(rows)
+        return decay.decayed(constant, owed) + (rows - constant)
+
+    def settle(self) -> None:
+        """Pays the decay into every row, and sets the clock back to zero."""
+        try:
+            clock = self.clock.value
+        except TypeError:
+            # Under JAX a first step that failed leaves variables of no value.
+            # Its error is to be seen, and not one of ours.
+            return
+        if not bool(ops.any(clock != 0)):
+            return
+        owed = decay.owed(self.clock.value, self.stamps.value)
+        self.nodes.assign(decay.decayed(self.nodes.value, owed))
+        self.stamps.assign(ops.zeros_like(self.stamps.value))
+        self.clock.assign(ops.zeros_like(self.clock.value))
+
+
+def of(variable: Any) -> TreeLevel | None:
+    """The level whose nodes a variable holds, if it holds any."""
+    return getattr(variable, "tree_level", None)

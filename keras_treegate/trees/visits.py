@@ -1,0 +1,96 @@
+"""How often each leaf of a layer was reached, counted exactly."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core.rows import TreeShape, first_of_trees
+
+
+class LeafVisits:
+    """The visits of every leaf of a layer's trees since the last reset.
+
+    A count is `high * 2^30 + low`, two integers of 32 bits, because integers of
+    64 bits are off in JAX by default and floats are not exact: it is right up
+    to 2^61 visits of one leaf. A step reads and writes the counts of the leaves
+    that its batch reached, and no others.
+
+    low, high: (G * 2^D,) int32 variables, tree by tree; `None` where a layer
+        does not count.
+    resets: how often the counts were set to zero.
+    listener: called with the leaf codes of every call, if it is set.
+    """
+
+    NAMES = ("visits_low", "visits_high")
+
+    def __init__(self, trees: TreeShape, low: Any, high: Any) -> None:
+        self.trees = trees
+        self.low = low
+        self.high = high
+        self.resets = 0
+        self.listener: Callable | None = None
+
+    @classmethod
+    def of_layer(
+        cls, layer: Any, trees: TreeShape, counted: bool
+    ) -> "LeafVisits":
+        """Visits of a layer, counted in new weights of the layer's own."""
+
+        def weight(name: str) -> Any:
+            return layer.add_weight(
+                name=name,
+                shape=(trees.num_trees * 2**trees.depth,),
+                dtype="int32",
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+            )
+
+        if not counted:
+            return cls(trees, None, None)
+        return cls(trees, *map(weight, cls.NAMES))
+
+    def record(self, codes: Any, training: bool) -> None:
+        """Counts the leaf codes (..., G) of a batch, in training."""
+        if self.listener is not None:
+            self.listener(codes)
+        if not training or self.low is None:
+            return
+        codes = ops.transpose(ops.reshape(codes, (-1, self.trees.num_trees)))
+        leaves = codes + first_of_trees(
+            self.trees.num_trees, 2**self.trees.depth
+        )
+        backend.count(self.low, self.high, ops.reshape(leaves, (-1,)))
+
+    def counts(self) -> np.ndarray:
+        """The counts (G, 2^D), int64."""
+        self._check_counted()
+        low, high = (
+            np.asarray(ops.convert_to_numpy(variable), dtype="int64")
+            for variable in self.variables
+        )
+        counts = high * backend.COUNT_BASE + low
+        return counts.reshape(self.trees.num_trees, -1)
+
+    def reset(self) -> None:
+        """Sets all counts to zero."""
+        self._check_counted()
+        for variable in self.variables:
+            variable.assign(ops.zeros_like(variable.value))
+        self.resets += 1
+
+    @property
+    def variables(self) -> list:
+        """The low and the high words; none where a layer does not count."""
+        return [] if self.low is None else [self.low, self.high]
+
+    def _check_counted(self) -> None:
+        if self.low is None:
+            raise ValueError(
+                "`count_visits` must be `True` for a layer to count the visits "
+                "of its leaves. Received: count_visits=False. Make the layer "
+                "with `count_visits=True`, or leave it out."
+            )

@@ -1,0 +1,68 @@
+"""Path products under JAX: in blocks, for other platforms, and in memory."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from keras_treegate.backend.jax import paths as jax_paths
+from keras_treegate.layers import TreeGatedDense
+from tests.backend.test_paths import each_shape, example, expected
+
+
+@each_shape
+@pytest.mark.parametrize("held", [1, 40, 2**25])
+def test_blocks_of_any_size_give_the_same(shape, held):
+    """Blocks of one example, of some, and of all trees and examples."""
+    x, sums, slots, dy = map(jnp.asarray, example(shape))
+    blocks = jax.jit(partial(jax_paths.product_by_blocks, held=held))
+    of_inputs = jax.jit(
+        partial(jax_paths.gradient_of_inputs_by_blocks, held=held)
+    )
+    of_sums = jax.jit(
+        partial(jax_paths.gradient_of_sums, num_slots=len(sums), held=held)
+    )
+    found = blocks(x, sums, slots), of_inputs(dy, sums, slots)
+    found = (*found, of_sums(x, dy, slots))
+    for got, want in zip(found, expected(*example(shape)), strict=True):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-5)
+
+
+def gradients(x, sums, slots):
+    return jax.grad(
+        lambda x, sums: jax_paths.path_product(x, sums, slots).sum(), (0, 1)
+    )(x, sums)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("function", [jax_paths.path_product, gradients])
+def test_products_are_lowered_for_every_platform(function, platform):
+    x, sums, slots, _ = map(jnp.asarray, example("more steps than one"))
+    exported = jax.export.export(jax.jit(function), platforms=[platform])
+    assert exported(x, sums, slots).platforms == (platform,)
+
+
+def test_no_array_of_all_kernels_is_made():
+    """Neither forward nor backward: (B, P, Q) would be 32 MB here."""
+    batch, trees, width, units, leaves = 512, 16, 8, 128, 4
+    x = jax.ShapeDtypeStruct((batch, trees, width), "float32")
+    sums = jax.ShapeDtypeStruct((trees * leaves, width, units), "float32")
+    slots = jax.ShapeDtypeStruct((trees, batch), "int32")
+    for function in (jax_paths.path_product, gradients):
+        step = jax.jit(function).lower(x, sums, slots).compile()
+        held = step.memory_analysis().temp_size_in_bytes
+        assert held < batch * trees * width * units * 4 / 4
+
+
+@pytest.mark.parametrize("depth", [2, 9])
+def test_a_batch_of_symbolic_size_is_right(depth):
+    """As Keras traces layers that do not tell their output shape."""
+    layer = TreeGatedDense(3, depth=depth, num_trees=2, seed=0)
+    layer.build((None, 20))
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, 20), "float32")
+    exported = jax.export.export(jax.jit(lambda x: layer(x)))(shape)
+    x = np.random.default_rng(0).normal(size=(5, 20)).astype("float32")
+    np.testing.assert_allclose(exported.call(x), layer(x), 1e-5, 1e-6)

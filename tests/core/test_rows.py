@@ -1,0 +1,344 @@
+"""The integers of the trees, against plain NumPy on random codes."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_treegate.core import rows as tree
+from tests import oracle
+
+few = settings(max_examples=10, deadline=None, derandomize=True)
+
+# Batch, trees, depth. Few shapes, because each is compiled.
+SHAPES = {
+    "one example": (1, 2, 3),
+    "no levels below the roots": (3, 2, 0),
+    "fewer examples than leaves": (5, 3, 4),
+    "more examples than leaves": (11, 2, 3),
+}
+FORMS = ("auto", "all", "none")
+
+each_form = pytest.mark.parametrize("form", FORMS)
+each_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def uniform_codes(random, batch, trees, depth):
+    return random.integers(0, 2**depth, size=(batch, trees))
+
+
+def zipf_codes(random, batch, trees, depth):
+    """Few leaves get most examples, and which they are differs by tree."""
+    ranks = np.minimum(random.zipf(1.5, size=(batch, trees)), 2**depth) - 1
+    leaves = np.stack([random.permutation(2**depth) for _ in range(trees)])
+    return leaves[np.arange(trees), ranks]
+
+
+def equal_codes(random, batch, trees, depth):
+    return np.full((batch, trees), random.integers(0, 2**depth))
+
+
+def last_leaves(random, batch, trees, depth):
+    return np.full((batch, trees), 2**depth - 1)
+
+
+DRAWS = (uniform_codes, zipf_codes, equal_codes, last_leaves)
+
+
+@st.composite
+def codes_of(draw, shape):
+    random = np.random.default_rng(draw(st.integers(0, 2**16)))
+    return draw(st.sampled_from(DRAWS))(random, *SHAPES[shape]).astype("int32")
+
+
+def batch_rows(codes, depth, form):
+    """`rows.batch_rows` with NumPy arrays in it, `None` where that is."""
+    rows = tree.batch_rows(ops.convert_to_tensor(codes), depth, form)
+    levels = [
+        tree.LevelRows(
+            *(x if x is None else ops.convert_to_numpy(x) for x in level)
+        )
+        for level in rows.levels
+    ]
+    return tree.BatchRows(levels, ops.convert_to_numpy(rows.leaf_slots))
+
+
+def is_compact(level, batch, form):
+    """Whether the ids of a level are spelled out."""
+    return form == "all" or (form == "auto" and 2**level > batch)
+
+
+def slots_of(level, batch, form):
+    """`U`, the slots of a tree in this level."""
+    return min(batch, 2**level) if is_compact(level, batch, form) else 2**level
+
+
+def needed_rows(codes, level, depth):
+    """The rows (B, G) on each example's path, from the definition."""
+    return np.array(
+        [
+            [
+                oracle.node_row(tree, code, level, depth)
+                for tree, code in enumerate(example)
+            ]
+            for example in codes
+        ]
+    )
+
+
+@each_form
+@each_shape
+def test_compact_levels_are_those_with_more_rows_than_examples(shape, form):
+    batch, trees, depth = SHAPES[shape]
+    codes = np.zeros((batch, trees), "int32")
+    rows = batch_rows(codes, depth, form)
+    assert len(rows.levels) == depth + 1
+    leaves = trees * slots_of(depth, batch, form)
+    for level, needed in enumerate(rows.levels):
+        if is_compact(level, batch, form):
+            slots = trees * slots_of(level, batch, form)
+            assert needed.ids.shape == (slots,)
+            assert needed.ids.dtype == "int32"
+        else:
+            assert needed.ids is None
+        if level < depth and is_compact(level + 1, batch, form):
+            assert needed.slots.shape == (leaves,)
+        else:
+            assert needed.slots is None
+    compact = [is_compact(n, batch, form) for n in range(depth + 1)]
+    assert rows.whole == compact.count(False)
+    assert rows.leaf_slots.shape == (trees, batch)
+
+
+@each_form
+@each_shape
+@few
+@given(data=st.data())
+def test_ids_are_distinct_ascending_and_of_their_tree(shape, form, data):
+    _batch, trees, depth = SHAPES[shape]
+    codes = data.draw(codes_of(shape))
+    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+        if needed.ids is None:
+            continue
+        assert np.all(np.diff(needed.ids) > 0)
+        by_tree = needed.ids.reshape(trees, -1)
+        first = np.arange(trees)[:, None] * 2**level
+        assert np.all((by_tree >= first) & (by_tree < first + 2**level))
+
+
+@each_form
+@each_shape
+@few
+@given(data=st.data())
+def test_ids_hold_what_the_batch_needs_and_spare_rows(shape, form, data):
+    batch, trees, depth = SHAPES[shape]
+    codes = data.draw(codes_of(shape))
+    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+        if needed.ids is None:
+            continue
+        wanted = np.unique(needed_rows(codes, level, depth))
+        assert np.isin(wanted, needed.ids).all()
+        spare = np.setdiff1d(needed.ids, wanted)
+        slots = trees * slots_of(level, batch, form)
+        assert len(wanted) + len(spare) == slots
+
+
+@each_form
+@each_shape
+@few
+@given(data=st.data())
+def test_the_slots_lead_to_the_rows_of_the_path(shape, form, data):
+    _batch, _trees, depth = SHAPES[shape]
+    codes = data.draw(codes_of(shape))
+    rows = batch_rows(codes, depth, form)
+    leaves = slots = rows.leaf_slots.T  # (B, G)
+    for level in range(depth, -1, -1):
+        needed = rows.levels[level]
+        if needed.slots is not None:
+            slots = needed.slots[leaves]
+        elif level < depth:  # whole, and the level below too
+            slots = slots // 2
+        assert slots.min() >= 0
+        found = slots if needed.ids is None else needed.ids[slots]
+        np.testing.assert_array_equal(found, needed_rows(codes, level, depth))
+
+
+@each_form
+@each_shape
+@few
+@given(data=st.data())
+def test_spare_leaves_lead_to_slots_of_their_own_tree(shape, form, data):
+    batch, trees, depth = SHAPES[shape]
+    codes = data.draw(codes_of(shape))
+    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+        if needed.slots is not None:
+            per_tree = slots_of(level, batch, form)
+            tree_of = needed.slots.reshape(trees, -1) // per_tree
+            assert np.all(tree_of == np.arange(trees)[:, None])
+
+
+def test_the_slots_of_a_small_batch_written_out():
+    codes = np.array([[5], [2], [5]], "int32")  # leaves of one tree of depth 3
+    rows = batch_rows(codes, 3, "auto")
+    assert rows.levels[0] == (None, None)
+    assert rows.levels[1].ids is None
+    np.testing.assert_array_equal(rows.levels[1].slots, [0, 0, 1])
+    # 5 >> 1 is 2 and 2 >> 1 is 1; slot 0 is spare and holds the first row.
+    np.testing.assert_array_equal(rows.levels[2].ids, [0, 1, 2])
+    np.testing.assert_array_equal(rows.levels[2].slots, [0, 1, 2])
+    np.testing.assert_array_equal(rows.levels[3].ids, [0, 2, 5])
+    assert rows.levels[3].slots is None
+    np.testing.assert_array_equal(rows.leaf_slots, [[2, 1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("depth", "batch", "form", "first"),
+    [
+        (4, 1, "auto", 1),
+        (4, 7, "auto", 3),
+        (4, 8, "auto", 4),
+        (4, 16, "auto", 5),
+        (4, 10**6, "auto", 5),
+        (12, None, "auto", 9),
+        (0, 1, "auto", 1),
+        (4, 7, "all", 0),
+        (4, 10**6, "all", 0),
+        (4, 1, "none", 5),
+    ],
+)
+def test_first_compact_level(depth, batch, form, first):
+    assert tree.first_compact_level(depth, batch, form) == first
+
+
+@each_shape
+@few
+@given(data=st.data())
+def test_distinct_rows_of_rows_in_order(shape, data):
+    batch, trees, depth = SHAPES[shape]
+    codes = data.draw(codes_of(shape))
+    rows = np.sort(codes.T, axis=1) + np.arange(trees)[:, None] * 2**depth
+    slots_per_tree = min(batch, 2**depth)
+    ids, slots = tree.distinct_rows(
+        ops.convert_to_tensor(rows, dtype="int32"), 2**depth, slots_per_tree
+    )
+    ids, slots = ops.convert_to_numpy(ids), ops.convert_to_numpy(slots)
+    assert ids.shape == (trees * slots_per_tree,)
+    assert np.all(np.diff(ids) > 0)
+    np.testing.assert_array_equal(ids[slots], rows)
+
+
+@pytest.mark.parametrize("bound", [2**28, 2**28 + 1])
+def test_keys_are_put_in_order_at_any_bound(bound):
+    """Up to 2^28, with 8 examples, in numbers of 31 bits; then without."""
+    random = np.random.default_rng(0)
+    keys = random.integers(bound - 9, bound, size=(3, 8)).astype("int32")
+    keys[0, 3:5] = bound - 1, 0
+    found = tree._in_order(ops.convert_to_tensor(keys), bound, 8)
+    found, order = map(ops.convert_to_numpy, tree._taken_apart(found))
+    np.testing.assert_array_equal(found, np.sort(keys, axis=1))
+    np.testing.assert_array_equal(np.take_along_axis(keys, order, 1), found)
+    np.testing.assert_array_equal(np.sort(order, axis=1), [range(8)] * 3)
+
+
+@few
+@given(data=st.data())
+def test_codes_from_bits(data):
+    bits = np.array(
+        data.draw(
+            st.lists(st.booleans(), min_size=24, max_size=24).map(
+                lambda flags: np.reshape(flags, (2, 3, 4))
+            )
+        )
+    )
+    codes = ops.convert_to_numpy(
+        tree.codes_from_bits(ops.convert_to_tensor(bits))
+    )
+    assert codes.dtype == "int32"
+    np.testing.assert_array_equal(codes, oracle.leaf_codes(bits))
+
+
+class PathRows(keras.layers.Layer):
+    """The rows (B, G, D + 1) that the slots of each example lead to."""
+
+    def __init__(self, depth, form, **kwargs):
+        super().__init__(**kwargs)
+        self.depth, self.form = depth, form
+
+    def call(self, codes):
+        rows = tree.batch_rows(codes, self.depth, self.form)
+        leaves = slots = ops.transpose(rows.leaf_slots)
+        found = []
+        for level in range(self.depth, -1, -1):
+            ids, of_leaves = rows.levels[level]
+            if of_leaves is not None:
+                slots = ops.take(of_leaves, leaves)
+            elif level < self.depth:
+                slots = slots // 2
+            found.append(slots if ids is None else ops.take(ids, slots))
+        return ops.stack(found[::-1], axis=-1)
+
+    def compute_output_spec(self, codes):
+        shape = (*codes.shape, self.depth + 1)
+        return keras.KerasTensor(shape, "int32")
+
+
+@pytest.mark.parametrize(
+    ("form", "depth", "batches"),
+    [("auto", 9, (3, 300)), ("all", 4, (5, 40)), ("none", 4, (5, 40))],
+)
+def test_compiled_the_paths_are_the_same(form, depth, batches):
+    """TensorFlow does not know the batch size here while it traces."""
+    trees = 2
+    inputs = keras.Input((trees,), dtype="int32")
+    model = keras.Model(inputs, PathRows(depth, form)(inputs))
+    random = np.random.default_rng(0)
+    for batch in batches:
+        codes = zipf_codes(random, batch, trees, depth).astype("int32")
+        found = model.predict(codes, batch_size=batch, verbose=0)
+        for level in range(depth + 1):
+            np.testing.assert_array_equal(
+                found[..., level], needed_rows(codes, level, depth)
+            )
+
+
+def test_a_tree_shape_says_how_many_numbers_it_stores():
+    shape = tree.TreeShape.of(3, inputs=7, depth=2, units=5)
+    assert shape.width == 3
+    assert [shape.level_shape(level) for level in range(3)] == (
+        oracle.node_shapes(7, 5, depth=2, trees=3)
+    )
+    assert shape.stored == sum(
+        np.prod(shape.level_shape(level)) for level in range(3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_trees", "expected"), [("auto", 7), (None, 7), (3, 3)]
+)
+def test_the_number_of_trees_that_is_meant(num_trees, expected):
+    assert tree.TreeShape.of(num_trees, 7, 2, 5).num_trees == expected
+
+
+def test_auto_means_64_trees_of_many_inputs():
+    assert tree.TreeShape.of("auto", 65, 2, 5).num_trees == 64
+
+
+def test_blocks_pads_the_last_block():
+    x = np.random.default_rng(0).normal(size=(2, 7)).astype("float32")
+    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2)
+    blocks = ops.convert_to_numpy(shape.blocks(ops.convert_to_tensor(x)))
+    np.testing.assert_array_equal(blocks, oracle.blocks(x, 3).astype("float32"))
+
+
+def test_kernels_put_blocks_back_in_order():
+    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2)
+    blocks = np.random.default_rng(0).normal(size=(4, 3, 3, 2))
+    kernels = shape.kernels(ops.convert_to_tensor(blocks))
+    kernels = ops.convert_to_numpy(kernels)
+    for unit in range(7):
+        tree_number, slot = oracle.place(unit, 7, 3)
+        np.testing.assert_allclose(
+            kernels[:, unit], blocks[:, tree_number, slot], rtol=1e-6
+        )

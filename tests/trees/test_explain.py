@@ -1,0 +1,55 @@
+"""What `explain` prints, against the rows that a batch really needs."""
+
+import re
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_treegate.core.rows import batch_rows
+from keras_treegate.layers import TreeGatedDense
+
+
+def explained(layer, batch):
+    texts = []
+    layer.explain(batch, print_fn=texts.append)
+    return texts[0]
+
+
+@pytest.mark.parametrize("row_levels", ["auto", "all", "none"])
+@pytest.mark.parametrize("batch", [1, 5, 64])
+def test_the_table_is_what_a_batch_reads(batch, row_levels):
+    layer = TreeGatedDense(3, depth=5, num_trees=2, seed=0)
+    layer.build((None, 7))
+    layer.row_levels = row_levels
+    codes = np.random.default_rng(0).integers(32, size=(batch, 2))
+    rows = batch_rows(
+        ops.convert_to_tensor(codes.astype("int32")), 5, row_levels
+    )
+    table = re.findall(
+        r"^ +(\d+) +(\d+) +(whole|by row) +([\d.]+) +([\d.]+)$",
+        explained(layer, batch),
+        re.M,
+    )
+    assert [int(level) for level, *_ in table] == list(range(6))
+    for level, needed in enumerate(rows.levels):
+        _, stored, how, touched, _ = table[level]
+        assert int(stored) == 2 * 2**level
+        assert (how == "whole") == (needed.ids is None)
+        read = 2 * 2**level if needed.ids is None else needed.ids.shape[0]
+        assert float(touched) == pytest.approx(read * 4 * 3 * 4 / 1e6, abs=5e-3)
+
+
+def test_the_work_is_that_of_the_layer():
+    layer = TreeGatedDense(3, depth=5, num_trees=2, seed=0)
+    layer.build((None, 7))
+    text = explained(layer, 8)
+    assert f"{layer.multiply_adds.folded:,} multiply-adds" in text
+    assert "Path product: " in text
+
+
+def test_the_batch_size_must_be_a_positive_integer():
+    layer = TreeGatedDense(3, depth=2)
+    layer.build((None, 7))
+    with pytest.raises(ValueError, match="`batch_size` must be an integer"):
+        layer.explain(0)
