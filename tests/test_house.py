@@ -10,6 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or folder of the package imports from lower floors only.
 FLOORS = (
+    {"types"},
     {"core"},
     {"backend"},
     {"gates", "credit", "trees"},

@@ -15,14 +15,13 @@ Sparse Linear Models", arXiv 1505.06449, for updates that wait until a weight is
 needed.
 """
 
-from typing import Any
-
 from keras import ops
 
 from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.types import Tensor
 
 
-def advance(clock: Any, rate: Any) -> Any:
+def advance(clock: Tensor, rate: Tensor) -> Tensor:
     """The clock (2,) after one more step of decay by `1 - rate`."""
     step = ops.log1p(-ops.cast(rate, "float32"))
     high, low = clock[0], clock[1]
@@ -35,12 +34,22 @@ def advance(clock: Any, rate: Any) -> Any:
     return ops.stack([new_high, low - (new_high - total)])
 
 
-def owed(clock: Any, stamps: Any) -> Any:
+def owed(clock: Tensor, stamps: Tensor) -> Tensor:
     """The log of the factor that each row owes (R,), of stamps (R, 2)."""
     return ops.sum(clock - stamps, axis=-1)
 
 
-def decayed(rows: Any, owed: Any) -> Any:
+def read(rows: Tensor, owed: Tensor) -> Tensor:
+    """Returns rows (R, W, Q) with their decay; the gradient is that of these.
+
+    As if the decay had been written each time: a row that owes half of itself
+    does not get half the gradient.
+    """
+    constant = ops.stop_gradient(rows)
+    return decayed(constant, owed) + (rows - constant)
+
+
+def decayed(rows: Tensor, owed: Tensor) -> Tensor:
     """Rows (R, W, Q), each times the exponential of what it owes (R,)."""
     dtype = at_least_float32(rows)
     factors = ops.exp(ops.cast(owed, dtype))[:, None, None]

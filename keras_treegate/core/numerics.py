@@ -1,17 +1,23 @@
-"""Precision: what to compute with, and weights in a smaller dtype.
+"""Precision: what to compute with, small dtypes, and large counts.
 
 In "int8" a row w of Q numbers stands for `scale * integers`, with
 
     scale = max(abs(w)) / 127        integers = round(w / scale)
 """
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_treegate.types import Tensor
 
-def at_least_float32(tensor: Any) -> str:
+# A count is `high * COUNTER_RADIX + low`, two integers of 32 bits. A power of
+# two, so that a shift gives the carry; with room above it for what one batch
+# adds.
+COUNTER_BITS = 30
+COUNTER_RADIX = 2**COUNTER_BITS
+
+
+def at_least_float32(tensor: Tensor) -> str:
     """The dtype to compute with: "float64" for such a tensor, else "float32".
 
     `keras.backend.result_type` says "float32" for both together.
@@ -20,7 +26,7 @@ def at_least_float32(tensor: Any) -> str:
     return dtype if dtype == "float64" else "float32"
 
 
-def rounded(rows: Any, dtype: str) -> tuple[Any, Any]:
+def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
     """Rows (R, W, Q) in a dtype, and their scale (R, W) float32 or `None`."""
     if dtype != "int8":
         return ops.cast(rows, dtype), None
@@ -31,7 +37,7 @@ def rounded(rows: Any, dtype: str) -> tuple[Any, Any]:
     return ops.cast(ops.clip(steps, -127, 127), dtype), scale
 
 
-def restored(rows: Any, scale: Any, dtype: str) -> Any:
+def restored(rows: Tensor, scale: Tensor, dtype: str) -> Tensor:
     """The numbers that rounded rows (R, W, Q) stand for, in a dtype."""
     if scale is None:
         return ops.cast(rows, dtype)

@@ -16,10 +16,11 @@ the root. The node at level l is row `g * 2^l + (c >> (D - l))`. With the tree's
 number in front, `key = g * 2^D + c`, that row is `key >> (D - l)`.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras import ops
+
+from keras_treegate.types import Tensor, Variable
 
 # A level is read row by row when it has more rows in each tree than a batch has
 # examples. Where the batch size is unknown while tracing, this stands for it.
@@ -68,14 +69,14 @@ class TreeShape(NamedTuple):
         rows = self.num_trees * (2 ** (self.depth + 1) - 1)
         return rows * self.width * self.units
 
-    def blocks(self, x: Any) -> Any:
+    def blocks(self, x: Tensor) -> Tensor:
         """Inputs (B, P), cut into the blocks of the trees (B, G, W)."""
         padding = self.num_trees * self.width - self.inputs
         # Not `ops.pad`, which makes torch.compile start anew in each call.
         x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
         return ops.reshape(x, (-1, self.num_trees, self.width))
 
-    def kernels(self, blocks: Any) -> Any:
+    def kernels(self, blocks: Tensor) -> Tensor:
         """Blocks (..., G, W, Q), put together to kernels (..., P, Q)."""
         leading = ops.shape(blocks)[:-3]
         rows = self.num_trees * self.width
@@ -83,13 +84,27 @@ class TreeShape(NamedTuple):
         return kernels[..., : self.inputs, :]
 
 
-def codes_from_bits(bits: Any) -> Any:
+def codes_from_bits(bits: Tensor) -> Tensor:
     """Leaf codes (..., G) int32 of boolean bits (..., G, D)."""
     depth = bits.shape[-1]
     place_values = ops.convert_to_tensor(
         [2 ** (depth - level) for level in range(1, depth + 1)], dtype="int32"
     )
     return ops.sum(ops.cast(bits, "int32") * place_values, axis=-1)
+
+
+class LevelTables(NamedTuple):
+    """The variables of one level, as a backend takes them.
+
+    nodes: (N, W, Q), the rows as they were last written.
+    clock, stamps: (2,) and (N, 2), see `core.decay`.
+    as_rows: whether an optimizer looks for the gradient as rows.
+    """
+
+    nodes: Variable
+    clock: Variable
+    stamps: Variable
+    as_rows: bool
 
 
 class LevelRows(NamedTuple):
@@ -102,8 +117,8 @@ class LevelRows(NamedTuple):
         the next is too.
     """
 
-    ids: Any
-    slots: Any
+    ids: Tensor
+    slots: Tensor
 
 
 class BatchRows(NamedTuple):
@@ -116,7 +131,7 @@ class BatchRows(NamedTuple):
     """
 
     levels: list[LevelRows]
-    leaf_slots: Any
+    leaf_slots: Tensor
 
     @property
     def whole(self) -> int:
@@ -147,35 +162,7 @@ def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
     return level
 
 
-def batch_rows(
-    codes: Any,
-    depth: int,
-    row_levels: str = "auto",
-    compiled: Callable = lambda function: function,
-) -> BatchRows:
-    """Finds the distinct rows of each level that the leaf codes (B, G) need.
-
-    Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
-    slots for each tree. Slots that no example needs are filled with other rows
-    of the tree, so that the ids are distinct and in bounds by construction; no
-    example has them for its leaf.
-
-    All that comes after the sort is done by `compiled(rows_of_sorted)`.
-    """
-    num_trees = codes.shape[1]
-    batch = ops.shape(codes)[0]
-    static_batch = batch if isinstance(batch, int) else None
-    if static_batch is None and not ops.is_tensor(batch):
-        row_levels = "none"  # a symbol, which no number of rows is made of
-    start = first_compact_level(depth, static_batch, row_levels)
-    keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
-    if start > depth:
-        return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
-    ordered = _in_order(keys, num_trees * 2**depth, static_batch)
-    return compiled(rows_of_sorted)(ordered, depth, start)
-
-
-def _in_order(keys: Any, bound: int, batch: int | None) -> tuple:
+def in_order(keys: Tensor, bound: int, batch: int | None) -> tuple:
     """Keys (G, B) below a bound, ascending in each tree, and where they were.
 
     Both may come as one tensor: see `_taken_apart`.
@@ -188,7 +175,7 @@ def _in_order(keys: Any, bound: int, batch: int | None) -> tuple:
     return (ops.sort(keys * batch + examples, axis=1),)
 
 
-def _taken_apart(ordered: tuple) -> tuple[Any, Any]:
+def _taken_apart(ordered: tuple) -> tuple[Tensor, Tensor]:
     """The keys, and where they were."""
     if len(ordered) == 2:
         return ordered
@@ -230,7 +217,9 @@ def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
     )
 
 
-def _at_leaves(slots: Any, leaf_slots: Any, ids: Any, leaves: Any) -> Any:
+def _at_leaves(
+    slots: Tensor, leaf_slots: Tensor, ids: Tensor, leaves: Tensor
+) -> Tensor:
     """For each slot of the leaves the slot of a level, of those in use (G, B).
 
     Spare leaves get the first slot of their tree.
@@ -243,20 +232,20 @@ def _at_leaves(slots: Any, leaf_slots: Any, ids: Any, leaves: Any) -> Any:
     return set_at(ops.reshape(first, (-1,)), leaf_slots, slots)
 
 
-def first_of_trees(num_trees: int, size: Any) -> Any:
+def first_of_trees(num_trees: int, size: Tensor) -> Tensor:
     """(G, 1) int32: where each tree starts, of trees of a size."""
     trees = ops.arange(num_trees, dtype="int32")
     return ops.expand_dims(trees * size, 1)
 
 
-def smaller(size: Any, bound: int) -> Any:
+def smaller(size: Tensor, bound: int) -> Tensor:
     """The smaller of a size, which may be a tensor, and an integer."""
     if isinstance(size, int):
         return min(size, bound)
     return ops.minimum(size, bound)
 
 
-def set_at(table: Any, index: Any, values: Any) -> Any:
+def set_at(table: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """A table (N,) with values (G, B) set at an index (G, B).
 
     Equal indices must have equal values.
@@ -267,8 +256,8 @@ def set_at(table: Any, index: Any, values: Any) -> Any:
 
 
 def distinct_rows(
-    rows: Any, rows_per_tree: int, num_slots: Any
-) -> tuple[Any, Any]:
+    rows: Tensor, rows_per_tree: int, num_slots: Tensor
+) -> tuple[Tensor, Tensor]:
     """Puts the distinct rows of each tree into slots, and fills up the rest.
 
     Spare slots hold the first rows of the tree that are not used. So the ids

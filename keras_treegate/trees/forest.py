@@ -5,7 +5,16 @@ from typing import Any
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core.rows import BatchRows, LevelRows, TreeShape, batch_rows
+from keras_treegate.core.rows import (
+    BatchRows,
+    LevelRows,
+    LevelTables,
+    TreeShape,
+    first_compact_level,
+    first_of_trees,
+    in_order,
+    rows_of_sorted,
+)
 from keras_treegate.trees.level import TreeLevel
 
 
@@ -14,7 +23,7 @@ class Forest:
 
     trees: their sizes.
     levels: one `TreeLevel` for each depth, 0..D.
-    row_levels: which levels are read row by row, see `core.rows.batch_rows`.
+    row_levels: which levels are read row by row, see `batch_rows`.
     """
 
     def __init__(self, trees: TreeShape, levels: list[TreeLevel]) -> None:
@@ -60,14 +69,12 @@ class Forest:
             kernel = self.trees.kernels(self.levels[0].read())
             return ops.matmul(x, ops.cast(kernel, x.dtype))
         rows = self._rows(codes)
-        sums = ops.cast(backend.leaf_sums(self.levels, rows), x.dtype)
+        sums = ops.cast(backend.leaf_sums(self.tables, rows), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
 
     def _rows(self, codes: Any) -> BatchRows:
         """The rows that the leaf codes (B, G) of a batch need."""
-        return batch_rows(
-            codes, self.trees.depth, self.row_levels, backend.compiled
-        )
+        return batch_rows(codes, self.trees.depth, self.row_levels)
 
     def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
         """As `multiply`, with a factor for each node below the root.
@@ -125,7 +132,7 @@ class Forest:
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
         rows = self._rows(codes)
-        sums = backend.leaf_sums(self.levels, rows)
+        sums = backend.leaf_sums(self.tables, rows)
         slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
         blocks = backend.take_slots(sums, slots)  # (B * G, W, Q)
         shape = (-1, self.trees.num_trees, *blocks.shape[1:])
@@ -135,7 +142,7 @@ class Forest:
         """The sum of every path from root to leaf (G, 2^D, W, Q)."""
         trees = self.trees
         whole = [LevelRows(None, None) for _ in self.levels]
-        sums = backend.leaf_sums(self.levels, BatchRows(whole, None))
+        sums = backend.leaf_sums(self.tables, BatchRows(whole, None))
         return ops.reshape(
             sums, (trees.num_trees, -1, trees.width, trees.units)
         )
@@ -146,6 +153,11 @@ class Forest:
             level.settle()
 
     @property
+    def tables(self) -> list[LevelTables]:
+        """The variables of the levels, as a backend takes them."""
+        return [level.tables for level in self.levels]
+
+    @property
     def variables(self) -> list:
         """The nodes, clock and stamps of each level."""
         return [
@@ -153,3 +165,30 @@ class Forest:
             for level in self.levels
             for variable in (level.nodes, level.clock, level.stamps)
         ]
+
+
+def batch_rows(
+    codes: Any,
+    depth: int,
+    row_levels: str = "auto",
+) -> BatchRows:
+    """Finds the distinct rows of each level that the leaf codes (B, G) need.
+
+    Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
+    slots for each tree. Slots that no example needs are filled with other rows
+    of the tree, so that the ids are distinct and in bounds by construction; no
+    example has them for its leaf.
+
+    What comes after the sort is one compiled function.
+    """
+    num_trees = codes.shape[1]
+    batch = ops.shape(codes)[0]
+    static_batch = batch if isinstance(batch, int) else None
+    if static_batch is None and not ops.is_tensor(batch):
+        row_levels = "none"  # a symbol, which no number of rows is made of
+    start = first_compact_level(depth, static_batch, row_levels)
+    keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
+    if start > depth:
+        return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
+    ordered = in_order(keys, num_trees * 2**depth, static_batch)
+    return backend.compiled(rows_of_sorted)(ordered, depth, start)

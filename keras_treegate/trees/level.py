@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import decay
+from keras_treegate.core.rows import LevelTables
 
 
 class TreeLevel:
@@ -55,22 +56,19 @@ class TreeLevel:
             weight("stamps", (shape[0], 2), **state),
         )
 
-    def read(self, ids: Any = None) -> Any:
-        """The rows `ids` (R,) with their decay (R, W, Q); `None` for all.
+    @property
+    def tables(self) -> LevelTables:
+        """The variables, as a backend takes them."""
+        as_rows = len(self.listeners) > 0
+        return LevelTables(self.nodes, self.clock, self.stamps, as_rows)
 
-        The ids are distinct and ascending. The gradient for the nodes then is
-        carried as rows, see `keras_treegate.backend`. It is that of the decayed
-        rows, as if the decay had been written each time: a row that owes half
-        of itself does not get half the gradient.
+    def read(self, ids: Any = None) -> Any:
+        """Returns the rows `ids` (R,) with their decay; `None` for all.
+
+        (R, W, Q). The ids are distinct and ascending. The gradient for the
+        nodes then is carried as rows, see `keras_treegate.backend`.
         """
-        if ids is None:
-            rows = ops.convert_to_tensor(self.nodes.value)
-        else:
-            as_rows = len(self.listeners) > 0
-            rows = backend.take_rows(self.nodes, ids, as_rows)
-        owed = backend.owed_decay(self.clock, self.stamps, ids)
-        constant = ops.stop_gradient(rows)
-        return decay.decayed(constant, owed) + (rows - constant)
+        return backend.read_level(self.tables, ids)
 
     def settle(self) -> None:
         """Pays the decay into every row, and sets the clock back to zero."""

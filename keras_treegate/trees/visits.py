@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.core.rows import TreeShape, first_of_trees
 
 
@@ -72,7 +73,7 @@ class LeafVisits:
             np.asarray(ops.convert_to_numpy(variable), dtype="int64")
             for variable in self.variables
         )
-        counts = high * backend.COUNT_BASE + low
+        counts = high * COUNTER_RADIX + low
         return counts.reshape(self.trees.num_trees, -1)
 
     def reset(self) -> None:

@@ -1,5 +1,7 @@
 """What the functions of every backend promise, against the oracle."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from keras_treegate.backend.common import reference
 from keras_treegate.backend.common.row_gradient import RowGradient, merged
 from keras_treegate.core import rows as tree
 from keras_treegate.trees import level as tree_level
+from keras_treegate.trees.forest import batch_rows
 from tests import oracle
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
@@ -178,10 +181,16 @@ def level_of(nodes, random):
     )
 
 
+def sums_of_read_levels(levels, rows):
+    """As a backend without a faster way would compute leaf sums."""
+    ids = [needed.ids for needed in rows.levels]
+    return reference.leaf_sums(list(map(backend.read_level, levels, ids)), rows)
+
+
 @pytest.mark.parametrize("form", ["auto", "all", "none"])
 @pytest.mark.parametrize(
     "leaf_sums",
-    [reference.leaf_sums, backend.leaf_sums],
+    [sums_of_read_levels, backend.leaf_sums],
     ids=["reference", "fast"],
 )
 def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, form):
@@ -200,8 +209,8 @@ def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, form):
 
     @compiled
     def product(codes, x):
-        rows = tree.batch_rows(codes, depth, form)
-        sums = leaf_sums(levels, rows)
+        rows = batch_rows(codes, depth, form)
+        sums = leaf_sums([level.tables for level in levels], rows)
         return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
 
     actual = product(tensor(codes, "int32"), tensor(x))
@@ -209,3 +218,27 @@ def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, form):
     np.testing.assert_allclose(
         ops.convert_to_numpy(actual), expected, rtol=1e-5, atol=1e-5
     )
+
+
+CONTRACT = {
+    name: member
+    for name, member in vars(backend.Backend).items()
+    if isinstance(member, staticmethod)
+}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_the_backend_keeps_the_signatures_of_the_contract(name):
+    expected = inspect.signature(getattr(backend.Backend, name))
+    found = inspect.signature(getattr(backend, name))
+    required = [
+        parameter.name
+        for parameter in found.parameters.values()
+        if parameter.default is parameter.empty
+    ]
+    assert required == list(expected.parameters)
+
+
+def test_the_package_hands_on_the_whole_contract():
+    names = {*CONTRACT, *backend.Backend.__annotations__}
+    assert names <= set(backend.__all__)

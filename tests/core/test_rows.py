@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_treegate.core import rows as tree
+from keras_treegate.trees import forest
 from tests import oracle
 
 few = settings(max_examples=10, deadline=None, derandomize=True)
@@ -54,8 +55,8 @@ def codes_of(draw, shape):
 
 
 def batch_rows(codes, depth, form):
-    """`rows.batch_rows` with NumPy arrays in it, `None` where that is."""
-    rows = tree.batch_rows(ops.convert_to_tensor(codes), depth, form)
+    """`forest.batch_rows` with NumPy arrays in it, `None` where that is."""
+    rows = forest.batch_rows(ops.convert_to_tensor(codes), depth, form)
     levels = [
         tree.LevelRows(
             *(x if x is None else ops.convert_to_numpy(x) for x in level)
@@ -235,7 +236,7 @@ def test_keys_are_put_in_order_at_any_bound(bound):
     random = np.random.default_rng(0)
     keys = random.integers(bound - 9, bound, size=(3, 8)).astype("int32")
     keys[0, 3:5] = bound - 1, 0
-    found = tree._in_order(ops.convert_to_tensor(keys), bound, 8)
+    found = tree.in_order(ops.convert_to_tensor(keys), bound, 8)
     found, order = map(ops.convert_to_numpy, tree._taken_apart(found))
     np.testing.assert_array_equal(found, np.sort(keys, axis=1))
     np.testing.assert_array_equal(np.take_along_axis(keys, order, 1), found)
@@ -267,7 +268,7 @@ class PathRows(keras.layers.Layer):
         self.depth, self.form = depth, form
 
     def call(self, codes):
-        rows = tree.batch_rows(codes, self.depth, self.form)
+        rows = forest.batch_rows(codes, self.depth, self.form)
         leaves = slots = ops.transpose(rows.leaf_slots)
         found = []
         for level in range(self.depth, -1, -1):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_treegate.core.rows import batch_rows
 from keras_treegate.layers import TreeGatedDense
+from keras_treegate.trees.forest import batch_rows
 
 
 def explained(layer, batch):

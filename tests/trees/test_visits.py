@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_treegate import backend
+from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests.layers.cases import normal
@@ -62,7 +62,7 @@ def test_counts_stay_exact_where_32_bits_are_full(before, examples):
     expected = before + 2 * counted(codes)
     np.testing.assert_array_equal(layer.leaf_visits, expected)
     reached = counted(codes).ravel() > 0
-    assert np.all(low.numpy()[reached] < backend.COUNT_BASE)
+    assert np.all(low.numpy()[reached] < COUNTER_RADIX)
 
 
 def test_time_steps_are_counted_one_by_one():

@@ -4,27 +4,24 @@ Slow and plain, right on every backend; what a fast path is tested against.
 """
 
 from functools import reduce
-from typing import Any
 
 from keras import ops
 
 from keras_treegate.core.rows import BatchRows
+from keras_treegate.types import Tensor
 
 
-def leaf_sums(levels: list, rows: BatchRows) -> Any:
-    """The sum of the rows along the path to each slot of the leaves.
+def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
+    """Returns the sum of the rows along the path to each slot of the leaves.
 
     Args:
-        levels: the `TreeLevel` of each depth, 0..D.
-        rows: the rows of them that the batch needs.
+        parts: the rows of each level that the batch needs, with their decay.
+        rows: which rows these are.
 
     Returns:
         (G * U, W, Q), of the dtype of the nodes.
     """
-    parts = [
-        level.read(needed.ids)
-        for level, needed in zip(levels, rows.levels, strict=True)
-    ]
+    parts = list(parts)
     whole = rows.whole
     if whole:
         parts[:whole] = [reduce(_with_children, parts[:whole])]
@@ -32,12 +29,12 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
     return reduce(ops.add, map(take_slots, parts, slots))
 
 
-def _with_children(sums: Any, children: Any) -> Any:
+def _with_children(sums: Tensor, children: Tensor) -> Tensor:
     """Sums (N, W, Q) and the rows of the level below: its sums (2 N, W, Q)."""
     return ops.repeat(sums, 2, axis=0) + children
 
 
-def take_slots(table: Any, slots: Any) -> Any:
+def take_slots(table: Tensor, slots: Tensor) -> Tensor:
     """Rows (R, W, Q) of a table (N, W, Q), by slots (R,); `None` for all."""
     if slots is None:
         return table
@@ -46,7 +43,7 @@ def take_slots(table: Any, slots: Any) -> Any:
     return ops.reshape(ops.take(flat, slots, axis=0), (-1, width, units))
 
 
-def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """Multiplies each example with the path sum of its own slot in each tree.
 
         y[b] = sum over g, w of inputs[b, g, w] * sums[slots[g, b], w]

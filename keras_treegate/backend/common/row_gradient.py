@@ -1,10 +1,11 @@
 """The gradient of a table of which a step used only some rows."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras import ops
 
 from keras_treegate.core.rows import distinct_rows, smaller
+from keras_treegate.types import Tensor
 
 
 class RowGradient(NamedTuple):
@@ -16,12 +17,12 @@ class RowGradient(NamedTuple):
     summands: what `rows` are sums of, where a backend can make use of it.
     """
 
-    ids: Any
-    rows: Any
+    ids: Tensor
+    rows: Tensor
     num_rows: int
-    summands: Any = None
+    summands: Tensor = None
 
-    def with_rows(self, rows: Any) -> "RowGradient":
+    def with_rows(self, rows: Tensor) -> "RowGradient":
         """Other numbers for the same rows."""
         return RowGradient(self.ids, rows, self.num_rows)
 
@@ -34,12 +35,12 @@ class Summands(NamedTuple):
     num_trees: G.
     """
 
-    leaves: Any
-    slots: Any
+    leaves: Tensor
+    slots: Tensor
     num_trees: int
 
 
-def merged(ids: Any, rows: Any, num_rows: int) -> RowGradient:
+def merged(ids: Tensor, rows: Tensor, num_rows: int) -> RowGradient:
     """A `RowGradient` of ids (R,) that may repeat.
 
     It has min(R, num_rows) rows. Those of equal ids are summed; spare ones have

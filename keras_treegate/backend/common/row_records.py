@@ -7,14 +7,14 @@ the rows of what it returns, and an optimizer finds them.
 import itertools
 import threading
 import weakref
-from typing import Any
 
 from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.types import Tensor, Variable
 
 _numbers = itertools.count()
 
 
-def key_of(variable: Any) -> int:
+def key_of(variable: Variable) -> int:
     """A number for a variable that no other has or will have, as `id` would."""
     if not hasattr(variable, "row_records_key"):
         variable.row_records_key = next(_numbers)
@@ -30,11 +30,11 @@ class RowRecords:
         # A gradient can be collected, and its record with it, while it is held.
         self._lock = threading.RLock()
 
-    def add(self, dense: Any, table: int, gradient: RowGradient) -> None:
+    def add(self, dense: Tensor, table: int, gradient: RowGradient) -> None:
         """Records the rows of a dense gradient, of the table of this key."""
         key = id(dense)
 
-        def forget(reference: Any) -> None:
+        def forget(reference: weakref.ref[Tensor]) -> None:
             with self._lock:
                 if key in self._records and self._records[key][0] is reference:
                     del self._records[key]
@@ -49,7 +49,7 @@ class RowRecords:
             passes = self._backward_passes.get(table, 0)
             self._backward_passes[table] = passes + 1
 
-    def find(self, dense: Any, table: int) -> tuple[RowGradient | None, int]:
+    def find(self, dense: Tensor, table: int) -> tuple[RowGradient | None, int]:
         """The rows of a gradient, and how often rows were recorded.
 
         The count is of the table, and since it was last asked for.

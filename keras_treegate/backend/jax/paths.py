@@ -9,7 +9,7 @@ On accelerators each step takes as much as memory allows.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,11 @@ from keras_treegate.backend.jax.rows import (
     sums_at,
 )
 from keras_treegate.core import decay
-from keras_treegate.core.rows import BatchRows
+from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.types import Tensor
+
+# The start and size of a part of an axis.
+Part: TypeAlias = tuple[Tensor, int]
 
 # What is done with a product, and why.
 PRODUCT = (
@@ -41,8 +45,8 @@ HELD_OF_INPUTS = {"cpu": 2**17, "default": 2**25}
 HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
 
 
-def leaf_sums(levels: list, rows: BatchRows) -> Any:
-    """See `reference.leaf_sums`; reads each table once."""
+def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
+    # Reads each table once.
     nodes = [level.nodes.value for level in levels]
     states = [own_gradients(level.clock, level.stamps) for level in levels]
     keys = tuple(key_of(level.nodes) for level in levels)
@@ -50,12 +54,14 @@ def leaf_sums(levels: list, rows: BatchRows) -> Any:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _leaf_sums(nodes: list, states: list, rows: BatchRows, keys: tuple) -> Any:
+def _leaf_sums(
+    nodes: list, states: list, rows: BatchRows, keys: tuple
+) -> Tensor:
     return _sums(nodes, states, rows)
 
 
 @jax.jit
-def _sums(nodes: list, states: list, rows: BatchRows) -> Any:
+def _sums(nodes: list, states: list, rows: BatchRows) -> Tensor:
     whole = rows.whole
     sums = None
     for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
@@ -65,7 +71,7 @@ def _sums(nodes: list, states: list, rows: BatchRows) -> Any:
         return sums
     leaves = rows.levels[-1].ids
 
-    def step(first: Any, count: int, found: Any) -> Any:
+    def step(first: Tensor, count: int, found: Tensor) -> Tensor:
         part = partial(
             jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=count
         )
@@ -89,7 +95,7 @@ def _sums(nodes: list, states: list, rows: BatchRows) -> Any:
     return steps(step, len(leaves), CHUNK // math.prod(shape), found)
 
 
-def _with_children(sums: Any, children: Any) -> Any:
+def _with_children(sums: Tensor, children: Tensor) -> Tensor:
     pairs = children.reshape(len(sums), 2, *children.shape[1:])
     return (sums[:, None] + pairs).reshape(children.shape)
 
@@ -108,7 +114,7 @@ def _leaf_sums_forward(
     return (sums if read is rows else sums[:1]), (states, rows)
 
 
-def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Any) -> tuple:
+def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Tensor) -> tuple:
     states, rows = saved
     trees = len(rows.leaf_slots)
     sizes = [len(stamps) for _, stamps in states]
@@ -138,7 +144,7 @@ def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Any) -> tuple:
 _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
 
 
-def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """See `reference.path_product`."""
     if not isinstance(inputs.shape[0], int):  # symbolic: there are no steps
         return reference.path_product(inputs, sums, slots)
@@ -146,24 +152,24 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 
 
 @jax.custom_vjp
-def _path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+def _path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     return _product(inputs, sums, slots)
 
 
 @jax.jit
-def _product(inputs: Any, sums: Any, slots: Any) -> Any:
+def _product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     outputs = jax.lax.platform_dependent(
         inputs, sums, slots, cpu=product_by_units, default=product_by_blocks
     )
     return outputs.astype(inputs.dtype)
 
 
-def _forward(inputs: Any, sums: Any, slots: Any) -> tuple:
+def _forward(inputs: Tensor, sums: Tensor, slots: Tensor) -> tuple:
     return _product(inputs, sums, slots), (inputs, sums, slots)
 
 
 @jax.jit
-def _backward(saved: tuple, gradient: Any) -> tuple:
+def _backward(saved: tuple, gradient: Tensor) -> tuple:
     inputs, sums, slots = saved
     of_inputs = jax.lax.platform_dependent(
         *(gradient, sums, slots),
@@ -187,18 +193,18 @@ def _backward(saved: tuple, gradient: Any) -> tuple:
 _path_product.defvjp(_forward, _backward)
 
 
-def _accumulator(dtype: Any) -> Any:
+def _accumulator(dtype: Any) -> Tensor:
     return jnp.promote_types(dtype, "float32")
 
 
-def product_by_units(inputs: Any, sums: Any, slots: Any) -> Any:
+def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """The product, a few input units of all examples at a time."""
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
     inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
     dtype = _accumulator(inputs.dtype)
 
-    def step(first: Any, count: int, outputs: Any) -> Any:
+    def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
             tree, row = jnp.divmod(first + unit, width)
             ids = slots[tree] * width + row
@@ -211,12 +217,15 @@ def product_by_units(inputs: Any, sums: Any, slots: Any) -> Any:
 
 
 def product_by_blocks(
-    inputs: Any, sums: Any, slots: Any, held: int = HELD_OF_INPUTS["default"]
-) -> Any:
+    inputs: Tensor,
+    sums: Tensor,
+    slots: Tensor,
+    held: int = HELD_OF_INPUTS["default"],
+) -> Tensor:
     """The product, of blocks of trees and examples at a time."""
     dtype = _accumulator(inputs.dtype)
 
-    def step(trees: Any, examples: Any, outputs: Any) -> Any:
+    def step(trees: Part, examples: Part, outputs: Tensor) -> Tensor:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         x = _part(inputs, examples, trees)
         new = jnp.einsum(
@@ -229,7 +238,9 @@ def product_by_blocks(
     return _blocks(step, slots.shape, sums.shape[1:], held, outputs)
 
 
-def gradient_of_inputs_by_units(gradient: Any, sums: Any, slots: Any) -> Any:
+def gradient_of_inputs_by_units(
+    gradient: Tensor, sums: Tensor, slots: Tensor
+) -> Tensor:
     """(B, G, W), of the gradient of the outputs (B, Q)."""
     width, units = sums.shape[1:]
     lanes = xla_loops.lanes(units)
@@ -243,7 +254,7 @@ def gradient_of_inputs_by_units(gradient: Any, sums: Any, slots: Any) -> Any:
     parts = sums.reshape(len(sums) * width * terms, lanes)
     gradient = gradient.astype(dtype).reshape(batch, terms, lanes)
 
-    def step(unit: Any, _: int, found: Any) -> Any:
+    def step(unit: Tensor, _: int, found: Tensor) -> Tensor:
         tree, row = jnp.divmod(unit, width)
         ids = (slots[tree] * width + row) * terms
         new = jnp.zeros((batch, lanes), dtype)
@@ -259,12 +270,15 @@ def gradient_of_inputs_by_units(gradient: Any, sums: Any, slots: Any) -> Any:
 
 
 def gradient_of_inputs_by_blocks(
-    gradient: Any, sums: Any, slots: Any, held: int = HELD_OF_INPUTS["default"]
-) -> Any:
+    gradient: Tensor,
+    sums: Tensor,
+    slots: Tensor,
+    held: int = HELD_OF_INPUTS["default"],
+) -> Tensor:
     """(B, G, W), of the gradient of the outputs (B, Q)."""
     dtype = _accumulator(gradient.dtype)
 
-    def step(trees: Any, examples: Any, found: Any) -> Any:
+    def step(trees: Part, examples: Part, found: Tensor) -> Tensor:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
         if len(kernels) == 1:  # or XLA makes a slow reduction of it
@@ -281,13 +295,13 @@ def gradient_of_inputs_by_blocks(
 
 
 def gradient_of_sums(
-    inputs: Any, gradient: Any, slots: Any, num_slots: int, held: int
-) -> Any:
+    inputs: Tensor, gradient: Tensor, slots: Tensor, num_slots: int, held: int
+) -> Tensor:
     """(R, W, Q), of the gradient of the outputs (B, Q)."""
     kernel = (inputs.shape[2], gradient.shape[1])
     dtype = _accumulator(gradient.dtype)
 
-    def step(trees: Any, examples: Any, found: Any) -> Any:
+    def step(trees: Part, examples: Part, found: Tensor) -> Tensor:
         x = jnp.swapaxes(_part(inputs, examples, trees), 0, 1).astype(dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples).astype(dtype)
         new = x[..., None] * dy[None, :, None]  # (trees, examples, W, Q)
@@ -299,21 +313,21 @@ def gradient_of_sums(
     return _blocks(step, slots.shape, kernel, held, found)
 
 
-def _kernels(sums: Any, slots: Any, dtype: Any) -> Any:
+def _kernels(sums: Tensor, slots: Tensor, dtype: Any) -> Tensor:
     """The sums (trees, examples, W, Q) at slots (trees, examples)."""
     rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
     return rows.reshape(*slots.shape, *sums.shape[1:])
 
 
-def _part(table: Any, first: tuple, second: tuple) -> Any:
+def _part(table: Tensor, first: Part, second: Part) -> Tensor:
     """A part of the first two axes of a table, each by (start, size)."""
     table = jax.lax.dynamic_slice_in_dim(table, *first, axis=0)
     return jax.lax.dynamic_slice_in_dim(table, *second, axis=1)
 
 
 def _blocks(
-    step: Callable, shape: tuple, kernel: tuple, held: int, carry: Any
-) -> Any:
+    step: Callable, shape: tuple, kernel: tuple, held: int, carry: Tensor
+) -> Tensor:
     """Walks the trees and examples (G, B) in blocks that hold so many numbers.
 
     `step` is called with a (start, size) of the trees, one of the examples, and
@@ -322,8 +336,10 @@ def _blocks(
     trees, batch = shape
     kernels = max(1, held // math.prod(kernel))
 
-    def of_trees(first: Any, count: int, carry: Any) -> Any:
-        def of_examples(example: Any, examples: int, carry: Any) -> Any:
+    def of_trees(first: Tensor, count: int, carry: Tensor) -> Tensor:
+        def of_examples(
+            example: Tensor, examples: int, carry: Tensor
+        ) -> Tensor:
             return step((first, count), (example, examples), carry)
 
         return steps(of_examples, batch, kernels, carry)

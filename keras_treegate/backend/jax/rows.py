@@ -16,10 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from keras_treegate.backend.common.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_records import RowRecords, key_of
 from keras_treegate.core import decay
+from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
+from keras_treegate.core.rows import LevelTables
+from keras_treegate.types import Tensor, Variable
 
 # An optimizer can write only its own variables and trainable ones here.
 DECAY_STATE_IS_TRAINABLE = True
@@ -39,7 +41,7 @@ PROMISES: dict = {
 
 
 @partial(jax.jit, static_argnames="distinct")
-def rows_at(table: Any, ids: Any, distinct: bool = True) -> Any:
+def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:
     """The rows of a table at its first axis; ids may repeat if not `distinct`.
 
     As rows of a matrix and without the check for negative ids that `table[ids]`
@@ -58,7 +60,7 @@ def rows_at(table: Any, ids: Any, distinct: bool = True) -> Any:
     return rows.reshape(len(ids), *table.shape[1:])
 
 
-def recorded(gradient: RowGradient, key: int) -> Any:
+def recorded(gradient: RowGradient, key: int) -> Tensor:
     """The gradient of a table in dense form, with its rows on record."""
     rows = gradient.rows
     dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
@@ -68,26 +70,26 @@ def recorded(gradient: RowGradient, key: int) -> Any:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _take_rows(table: Any, ids: Any, num_rows: int, key: int) -> Any:
+def _take_rows(table: Tensor, ids: Tensor, num_rows: int, key: int) -> Tensor:
     return rows_at(table, ids)
 
 
-def _forward(table: Any, ids: Any, num_rows: int, key: int) -> tuple:
+def _forward(table: Tensor, ids: Tensor, num_rows: int, key: int) -> tuple:
     return _take_rows(table, ids, num_rows, key), ids
 
 
-def _backward(num_rows: int, key: int, ids: Any, rows: Any) -> tuple:
+def _backward(num_rows: int, key: int, ids: Tensor, rows: Tensor) -> tuple:
     return recorded(RowGradient(ids, rows, num_rows), key), None
 
 
 _take_rows.defvjp(_forward, _backward)
 
 
-def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
 
 
-def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
     record, passes = records.find(gradient, key_of(variable))
     if record is not None:
         return record, None
@@ -104,29 +106,37 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     )
 
 
-def read_rows(variable: Any, ids: Any) -> Any:
+def read_rows(variable: Variable, ids: Tensor) -> Tensor:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
+def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+    if ids is None:
+        rows = level.nodes.value
+    else:
+        rows = take_rows(level.nodes, ids, level.as_rows)
+    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+
+
 @partial(jax.jit, donate_argnums=0)
-def _written(table: Any, start: Any, rows: Any) -> Any:
+def _written(table: Tensor, start: Tensor, rows: Tensor) -> Tensor:
     return jax.lax.dynamic_update_slice_in_dim(table, rows, start, axis=0)
 
 
-def write_rows(variable: Any, start: int, rows: Any) -> None:
+def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
     # With the table donated: it is written in place.
     rows = rows.astype(variable.dtype)
     variable.assign(_written(variable.value, start, rows))
 
 
 @partial(jax.jit, static_argnums=2)
-def sums_at(leaves: Any, slots: Any, num_slots: int) -> Any:
+def sums_at(leaves: Tensor, slots: Tensor, num_slots: int) -> Tensor:
     """`sums[slots[i]] += leaves[i]` (num_slots, W, Q)."""
     zeros = jnp.zeros((num_slots, *leaves.shape[1:]), leaves.dtype)
     return zeros.at[slots].add(leaves, mode="promise_in_bounds")
 
 
-def steps(step: Callable, count: int, size: int, carry: Any) -> Any:
+def steps(step: Callable, count: int, size: int, carry: Tensor) -> Tensor:
     """Calls `step(first, size, carry)` for one part after the other.
 
     No part is of one, but where `size` or `count` is: see
@@ -150,22 +160,22 @@ _clocks_in_use: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 @jax.custom_vjp
-def _owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+def _owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
     return decay.owed(clock, stamps if ids is None else rows_at(stamps, ids))
 
 
-def _owed_forward(clock: Any, stamps: Any, ids: Any) -> tuple:
+def _owed_forward(clock: Variable, stamps: Variable, ids: Tensor) -> tuple:
     return _owed_decay(clock, stamps, ids), (clock, stamps)
 
 
-def _owed_backward(values: tuple, gradient: Any) -> tuple:
+def _owed_backward(values: tuple, gradient: Tensor) -> tuple:
     return (*values, None)
 
 
 _owed_decay.defvjp(_owed_forward, _owed_backward)
 
 
-def own_gradients(clock: Any, stamps: Any) -> tuple:
+def own_gradients(clock: Variable, stamps: Variable) -> tuple:
     """The values of two variables, that are to be their own gradients.
 
     Without a gradient in a second use of a layer: gradients add up, and one is
@@ -179,37 +189,37 @@ def own_gradients(clock: Any, stamps: Any) -> tuple:
     return values
 
 
-def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
     return _owed_decay(*own_gradients(clock, stamps), ids)
 
 
-def count(low: Any, high: Any, ids: Any) -> None:
+def count(low: Variable, high: Variable, ids: Tensor) -> None:
     mode = "promise_in_bounds"
     ones = jnp.ones_like(ids)
     if ids.shape[0] == 1:  # see `updates.of_two_rows`
         ids, ones = jnp.repeat(ids, 2), jnp.arange(2, dtype=ids.dtype)
     added = low.value.at[ids].add(ones, mode=mode)
     if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
-        low.assign(added & (COUNT_BASE - 1))
-        high.assign(high.value + (added >> COUNT_BITS))
+        low.assign(added & (COUNTER_RADIX - 1))
+        high.assign(high.value + (added >> COUNTER_BITS))
         return
     # Each write depends on the read before it, and so is made in place.
     full, carried = added[ids], high.value[ids]
-    carried = carried + (full >> COUNT_BITS)
-    low.assign(added.at[ids].set(full & (COUNT_BASE - 1), mode=mode))
+    carried = carried + (full >> COUNTER_BITS)
+    low.assign(added.at[ids].set(full & (COUNTER_RADIX - 1), mode=mode))
     high.assign(high.value.at[ids].set(carried, mode=mode))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _watched(tensor: Any, check: Callable) -> Any:
+def _watched(tensor: Tensor, check: Callable) -> Tensor:
     return tensor
 
 
-def _watched_forward(tensor: Any, check: Callable) -> tuple:
+def _watched_forward(tensor: Tensor, check: Callable) -> tuple:
     return tensor, None
 
 
-def _watched_backward(check: Callable, _: None, gradient: Any) -> tuple:
+def _watched_backward(check: Callable, _: None, gradient: Tensor) -> tuple:
     check()
     return (gradient,)
 
@@ -217,11 +227,11 @@ def _watched_backward(check: Callable, _: None, gradient: Any) -> tuple:
 _watched.defvjp(_watched_forward, _watched_backward)
 
 
-def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
     return tensor if check is None else _watched(tensor, check)
 
 
-def is_of_trace(tensor: Any, like: Any) -> bool:
+def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     try:
         jnp.negative(tensor)
     except jax.errors.UnexpectedTracerError:
@@ -229,7 +239,7 @@ def is_of_trace(tensor: Any, like: Any) -> bool:
     return True
 
 
-def assign_in_step(variable: Any, value: Any) -> None:
+def assign_in_step(variable: Variable, value: Tensor) -> None:
     is_traced = isinstance(value, jax.core.Tracer)
     if is_traced and not isinstance(variable.value, jax.core.Tracer):
         return  # in a `jit` or `grad` that does not know the variable

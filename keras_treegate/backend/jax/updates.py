@@ -16,6 +16,7 @@ from keras_treegate.backend.jax.rows import (
     steps,
     sums_at,
 )
+from keras_treegate.types import Tensor
 
 
 @contextlib.contextmanager
@@ -27,7 +28,9 @@ def updating_rows() -> Iterator[Callable]:
     """
     updates: list[_Update] = []
 
-    def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    def update_rows(
+        variables: list, gradient: Tensor, update: Callable
+    ) -> None:
         if isinstance(gradient, RowGradient):
             updates.append(_Update(variables, gradient, update))
             return
@@ -46,7 +49,7 @@ def updating_rows() -> Iterator[Callable]:
 def _update_together(updates: list) -> None:
     """Makes updates of as many rows each in one loop."""
 
-    def step(first: Any, count: int, tables: list) -> list:
+    def step(first: Tensor, count: int, tables: list) -> list:
         return [
             update.updated(own, first, count)
             for update, own in zip(updates, tables, strict=True)
@@ -71,7 +74,7 @@ class _RowsOf:
     a gather by itself moves one row after the other, several times as slowly.
     """
 
-    def __init__(self, tables: list, ids: Any, own: Any) -> None:
+    def __init__(self, tables: list, ids: Tensor, own: Tensor) -> None:
         self.tables, self.ids, self.own = list(tables), ids, own
 
     def __getitem__(self, place: slice) -> list:
@@ -83,7 +86,7 @@ class _RowsOf:
             for table, rows in zip(self.tables[place], new, strict=True)
         ]
 
-    def _written(self, table: Any, rows: Any) -> Any:
+    def _written(self, table: Tensor, rows: Tensor) -> Tensor:
         if self.own is not None:
             own = self.own.reshape(-1, *[1] * (rows.ndim - 1))
             rows = jnp.where(own, rows, rows_at(table, self.ids))
@@ -111,7 +114,7 @@ class _Update:
             per_tree = max(1, self.count // summands.num_trees)
             self.chunk = per_tree * max(1, self.chunk // per_tree)
 
-    def updated(self, tables: list, first: Any, count: int) -> list:
+    def updated(self, tables: list, first: Tensor, count: int) -> list:
         """The tables after the update of so many rows."""
         ids, rows, _, summands = self.gradient
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)
@@ -138,7 +141,9 @@ def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Any]:
     return RowGradient(pair, rows, num_rows), pair == ids
 
 
-def _sums(summands: Summands, num_rows: int, first: Any, count: int) -> Any:
+def _sums(
+    summands: Summands, num_rows: int, first: Tensor, count: int
+) -> Tensor:
     """Some rows of the sums, those of whole trees."""
     leaves, slots, num_trees = summands
     per_tree, leaves_per_tree = num_rows // num_trees, len(slots) // num_trees

@@ -1,1 +1,24 @@
-"""The backend of TensorFlow."""
+"""The backend of TensorFlow: the functions of `backend.contract`."""
+
+from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
+from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
+from keras_treegate.backend.tensorflow.paths import path_product as path_product
+from keras_treegate.backend.tensorflow.rows import (
+    DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
+)
+from keras_treegate.backend.tensorflow.rows import (
+    assign_in_step as assign_in_step,
+)
+from keras_treegate.backend.tensorflow.rows import compiled as compiled
+from keras_treegate.backend.tensorflow.rows import count as count
+from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
+from keras_treegate.backend.tensorflow.rows import lift as lift
+from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
+from keras_treegate.backend.tensorflow.rows import read_level as read_level
+from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
+from keras_treegate.backend.tensorflow.rows import take_rows as take_rows
+from keras_treegate.backend.tensorflow.rows import watch as watch
+from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
+from keras_treegate.backend.tensorflow.updates import (
+    updating_rows as updating_rows,
+)

@@ -15,11 +15,13 @@ from keras_treegate.backend.tensorflow.rows import (
     compiled,
     lies_in_place,
     native,
+    read_level,
     read_rows,
     take_rows,
 )
 from keras_treegate.core import decay
-from keras_treegate.core.rows import BatchRows
+from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.types import Tensor
 
 # What is done with a product, and why.
 PRODUCT = (
@@ -32,23 +34,22 @@ PRODUCT = (
 SMALL = 2**22
 
 
-def leaf_sums(levels: list, rows: BatchRows) -> Any:
-    """See `reference.leaf_sums`."""
+def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
     if tf.executing_eagerly():
-        return reference.leaf_sums(levels, rows)
+        parts = map(read_level, levels, (needed.ids for needed in rows.levels))
+        return reference.leaf_sums(list(parts), rows)
     tables, of_gradients, states = [], [], []
     for level, (ids, _) in zip(levels, rows.levels, strict=True):
         table, stamps = native(level.nodes), native(level.stamps)
-        listened = len(level.listeners) > 0
         if ids is None:
             of_gradients.append(read_rows(level.nodes, None))
             table, stamps = of_gradients[-1], read_rows(level.stamps, None)
         elif lies_in_place(table):
             of_gradients.append(
-                take_rows(level.nodes, ids, listened, _stand_ins)
+                take_rows(level.nodes, ids, level.as_rows, _stand_ins)
             )
         else:
-            of_gradients.append(take_rows(level.nodes, ids, listened))
+            of_gradients.append(take_rows(level.nodes, ids, level.as_rows))
             table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
         tables.append(table)
         states.append((read_rows(level.clock, None), stamps))

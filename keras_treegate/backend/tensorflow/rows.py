@@ -21,10 +21,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_treegate.backend.common.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.common.row_gradient import RowGradient, merged
 from keras_treegate.backend.common.row_records import RowRecords, key_of
 from keras_treegate.core import decay
+from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
+from keras_treegate.core.rows import LevelTables
+from keras_treegate.types import Tensor
 
 # What stands for the number of ids to count while it is not known.
 UNKNOWN_IDS = 2**16
@@ -209,6 +211,14 @@ def read_rows(variable: Any, ids: Any) -> Any:
     return tf.gather(native(variable), ids)
 
 
+def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+    if ids is None:
+        rows = tf.convert_to_tensor(native(level.nodes))
+    else:
+        rows = take_rows(level.nodes, ids, level.as_rows)
+    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+
+
 def write_rows(variable: Any, start: int, rows: Any) -> None:
     table = native(variable)
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
@@ -252,8 +262,8 @@ def _count_in_place(low: Any, high: Any, ids: Any) -> None:
         resource=low.handle, indices=ids, updates=tf.constant(1)
     )
     full = tf.gather(low, ids)
-    carried = tf.gather(high, ids) + tf.bitwise.right_shift(full, COUNT_BITS)
-    full = tf.bitwise.bitwise_and(full, COUNT_BASE - 1)
+    carried = tf.gather(high, ids) + tf.bitwise.right_shift(full, COUNTER_BITS)
+    full = tf.bitwise.bitwise_and(full, COUNTER_RADIX - 1)
     low.scatter_update(tf.IndexedSlices(full, ids))
     high.scatter_update(tf.IndexedSlices(carried, ids))
 
@@ -262,8 +272,8 @@ def _counted(low: Any, high: Any, ids: Any) -> tuple:
     low = low + tf.math.unsorted_segment_sum(
         tf.ones_like(ids), ids, low.shape[0]
     )
-    carry = tf.bitwise.right_shift(low, COUNT_BITS)
-    return tf.bitwise.bitwise_and(low, COUNT_BASE - 1), high + carry
+    carry = tf.bitwise.right_shift(low, COUNTER_BITS)
+    return tf.bitwise.bitwise_and(low, COUNTER_RADIX - 1), high + carry
 
 
 def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:

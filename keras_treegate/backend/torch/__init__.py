@@ -1,1 +1,20 @@
-"""The backend of PyTorch."""
+"""The backend of PyTorch: the functions of `backend.contract`."""
+
+from keras_treegate.backend.torch.paths import PRODUCT as PRODUCT
+from keras_treegate.backend.torch.paths import leaf_sums as leaf_sums
+from keras_treegate.backend.torch.paths import path_product as path_product
+from keras_treegate.backend.torch.rows import (
+    DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
+)
+from keras_treegate.backend.torch.rows import assign_in_step as assign_in_step
+from keras_treegate.backend.torch.rows import compiled as compiled
+from keras_treegate.backend.torch.rows import count as count
+from keras_treegate.backend.torch.rows import is_of_trace as is_of_trace
+from keras_treegate.backend.torch.rows import lift as lift
+from keras_treegate.backend.torch.rows import owed_decay as owed_decay
+from keras_treegate.backend.torch.rows import read_level as read_level
+from keras_treegate.backend.torch.rows import read_rows as read_rows
+from keras_treegate.backend.torch.rows import take_rows as take_rows
+from keras_treegate.backend.torch.rows import watch as watch
+from keras_treegate.backend.torch.rows import write_rows as write_rows
+from keras_treegate.backend.torch.updates import updating_rows as updating_rows

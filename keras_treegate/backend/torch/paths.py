@@ -10,9 +10,10 @@ import torch
 
 from keras_treegate.backend.common import reference
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
-from keras_treegate.backend.torch.rows import read_rows
+from keras_treegate.backend.torch.rows import read_level, read_rows
 from keras_treegate.core import decay
-from keras_treegate.core.rows import BatchRows
+from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.types import Shape, Tensor
 
 # What is done with a product, and why.
 PRODUCT = (
@@ -24,11 +25,11 @@ PRODUCT = (
 HELD = 2**22
 
 
-def leaf_sums(levels: list, rows: BatchRows) -> Any:
-    """See `reference.leaf_sums`."""
+def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
     tables = [level.nodes.value for level in levels]
     if tables[0].is_meta or torch.compiler.is_compiling():
-        return reference.leaf_sums(levels, rows)
+        parts = map(read_level, levels, (needed.ids for needed in rows.levels))
+        return reference.leaf_sums(list(parts), rows)
     states = [(level.clock, level.stamps) for level in levels]
     return _LeafSums.apply(rows, states, *tables)
 
@@ -37,7 +38,7 @@ class _LeafSums(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(rows: BatchRows, states: list, *tables: Any) -> Any:
+    def forward(rows: BatchRows, states: list, *tables: Tensor) -> Tensor:
         sums = None
         for table, state, needed in zip(
             tables, states, rows.levels, strict=True
@@ -60,13 +61,13 @@ class _LeafSums(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         rows, _, *tables = inputs
         ctx.rows = rows
         ctx.shapes = [table.shape for table in tables]
 
     @staticmethod
-    def backward(ctx: Any, leaves: Any) -> tuple:
+    def backward(ctx: Any, leaves: Tensor) -> tuple:
         rows, gradients = ctx.rows, []
         below = leaves
         for shape, (ids, slots) in zip(
@@ -85,13 +86,13 @@ class _LeafSums(torch.autograd.Function):
         return None, None, *gradients[::-1]
 
 
-def _of_rows(shape: Any, ids: Any, rows: Any) -> Any:
+def _of_rows(shape: Shape, ids: Tensor, rows: Tensor) -> Tensor:
     if torch.is_grad_enabled():  # create_graph=True: needs a graph itself
         return rows.new_zeros(shape).index_add(0, ids, rows)
     return LazyGradient.of_rows(shape, ids.long(), rows)
 
 
-def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
+def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """See `reference.path_product`."""
     if inputs.is_meta or torch.compiler.is_compiling():
         return reference.path_product(inputs, sums, slots)
@@ -110,15 +111,15 @@ class _PathProduct(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(inputs: Any, sums: Any, slots: Any) -> Any:
+    def forward(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
         return _bags(inputs, sums, slots)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Any) -> tuple:
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
         inputs, sums, slots = ctx.saved_tensors
         create_graph = torch.is_grad_enabled()
         # The bags have a first derivative only.
@@ -142,7 +143,7 @@ class _PathProduct(torch.autograd.Function):
         return (*(next(found) if x else None for x in needed), None)
 
 
-def _bags(inputs: Any, sums: Any, slots: Any) -> Any:
+def _bags(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     batch, trees, width = inputs.shape
     rows = torch.arange(width, device=slots.device, dtype=slots.dtype)
     ids = slots.T[:, :, None] * width + rows  # (B, G, W)

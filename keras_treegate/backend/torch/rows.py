@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 
-from keras_treegate.backend.common.count_base import COUNT_BASE, COUNT_BITS
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.core import decay
+from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
+from keras_treegate.core.rows import LevelTables
+from keras_treegate.types import Tensor, Variable
 
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
@@ -18,31 +20,31 @@ class _TakeRows(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(table: Any, ids: Any) -> Any:
+    def forward(table: Tensor, ids: Tensor) -> Tensor:
         return table.index_select(0, ids)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         table, ids = inputs
         ctx.save_for_backward(ids)
         ctx.shape = table.shape
 
     @staticmethod
-    def backward(ctx: Any, rows: Any) -> tuple:
+    def backward(ctx: Any, rows: Tensor) -> tuple:
         (ids,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: needs a graph itself
             return rows.new_zeros(ctx.shape).index_add(0, ids, rows), None
         return LazyGradient.of_rows(ctx.shape, ids.long(), rows), None
 
 
-def take_rows(variable: Any, ids: Any, as_rows: bool) -> Any:
+def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     table = variable.value
     if table.is_meta or torch.compiler.is_compiling():
         return table.index_select(0, ids)
     return _TakeRows.apply(table, ids)
 
 
-def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
     if not isinstance(gradient, LazyGradient):
         return gradient, None
     part = gradient.merged()
@@ -52,21 +54,29 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     return RowGradient(part[0], part[1], gradient.shape[0]), None
 
 
-def read_rows(variable: Any, ids: Any) -> Any:
+def read_rows(variable: Variable, ids: Tensor) -> Tensor:
     value = variable.value.detach()
     return value if ids is None else value.index_select(0, ids)
 
 
-def write_rows(variable: Any, start: int, rows: Any) -> None:
+def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+    if ids is None:
+        rows = level.nodes.value
+    else:
+        rows = take_rows(level.nodes, ids, level.as_rows)
+    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+
+
+def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
     with torch.no_grad():
         variable.value[start : start + rows.shape[0]] = rows
 
 
-def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def count(low: Any, high: Any, ids: Any) -> None:
+def count(low: Variable, high: Variable, ids: Tensor) -> None:
     ids = ids.long()
     words = [low.value, high.value]
     # In a `StatelessScope`, what the caller passed in stays as it is.
@@ -76,29 +86,29 @@ def count(low: Any, high: Any, ids: Any) -> None:
     with torch.no_grad():
         words[0].scatter_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))
         if len(ids) >= len(words[0]):  # no more than the batch itself
-            words[1] += words[0] >> COUNT_BITS
-            words[0] &= COUNT_BASE - 1
+            words[1] += words[0] >> COUNTER_BITS
+            words[0] &= COUNTER_RADIX - 1
         else:
             full = words[0].gather(0, ids)
-            carried = words[1].gather(0, ids) + (full >> COUNT_BITS)
-            words[0].scatter_(0, ids, full & (COUNT_BASE - 1))
+            carried = words[1].gather(0, ids) + (full >> COUNTER_BITS)
+            words[0].scatter_(0, ids, full & (COUNTER_RADIX - 1))
             words[1].scatter_(0, ids, carried)
     if stateless:
         low.assign(words[0])
         high.assign(words[1])
 
 
-def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
     if check is not None and tensor.requires_grad:
         tensor.register_hook(lambda gradient: check())
     return tensor
 
 
-def is_of_trace(tensor: Any, like: Any) -> bool:
+def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return tensor.device == like.device
 
 
-def assign_in_step(variable: Any, value: Any) -> None:
+def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 

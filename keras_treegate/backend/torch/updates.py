@@ -3,23 +3,23 @@
 import contextlib
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.torch.rows import read_rows
+from keras_treegate.types import Tensor, Variable
 
 # The numbers of a table that are updated at a time on CPU, where they stay in
 # cache; with fewer the operations take longer than what they do.
 CHUNK = 2**18
 
 
-def updating_rows() -> Any:
+def updating_rows() -> Tensor:
     return contextlib.nullcontext(_update_rows)
 
 
-def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
+def _update_rows(variables: list, gradient: Tensor, update: Callable) -> None:
     if not isinstance(gradient, RowGradient):
         _update_part(variables, None, gradient, update)
         return
@@ -33,7 +33,7 @@ def _update_rows(variables: list, gradient: Any, update: Callable) -> None:
 
 
 def _update_part(
-    variables: list, ids: Any, gradient: Any, update: Callable
+    variables: list, ids: Tensor, gradient: Tensor, update: Callable
 ) -> None:
     tables = [read_rows(variable, ids) for variable in variables]
     update(tables, gradient)
@@ -41,7 +41,7 @@ def _update_part(
         _write_rows(variable, ids, rows)
 
 
-def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
+def _write_rows(variable: Variable, ids: Tensor, rows: Tensor) -> None:
     with torch.no_grad():
         value = variable.value
         rows = rows.to(value.dtype)
