@@ -146,7 +146,7 @@ class MovingMean:
     """The `"running_mean"` threshold, `(G, D)`.
 
     A batch's mean leaves out values that are not finite; a unit without a
-    finite value keeps its mean. `update` comes first in a training step and
+    finite value keeps its mean, and a batch without any is no update. `update` comes first in a training step and
     the new mean is the threshold of that same step.
     """
 
@@ -158,13 +158,15 @@ class MovingMean:
 
     def update(self, source):
         rate = max(1 - self.momentum, 1 / (self.updates + 1))
+        seen = False
         for place_of_unit, unit in np.ndenumerate(self.units):
             values = source[:, unit].astype("float64")
             values = values[np.isfinite(values)]
             if len(values):
+                seen = True
                 change = values.mean() - self.mean[place_of_unit]
                 self.mean[place_of_unit] += rate * change
-        self.updates += 1
+        self.updates += seen
         return self.mean
 
 

@@ -130,10 +130,13 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def count(low: Variable, high: Variable, ids: Tensor) -> None:
+    def count(
+        low: Variable, high: Variable, ids: Tensor, added: Tensor | None
+    ) -> None:
         """Adds one for each of the `ids`, which may repeat here.
 
-        To counts of `high * COUNTER_RADIX + low` in two variables (N,).
+        To counts of `high * COUNTER_RADIX + low` in two variables (N,). Where
+        `added` is not `None`, adds what it says for each, 0 or 1 (int32).
         Replicas add up.
         """
 

@@ -15,6 +15,10 @@ class Churn:
         self.probe, self.batch_size = probe, batch_size
         self._codes: dict[str, np.ndarray] = {}
 
+    def forget(self) -> None:
+        """Makes the next routes the first ones: of another `fit` or model."""
+        self._codes = {}
+
     def start(self, model: Any) -> None:
         """Routes the probe for the first time, if that has not been done."""
         if not self._codes:
@@ -25,11 +29,15 @@ class Churn:
     def changed(self, model: Any, layers: dict) -> dict[str, float]:
         """The share of the paths of each layer that changed since last time."""
         before, self._codes = self._codes, self._route(model, layers)
-        return {
-            name: float(np.mean(codes != before[name]))
-            for name, codes in self._codes.items()
-            if name in before
-        }
+        found = {}
+        for name, codes in self._codes.items():
+            if name not in before or before[name].shape != codes.shape:
+                continue
+            both = np.minimum(codes, before[name]) != held_out.MASKED
+            if both.any():
+                changed = codes[both] != before[name][both]
+                found[name] = float(np.mean(changed))
+        return found
 
     def _route(self, model: Any, layers: dict) -> dict[str, np.ndarray]:
         codes: dict[str, list] = {name: [] for name in layers}
@@ -40,4 +48,8 @@ class Churn:
             self.batch_size,
             lambda name, of_batch: codes[name].append(of_batch),
         )
-        return {name: np.concatenate(parts) for name, parts in codes.items()}
+        return {
+            name: np.concatenate(parts)
+            for name, parts in codes.items()
+            if parts
+        }

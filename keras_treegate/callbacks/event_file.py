@@ -45,18 +45,26 @@ def event_file(log_dir: Any) -> "EventFile":
 
 
 class EventFile:
-    """An event file that is open; it is closed when no one holds it."""
+    """An event file that is open; it is closed when no one holds it.
+
+    Where someone has deleted it, what is written next begins a new one: a file
+    that is open goes on without a name, and nobody would ever read it.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._events, self._summaries, record_writer = protocol()
-        folder.mkdir(parents=True, exist_ok=True)
-        name = (
+        self._events, self._summaries, self._record_writer = protocol()
+        self._folder = folder
+        self._open_new()
+
+    def _open_new(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path = self._folder / (
             f"events.out.tfevents.{int(time.time()):010d}."
             f"{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         )
-        stream = open(folder / name, "ab")  # noqa: SIM115
-        self._records = record_writer(stream)
-        weakref.finalize(self, stream.close)
+        stream = open(self._path, "ab")  # noqa: SIM115
+        self._records = self._record_writer(stream)
+        self._close = weakref.finalize(self, stream.close)
         self._write(file_version="brain.Event:2")
 
     def _write(self, **fields: Any) -> None:
@@ -64,6 +72,9 @@ class EventFile:
         self._records.write(event.SerializeToString())
 
     def _write_value(self, step: int, **fields: Any) -> None:
+        if not self._path.exists():
+            self._close()
+            self._open_new()
         value = self._summaries.Summary.Value(**fields)
         summary = self._summaries.Summary(value=[value])
         self._write(step=step, summary=summary)

@@ -31,13 +31,18 @@ class GateEntropy(RoutingCallback):
     and in the same two forms
 
         routing_churn     with `probe`: the share of the probe's paths that
-                          changed since the last epoch
+                          changed since the last epoch, and in the first one
+                          since it began
         bit_balance       with `details=True`: mean over all bits of
                           `1 - |2 p - 1|`, p the share of the visits in which
                           the bit is 1: 0 for bits that are constant
 
     The counting is done by the layers, inside the compiled step; this callback
-    reads their `leaf_visits` at the end of an epoch. Callbacks that use a key,
+    reads their `leaf_visits` at the end of an epoch. What a mask leaves out is
+    not counted, neither in training nor of `data` and `probe`. Where a callback
+    before this one puts earlier weights back, and the visits with them, the
+    epoch cannot be measured: its keys are NaN, and a warning says so once.
+    Callbacks that use a key,
     e.g. `keras.callbacks.CSVLogger`, come after it in the list of callbacks. A
     layer that has the name of another one is named by its path. Layers of depth
     0 have no gates and are passed over.
@@ -46,7 +51,7 @@ class GateEntropy(RoutingCallback):
         data: Measure how these are routed at inference, instead of the visits
             of training, and put `val_` before each key: an array, a list or
             dictionary of arrays, a tuple (inputs, targets), or a data set of
-            batches. Defaults to `None`.
+            batches that comes to an end. Defaults to `None`.
         batch_size: Integer, for `data` and `probe` that are arrays. Defaults to
             `256`.
         every_n_batches: Integer, measure the epoch so far after every so many
@@ -104,6 +109,11 @@ class GateEntropy(RoutingCallback):
             held_out.check("probe", probe)
             self._churn = Churn(probe, self.batch_size)
         self._changed: dict[str, float] = {}
+
+    def begin_training(self) -> None:
+        self._changed = {}
+        if self._churn is not None:
+            self._churn.forget()
 
     def begin_epoch(self, model: Any) -> None:
         if self._churn is not None:

@@ -7,9 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
+# The leaf code of an example or time step that a mask leaves out.
+MASKED = -1
+
+# What the `cardinality()` of a `tf.data.Dataset` says of one without an end.
+INFINITE = -1
+
 
 def check(name: str, data: Any) -> None:
-    """Refuses what cannot be gone through anew at every epoch."""
+    """Refuses what cannot be gone through anew, to its end, at every epoch."""
     is_arrays = _is_arrays(data)
     if not is_arrays and (not hasattr(data, "__iter__") or iter(data) is data):
         raise ValueError(
@@ -19,6 +25,21 @@ def check(name: str, data: Any) -> None:
             f"Received: {name}={data!r} (of type {type(data).__name__}). Put "
             "what a generator yields into a `keras.utils.PyDataset`."
         )
+    if _is_endless(data):
+        raise ValueError(
+            f"`{name}` must come to an end: all of it is routed at the end of "
+            f"an epoch. Received: {name}={data!r}, which goes on for ever. "
+            "Take a number of its batches, e.g. with `.take(10)`, or give it a "
+            "`num_batches`."
+        )
+
+
+def _is_endless(data: Any) -> bool:
+    """Whether a data set says that it has no end."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    cardinality = getattr(data, "cardinality", None)
+    return callable(cardinality) and int(cardinality()) == INFINITE
 
 
 def _is_arrays(data: Any) -> bool:
@@ -46,22 +67,29 @@ def batches(data: Any, batch_size: int) -> Iterator[Any]:
 def route(
     model: Any, layers: dict, data: Any, batch_size: int, use: Callable
 ) -> None:
-    """Calls `use(name, codes)` for each layer and batch; codes are (B, G)."""
+    """Calls `use(name, codes)` for each layer and batch; codes are (B, G).
+
+    What a mask leaves out has the code `MASKED` in every tree. The model is
+    called as at inference, whatever it does by default, and learns nothing.
+    """
     names = {}
     try:
         for name, layer in layers.items():
             names[name] = layer.visits.listener
             layer.visits.listener = _listener(name, use)
         for batch in batches(data, batch_size):
-            model(keras.tree.map_structure(ops.convert_to_tensor, batch))
+            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
+            model(batch, training=False)
     finally:
         for name, listener in names.items():
             layers[name].visits.listener = listener
 
 
 def _listener(name: str, use: Callable) -> Callable:
-    def listen(codes: Any) -> None:
-        codes = np.asarray(ops.convert_to_numpy(codes))
+    def listen(codes: Any, mask: Any) -> None:
+        codes = np.array(ops.convert_to_numpy(codes))
+        if mask is not None:
+            codes[~ops.convert_to_numpy(mask)] = MASKED
         use(name, codes.reshape(-1, codes.shape[-1]))
 
     return listen

@@ -38,14 +38,16 @@ class PathUtilization(RoutingCallback):
     fair coins, `1 - (1 - 1/L)^n` of `L` leaves for `n` examples, or a single
     leaf in each tree, is warned about once, with what usually helps.
 
-    As for `GateEntropy`: the layers count, callbacks that use a key come after
-    this one, and layers of depth 0 are passed over.
+    As for `GateEntropy`: the layers count, and not what a mask leaves out;
+    callbacks that use a key come after this one; layers of depth 0 are passed
+    over; and where weights were put back, the keys that are read from the
+    visits of the epoch are NaN.
 
     Args:
         data: Measure how these are routed at inference, instead of the visits
             of training, and put `val_` before each key: an array, a list or
             dictionary of arrays, a tuple (inputs, targets), or a data set of
-            batches. Defaults to `None`.
+            batches that comes to an end. Defaults to `None`.
         batch_size: Integer, for `data` that are arrays. Defaults to `256`.
         every_n_batches: Integer, measure the epoch so far after every so many
             batches, too, and put that into the `logs` of batches. `None` for
@@ -109,6 +111,9 @@ class PathUtilization(RoutingCallback):
             )
         self.warn_below = warn_below
 
+    def begin_training(self) -> None:
+        """There is nothing to forget."""
+
     def begin_epoch(self, model: Any) -> None:
         """There is nothing to prepare."""
 
@@ -122,7 +127,7 @@ class PathUtilization(RoutingCallback):
         utilization = float(utilizations.mean())
         ever = visits if self.held_out else layer.leaf_visits
         if at_end:
-            self._warn_if_low(name, visits, utilization)
+            self._warn_if_low(name, layer, visits, utilization)
         load = terminal.load(visits)
         return Measured(
             {
@@ -136,7 +141,7 @@ class PathUtilization(RoutingCallback):
         )
 
     def _warn_if_low(
-        self, name: str, visits: np.ndarray, utilization: float
+        self, name: str, layer: Any, visits: np.ndarray, utilization: float
     ) -> None:
         if self.warn_below is None:
             return
@@ -146,7 +151,8 @@ class PathUtilization(RoutingCallback):
         single = several and utilization * leaves <= 1
         if single or utilization < self.warn_below * attainable:
             self.warn_once(
-                name,
+                layer,
+                "collapse",
                 f"The tree layer {name!r} uses {utilization:.1%} of its "
                 f"{leaves} leaves in each tree, where fair bits would reach "
                 f"{attainable:.1%}: its routing has collapsed. What usually "

@@ -1,6 +1,7 @@
 """What the callbacks that measure routing have in common."""
 
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 import keras
@@ -70,12 +71,18 @@ class RoutingCallback(keras.callbacks.Callback):
         self._lines: list[str] = []
         self._latest: dict[str, float] = {}
         self._batch = 0  # of the epoch
-        self._warned: set = set()
+        # What each layer was warned about. By the layers themselves: another
+        # model may have one of the same name.
+        self._warned: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def measure(
         self, name: str, layer: Any, visits: np.ndarray, at_end: bool
     ) -> Measured:
         """Measures a layer, at the end of an epoch or before it."""
+        raise TypeError("A RoutingCallback is used through its subclasses.")
+
+    def begin_training(self) -> None:
+        """Is called when a `fit` begins, of this model or another one."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def begin_epoch(self, model: Any) -> None:
@@ -93,6 +100,9 @@ class RoutingCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
+        # Of a `fit` that was broken off, or of another model.
+        self._lines, self._latest, self._batch = [], {}, 0
+        self.begin_training()
         if self.log_dir is not None:
             self._events = event_file(self.log_dir)
         if model.built and all(layer.built for layer in model.layers):
@@ -167,24 +177,45 @@ class RoutingCallback(keras.callbacks.Callback):
             self.end_epoch(model, layers)
         measured = {}
         for name, visits in self._visits.of(model, layers).items():
-            if visits.any():
-                measured[name] = self.measure(
-                    name, layers[name], visits, at_end
-                )
+            layer = layers[name]
+            if (visits < 0).any():
+                if not at_end:
+                    continue
+                self._warn_of_lost_visits(name, layer)
+                visits = np.full(visits.shape, np.nan)
+            if visits.any():  # as NaN is
+                measured[name] = self.measure(name, layer, visits, at_end)
             elif at_end:
-                self.warn_once(
-                    name,
-                    f"The tree layer {name!r} routed no example in this epoch: "
-                    "it is frozen, or not used. It is left out of what "
-                    f"{type(self).__name__} writes. Use `data=` to measure a "
-                    "layer that is frozen.",
-                )
+                self._warn_of_no_visits(name, layer)
         return measured
 
-    def warn_once(self, name: str, message: str) -> None:
-        """Warns, if it has not yet done so about this layer."""
-        if name not in self._warned:
-            self._warned.add(name)
+    def _warn_of_lost_visits(self, name: str, layer: Any) -> None:
+        self.warn_once(
+            layer,
+            "lost visits",
+            f"The visits of the tree layer {name!r} went down in this epoch: "
+            "the weights of the model, which these are part of, were put back "
+            "to those of an earlier time. The epoch cannot be measured, and "
+            f"what {type(self).__name__} reads from visits is NaN. Put it "
+            "before the callback that puts weights back, or use `data=`.",
+        )
+
+    def _warn_of_no_visits(self, name: str, layer: Any) -> None:
+        self.warn_once(
+            layer,
+            "no visits",
+            f"The tree layer {name!r} routed no example in this epoch: it is "
+            "frozen, or not used, or its weights were put back to those that "
+            "the epoch began with. It is left out of what "
+            f"{type(self).__name__} writes. Use `data=` to measure a layer "
+            "that is frozen.",
+        )
+
+    def warn_once(self, layer: Any, kind: str, message: str) -> None:
+        """Warns, if it has not yet done so about this of this layer."""
+        kinds = self._warned.setdefault(layer, set())
+        if kind not in kinds:
+            kinds.add(kind)
             warnings.warn(message, stacklevel=2)
 
     def _keyed(self, measured: dict[str, Measured]) -> dict[str, float]:
@@ -220,6 +251,8 @@ class RoutingCallback(keras.callbacks.Callback):
             self._events.scalar(f"{prefix}{key}", value, step)
         for name, of_layer in measured.items():
             tag, values = of_layer.histogram
+            if np.isnan(values).any():
+                continue
             tag = f"{prefix}{self._visits.prefix}{name}/{tag}"
             self._events.histogram(tag, values, step)
         self._events.flush()

@@ -26,6 +26,7 @@ def load(visits: np.ndarray) -> str:
     """
     ordered = -np.sort(-measures.shares(visits), axis=-1)
     relative = ordered.mean(axis=0) * visits.shape[-1]
+    relative = np.nan_to_num(relative)  # not known: blank
     parts = np.array_split(relative, min(COLUMNS, len(relative)))
     most = len(SHADES) - 1
     levels = [int(np.ceil(min(part.mean() / 2, 1.0) * most)) for part in parts]

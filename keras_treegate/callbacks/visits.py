@@ -1,5 +1,6 @@
 """Where callbacks get the visits of leaves from: training, or given data."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,26 @@ class TrainingVisits:
     prefix = ""
 
     def __init__(self) -> None:
-        self._before: dict[int, tuple[np.ndarray, int]] = {}
+        # By the layers themselves: another one may get the id of one that is
+        # gone.
+        self._before: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def begin(self, layers: dict) -> None:
         """Starts an epoch. A layer that is not built has no visits yet."""
-        self._before = {
-            id(layer): (layer.leaf_visits, layer.visits.resets)
-            for layer in layers.values()
-            if layer.count_visits
-        }
+        self._before = weakref.WeakKeyDictionary(
+            {
+                layer: (layer.leaf_visits, layer.visits.resets)
+                for layer in layers.values()
+                if layer.count_visits
+            }
+        )
 
     def of(self, model: Any, layers: dict) -> dict[str, np.ndarray]:
-        """The visits (G, L) of each layer that counts them."""
+        """The visits (G, L) of each layer that counts them.
+
+        Some are negative where weights, and the counts with them, were put back
+        to what they were before the epoch.
+        """
         return {
             name: self._since(layer)
             for name, layer in layers.items()
@@ -33,7 +42,7 @@ class TrainingVisits:
 
     def _since(self, layer: Any) -> np.ndarray:
         visits = layer.leaf_visits
-        before, resets = self._before.get(id(layer), (None, 0))
+        before, resets = self._before.get(layer, (None, 0))
         if before is None or resets != layer.visits.resets:
             return visits
         return visits - before
@@ -58,6 +67,7 @@ class HeldOutVisits:
         }
 
         def count(name: str, codes: np.ndarray) -> None:
+            codes = codes[codes[:, 0] != held_out.MASKED]
             trees = np.broadcast_to(np.arange(codes.shape[1]), codes.shape)
             np.add.at(visits[name], (trees, codes), 1)
 

@@ -155,6 +155,24 @@ def leading_axes(name: str, shape: Any, inputs_shape: Any) -> None:
         )
 
 
+def mask_axes(name: str, shape: Any, inputs_shape: Any) -> int:
+    """Refuses masks that do not fit inputs; returns how many axes they lack.
+
+    A mask has the first axes of its inputs, all but the features at most.
+    """
+    shape, expected = tuple(shape), tuple(inputs_shape)[:-1]
+    if len(shape) > len(expected) or any(
+        size not in (None, 1) and of_inputs not in (None, size)
+        for size, of_inputs in zip(shape, expected, strict=False)
+    ):
+        raise ValueError(
+            f"`{name}` must have the first axes of `inputs`, {expected} or the "
+            f"first of them. Received: shape={shape}. A mask says of each "
+            "example or time step, and not of each feature, whether it counts."
+        )
+    return len(expected) - len(shape)
+
+
 def feature_axis(name: str, shape: Any) -> int:
     """Returns the size of the last axis, which must be known; rank >= 2."""
     shape = tuple(shape)

@@ -1,4 +1,7 @@
-"""What visits (G, L) of the leaves of trees say, in NumPy."""
+"""What visits (G, L) of the leaves of trees say, in NumPy.
+
+Visits that are not known are NaN, and so is what they would say.
+"""
 
 import numpy as np
 
@@ -25,7 +28,7 @@ def gate_entropies(visits: np.ndarray) -> np.ndarray:
 
 def path_utilizations(visits: np.ndarray) -> np.ndarray:
     """The share of the leaves of each tree that have a visit (G,)."""
-    return np.mean(visits > 0, axis=-1)
+    return np.where(np.isnan(visits), np.nan, visits > 0).mean(axis=-1)
 
 
 def bit_balances(visits: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 A layer holds one of these objects and calls, in this order,
 
-    route(gate, source, training)   where each example goes, a `Route`
-    multiply(forest, x, route)      the product with the kernels of the routes
+    route(gate, source, training, mask)  where each example goes, a `Route`;
+                                         what a mask leaves out is not learned
+    multiply(forest, x, route)           the product with the routes' kernels
 
 and, for study, `kernels(forest, route)`. `foldable` says whether one kernel for
 each leaf gives the same outputs; `check_foldable()` raises where it does not.

@@ -70,9 +70,11 @@ class NoisyRectifier(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def route(self, gate: Any, source: Any, training: bool) -> Route:
+    def route(
+        self, gate: Any, source: Any, training: bool, mask: Any = None
+    ) -> Route:
         """The `Route` of a gate source (..., S) and its scales."""
-        activations = gate.activations(source, training=training)
+        activations = gate.activations(source, training=training, mask=mask)
         dtype = at_least_float32(activations)
         activations = ops.cast(activations, dtype)  # (..., G, D)
         if training:

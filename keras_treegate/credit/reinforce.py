@@ -130,11 +130,15 @@ class Reinforce(keras.layers.Layer):
             autocast=False,
         )
 
-    def route(self, gate: Any, source: Any, training: bool) -> Route:
+    def route(
+        self, gate: Any, source: Any, training: bool, mask: Any = None
+    ) -> Route:
         """The `Route` of a gate source (..., S), sampled in training."""
         if not training or gate.depth == 0:
-            return Route(gate(ops.stop_gradient(source), training=training))
-        activations = gate.activations(source, training=True)  # (..., G, D)
+            source = ops.stop_gradient(source)
+            return Route(gate(source, training=training, mask=mask))
+        # (..., G, D)
+        activations = gate.activations(source, training=True, mask=mask)
         dtype = at_least_float32(activations)
         logits = ops.cast(activations, dtype) / self.temperature
         probabilities = ops.sigmoid(logits)
@@ -147,6 +151,7 @@ class Reinforce(keras.layers.Layer):
             ops.mean(
                 ops.softplus(logits) - logits * probabilities, axis=(-2, -1)
             ),
+            mask,
         )
         return Route(codes_from_bits(bits), claim)
 

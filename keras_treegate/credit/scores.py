@@ -59,15 +59,22 @@ class Score:
     credit: the `Reinforce` of the layer.
     log_probability: (..., ) of the sampled bits of each example or position.
     entropy: (..., ), the mean over the bits of their entropy.
+    mask: booleans (..., ), false for positions that do not count; or `None`.
     claim: its `Claim`.
     """
 
     def __init__(
-        self, credit: Any, log_probability: Any, entropy: Any, claim: Claim
+        self,
+        credit: Any,
+        log_probability: Any,
+        entropy: Any,
+        mask: Any,
+        claim: Claim,
     ) -> None:
         self.credit = credit
         self.log_probability = log_probability
         self.entropy = entropy
+        self.mask = mask
         self.claim = claim
 
 
@@ -79,7 +86,9 @@ class _Waiting(threading.local):
 _waiting = _Waiting()
 
 
-def add(credit: Any, log_probability: Any, entropy: Any) -> Claim:
+def add(
+    credit: Any, log_probability: Any, entropy: Any, mask: Any = None
+) -> Claim:
     """Leaves a score for the losses of this step; returns its claim."""
     scores = _waiting.scores
     scores[:] = [score for score in scores if not score.claim.losses]
@@ -92,7 +101,7 @@ def add(credit: Any, log_probability: Any, entropy: Any) -> Claim:
         )
         scores[:] = [score for score in scores if score is not own[0]]
     claim = Claim(scores)
-    scores.append(Score(credit, log_probability, entropy, claim))
+    scores.append(Score(credit, log_probability, entropy, mask, claim))
     return claim
 
 

@@ -31,9 +31,12 @@ class Straight:
 
     foldable = True
 
-    def route(self, gate: Any, source: Any, training: bool) -> Route:
+    def route(
+        self, gate: Any, source: Any, training: bool, mask: Any = None
+    ) -> Route:
         """The `Route` of a gate source (..., S)."""
-        return Route(gate(ops.stop_gradient(source), training=training))
+        source = ops.stop_gradient(source)
+        return Route(gate(source, training=training, mask=mask))
 
     def multiply(self, forest: Any, x: Any, route: Route) -> Any:
         """Inputs (B, P), each times the kernel of its route: (B, Q)."""

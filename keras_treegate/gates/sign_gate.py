@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks
+from keras_treegate.core import checks, masks
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
@@ -31,7 +31,8 @@ class SignGate(keras.layers.Layer):
 
     With `threshold="running_mean"` the threshold is a moving mean of each gate
     unit, so that units which are never negative still split in halves. It is
-    kept in float32, and only finite values enter it. In training it is updated
+    kept in float32, and only finite values enter it, of steps that no mask
+    leaves out. In training it is updated
     first and then used:
 
         rate = max(1 - momentum, 1 / (updates + 1))
@@ -57,6 +58,9 @@ class SignGate(keras.layers.Layer):
     Call arguments:
         inputs: The gate source (..., S), of a floating dtype.
         training: Boolean. Updates the moving mean when true.
+        mask: Booleans (...), false where a value must not enter the moving
+            mean, as in padding. Keras fills in the mask of `inputs`. Defaults
+            to `None`.
 
     Output shape:
         (..., num_trees), int32: the leaf code of each tree,
@@ -101,6 +105,7 @@ class SignGate(keras.layers.Layer):
             seed = checks.integer("seed", seed, 0)
         self._given_units = None if units is None else _unit_array(units)
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
         self.threshold = threshold
         self.momentum = float(momentum)
         self.seed = seed
@@ -202,41 +207,51 @@ class SignGate(keras.layers.Layer):
                 autocast=False,
             )
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        thresholds = self._thresholds(inputs, training)
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
+        thresholds = self._thresholds(inputs, training, mask)
         codes = backend.compiled(_leaf_codes)
         return codes(inputs, self._units.value, thresholds)
 
-    def activations(self, inputs: Any, training: bool | None = None) -> Any:
+    def activations(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
         """How far gate units are above their thresholds (..., G, D)."""
-        thresholds = self._thresholds(inputs, training)
+        thresholds = self._thresholds(inputs, training, mask)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
         return source - thresholds
 
-    def _thresholds(self, inputs: Any, training: bool | None) -> Any:
+    def _thresholds(self, inputs: Any, training: bool | None, mask: Any) -> Any:
         """Of the gate units (G, D); `None` where they are zero."""
         if self.moving_mean is None:
             return None
         if training and self.trainable:
             source = _gate_units(inputs, self._units.value)
             source = ops.cast(source, at_least_float32(source))
-            self._update_moving_mean(ops.stop_gradient(source))
+            if mask is not None:
+                mask = masks.covering("mask", mask, inputs)
+            self._update_moving_mean(ops.stop_gradient(source), mask)
         return ops.convert_to_tensor(self.moving_mean.value)
 
-    def _update_moving_mean(self, source: Any) -> None:
-        finite = ops.isfinite(source)
+    def _update_moving_mean(self, source: Any, mask: Any) -> None:
+        used = ops.isfinite(source)  # (..., G, D)
+        if mask is not None:
+            used = ops.logical_and(used, mask[..., None, None])
         axes = tuple(range(len(source.shape) - 2))
-        count = ops.sum(ops.cast(finite, source.dtype), axis=axes)
+        count = ops.sum(ops.cast(used, source.dtype), axis=axes)
         # Divided before it is summed: a sum of large values is no number.
-        shares = ops.where(finite, source, 0) / ops.maximum(count, 1)
+        shares = ops.where(used, source, 0) / ops.maximum(count, 1)
         mean = ops.cast(ops.sum(shares, axis=axes), "float32")
         mean = ops.where(count > 0, mean, self.moving_mean.value)
         rate = ops.maximum(1 - self.momentum, 1 / (self.updates.value + 1))
         self.moving_mean.assign(
             self.moving_mean.value + rate * (mean - self.moving_mean.value)
         )
-        # Past 1 / (1 - momentum) the count no longer matters.
-        self.updates.assign(ops.minimum(self.updates.value + 1, 2.0**24))
+        # A step that saw nothing is none. Past 1 / (1 - momentum) the count no
+        # longer matters.
+        seen = ops.cast(ops.any(count > 0), "float32")
+        self.updates.assign(ops.minimum(self.updates.value + seen, 2.0**24))
 
     def _draw(self, num_sources: int) -> np.ndarray:
         """(G, D) units, without replacement in each tree."""
@@ -253,7 +268,7 @@ class SignGate(keras.layers.Layer):
         return (*input_shape[:-1], self.num_trees)
 
     def compute_output_spec(
-        self, inputs: Any, training: bool | None = None
+        self, inputs: Any, training: bool | None = None, mask: Any = None
     ) -> keras.KerasTensor:
         return keras.KerasTensor(
             self.compute_output_shape(inputs.shape), dtype="int32"

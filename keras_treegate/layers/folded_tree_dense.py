@@ -55,6 +55,8 @@ class FoldedTreeDense(RoutedDense):
         inputs: (..., P), of a floating dtype and a rank of at least 2.
         gate_inputs: (..., S), as for `TreeGatedDense`. Defaults to `None`.
         training: Boolean, which changes nothing. Defaults to `None`.
+        mask: As for `TreeGatedDense`; it changes nothing either. Defaults to
+            `None`.
 
     Output shape:
         (..., Q), of the compute dtype.
@@ -149,7 +151,11 @@ class FoldedTreeDense(RoutedDense):
         )
 
     def call(
-        self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
+        self,
+        inputs: Any,
+        gate_inputs: Any = None,
+        training: bool | None = None,
+        mask: Any = None,
     ) -> Any:
         if training and not self._warned:
             self._warned = True

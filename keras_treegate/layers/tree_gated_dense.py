@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import gates
-from keras_treegate.core import checks
+from keras_treegate.core import checks, masks
 from keras_treegate.core.saving import register
 from keras_treegate.credit import get as get_credit
 from keras_treegate.layers import named_variables
@@ -73,6 +73,12 @@ class TreeGatedDense(RoutedDense):
             built for the one or the other. Defaults to `None`.
         training: Boolean. Defaults to `None`, which is what the surrounding
             model does.
+        mask: Booleans of the first axes of `inputs`, e.g. (batch, steps), false
+            for padding. That is routed and multiplied like the rest, but enters
+            neither `leaf_visits` nor the moving mean of a gate. Keras fills in
+            the masks that `inputs` and `gate_inputs` carry, and `inputs_mask`
+            and `gate_inputs_mask` are for that alone. In a cell of
+            `keras.layers.RNN` there is no mask. Defaults to `None`.
 
     Output shape:
         (..., Q), of the compute dtype.
@@ -163,18 +169,35 @@ class TreeGatedDense(RoutedDense):
             )
 
     def call(
-        self, inputs: Any, gate_inputs: Any = None, training: bool | None = None
+        self,
+        inputs: Any,
+        gate_inputs: Any = None,
+        training: bool | None = None,
+        mask: Any = None,
+        inputs_mask: Any = None,
+        gate_inputs_mask: Any = None,
     ) -> Any:
         training = bool(training) and self.trainable
-        route = self._route(inputs, gate_inputs, training)
-        self.visits.record(route.codes, training)
+        # Keras fills in `mask` of a single tensor, and else those that are
+        # named after theirs.
+        mask = inputs_mask if mask is None else mask
+        kept = masks.combined(
+            inputs, mask=mask, gate_inputs_mask=gate_inputs_mask
+        )
+        route = self._route(inputs, gate_inputs, training, kept)
+        self.visits.record(route.codes, training, kept)
         products = self.credit.multiply(self._forest, self._flat(inputs), route)
         return self._outputs(products, inputs)
 
-    def _route(self, inputs: Any, gate_inputs: Any, training: bool) -> Any:
-        """Where the examples go, a `credit.route.Route`."""
+    def _route(
+        self, inputs: Any, gate_inputs: Any, training: bool, kept: Any = None
+    ) -> Any:
+        """Where the examples go, a `credit.route.Route`.
+
+        What is not `kept` is routed too, and leaves no trace.
+        """
         source = self._gate_source(inputs, gate_inputs)
-        return self.credit.route(self.gate, source, training)
+        return self.credit.route(self.gate, source, training, kept)
 
     def rematerialized_call(
         self, layer_call: Any, *args: Any, **kwargs: Any
@@ -286,7 +309,8 @@ class TreeGatedDense(RoutedDense):
         """How often training reached each leaf, (G, 2^D) int64.
 
         Since the last reset. An example, or a time step of one, that a layer
-        which is trainable routes in training is one visit of each tree.
+        which is trainable routes in training is one visit of each tree; what a
+        mask leaves out is none.
         """
         self._check_built()
         return self.visits.counts()

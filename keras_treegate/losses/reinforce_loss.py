@@ -29,6 +29,8 @@ class ReinforceLoss(keras.losses.Loss):
     A model with several outputs wraps the loss of each: a bit then is credited
     with their weighted sum. What `add_loss` and regularizers add is not
     credited, nor is an effect on other examples, as through batch statistics.
+    What a mask leaves out has no loss, and so moves no baseline, and no part in
+    the entropy bonus.
 
     Where losses have more axes than examples, as in sequences, `positions` says
     what is credited to the bits of a position. With `"all"` it is what the
@@ -170,9 +172,17 @@ class _Credited(keras.losses.Loss):
             log_probability
         )
         if score.credit.entropy_bonus and number == 0:
-            entropy = self._beside(score.entropy, losses, ops.mean)
+            entropy = self._entropy_beside(score, losses)
             term = term - score.credit.entropy_bonus * _of_value_zero(entropy)
         return term
+
+    def _entropy_beside(self, score: scores.Score, losses: Any) -> Any:
+        """The entropy of each loss: a mean over what no mask leaves out."""
+        if score.mask is None:
+            return self._beside(score.entropy, losses, ops.mean)
+        counted = ops.cast(score.mask, score.entropy.dtype)
+        total = self._beside(score.entropy * counted, losses)
+        return total / ops.maximum(self._beside(counted, losses), 1)
 
     def _beside(self, values: Any, losses: Any, merge: Any = ops.sum) -> Any:
         """Values (B, ...) in a shape that broadcasts with losses (B, ...)."""

@@ -68,6 +68,8 @@ class Forest:
         if self.trees.depth == 0:
             kernel = self.trees.kernels(self.levels[0].read())
             return ops.matmul(x, ops.cast(kernel, x.dtype))
+        if x.shape[0] == 0:
+            return self.multiply(*one_example(x, codes))[:0]
         rows = self._rows(codes)
         sums = ops.cast(backend.leaf_sums(self.tables, rows), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
@@ -84,6 +86,9 @@ class Forest:
 
         `scales` are those of the levels 1..D, (..., G, D).
         """
+        if x.shape[0] == 0:
+            scales = ops.reshape(scales, (0, *scales.shape[-2:]))
+            return self.multiply_scaled(*one_example(x, codes, scales))[:0]
         rows, slots = self._rows_by_level(codes)
         blocks = self.trees.blocks(x)
         roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
@@ -99,6 +104,9 @@ class Forest:
 
     def kernels_scaled(self, codes: Any, scales: Any) -> Any:
         """The kernel (B, P, Q) of each example in `multiply_scaled`."""
+        if codes.shape[0] == 0:
+            scales = ops.reshape(scales, (0, *scales.shape[-2:]))
+            return self.kernels_scaled(*one_example(codes, scales))[:0]
         rows, slots = self._rows_by_level(codes)
         shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
         total: Any = 0
@@ -131,6 +139,8 @@ class Forest:
 
     def kernels(self, codes: Any) -> Any:
         """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
+        if codes.shape[0] == 0:
+            return self.kernels(*one_example(codes))[:0]
         rows = self._rows(codes)
         sums = backend.leaf_sums(self.tables, rows)
         slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
@@ -192,3 +202,17 @@ def batch_rows(
         return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
     ordered = in_order(keys, num_trees * 2**depth, static_batch)
     return backend.compiled(rows_of_sorted)(ordered, depth, start)
+
+
+def one_example(*empty: Any) -> list:
+    """Returns tensors of no example as tensors of one, of zeros.
+
+    A batch of none is computed as one of one that is cut off again: frameworks
+    refuse many an operation on tables of no rows. What the example touches gets
+    a gradient of zeros, and so is not touched.
+    """
+    # Joined, so that what is empty has a gradient too.
+    return [
+        ops.concatenate([part, ops.zeros((1, *part.shape[1:]), part.dtype)])
+        for part in empty
+    ]

@@ -22,7 +22,8 @@ class LeafVisits:
     low, high: (G * 2^D,) int32 variables, tree by tree; `None` where a layer
         does not count.
     resets: how often the counts were set to zero.
-    listener: called with the leaf codes of every call, if it is set.
+    listener: called with the leaf codes of every call and its mask, if it is
+        set.
     """
 
     NAMES = ("visits_low", "visits_high")
@@ -54,17 +55,27 @@ class LeafVisits:
             return cls(trees, None, None)
         return cls(trees, *map(weight, cls.NAMES))
 
-    def record(self, codes: Any, training: bool) -> None:
-        """Counts the leaf codes (..., G) of a batch, in training."""
+    def record(self, codes: Any, training: bool, mask: Any = None) -> None:
+        """Counts the leaf codes (..., G) of a batch, in training.
+
+        Args:
+            codes: of each example or time step.
+            training: whether this is a training step.
+            mask: booleans (...), false for what is not to be counted; `None`
+                where everything is. Defaults to `None`.
+        """
         if self.listener is not None:
-            self.listener(codes)
+            self.listener(codes, mask)
         if not training or self.low is None:
             return
-        codes = ops.transpose(ops.reshape(codes, (-1, self.trees.num_trees)))
-        leaves = codes + first_of_trees(
-            self.trees.num_trees, 2**self.trees.depth
-        )
-        backend.count(self.low, self.high, ops.reshape(leaves, (-1,)))
+        num_trees = self.trees.num_trees
+        codes = ops.transpose(ops.reshape(codes, (-1, num_trees)))
+        leaves = codes + first_of_trees(num_trees, 2**self.trees.depth)
+        added = None
+        if mask is not None:
+            added = ops.cast(ops.reshape(mask, (-1,)), "int32")
+            added = ops.tile(added, num_trees)
+        backend.count(self.low, self.high, ops.reshape(leaves, (-1,)), added)
 
     def counts(self) -> np.ndarray:
         """The counts (G, 2^D), int64."""

@@ -193,20 +193,22 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
     return _owed_decay(*own_gradients(clock, stamps), ids)
 
 
-def count(low: Variable, high: Variable, ids: Tensor) -> None:
+def count(
+    low: Variable, high: Variable, ids: Tensor, added: Tensor | None
+) -> None:
     mode = "promise_in_bounds"
-    ones = jnp.ones_like(ids)
+    added = jnp.ones_like(ids) if added is None else added
     if ids.shape[0] == 1:  # see `updates.of_two_rows`
-        ids, ones = jnp.repeat(ids, 2), jnp.arange(2, dtype=ids.dtype)
-    added = low.value.at[ids].add(ones, mode=mode)
-    if ids.shape[0] >= added.shape[0]:  # no more than the batch itself
-        low.assign(added & (COUNTER_RADIX - 1))
-        high.assign(high.value + (added >> COUNTER_BITS))
+        ids, added = jnp.repeat(ids, 2), jnp.pad(added, (1, 0))
+    sums = low.value.at[ids].add(added, mode=mode)
+    if ids.shape[0] >= sums.shape[0]:  # no more than the batch itself
+        low.assign(sums & (COUNTER_RADIX - 1))
+        high.assign(high.value + (sums >> COUNTER_BITS))
         return
     # Each write depends on the read before it, and so is made in place.
-    full, carried = added[ids], high.value[ids]
+    full, carried = sums[ids], high.value[ids]
     carried = carried + (full >> COUNTER_BITS)
-    low.assign(added.at[ids].set(full & (COUNTER_RADIX - 1), mode=mode))
+    low.assign(sums.at[ids].set(full & (COUNTER_RADIX - 1), mode=mode))
     high.assign(high.value.at[ids].set(carried, mode=mode))
 
 

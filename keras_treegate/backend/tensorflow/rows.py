@@ -228,38 +228,45 @@ def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def count(low: Any, high: Any, ids: Any) -> None:
+def count(low: Any, high: Any, ids: Any, added: Any) -> None:
     if not isinstance(low.value, tf.Variable):  # in a `StatelessScope`
-        words = _counted(low.value, high.value, ids)
+        words = _counted(low.value, high.value, ids, added)
         low.assign(words[0])
         high.assign(words[1])
     elif tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        _count_in_place(low.value, high.value, ids)
+        _count_in_place(low.value, high.value, ids, added)
     elif tf.distribute.in_cross_replica_context():
-        _count_on_replicas(tf.distribute.get_strategy(), ids, low, high)
+        strategy = tf.distribute.get_strategy()
+        _count_on_replicas(strategy, ids, added, low, high)
     else:
         # Every replica counts the examples of all.
         replica = tf.distribute.get_replica_context()
-        replica.merge_call(_count_on_replicas, args=(ids, low, high))
+        replica.merge_call(_count_on_replicas, args=(ids, added, low, high))
 
 
-def _count_on_replicas(strategy: Any, ids: Any, low: Any, high: Any) -> None:
+def _count_on_replicas(
+    strategy: Any, ids: Any, added: Any, low: Any, high: Any
+) -> None:
     ids = strategy.gather(ids, axis=0)
+    if added is not None:
+        added = strategy.gather(added, axis=0)
     strategy.extended.update(
-        low.value, _count_in_place, args=(high.value, ids), group=False
+        low.value, _count_in_place, args=(high.value, ids, added), group=False
     )
 
 
-def _count_in_place(low: Any, high: Any, ids: Any) -> None:
+def _count_in_place(low: Any, high: Any, ids: Any, added: Any) -> None:
     if (ids.shape[0] or UNKNOWN_IDS) >= low.shape[0]:
         # No more than the batch itself.
-        words = _counted(tf.convert_to_tensor(low), high, ids)
+        words = _counted(tf.convert_to_tensor(low), high, ids, added)
         low.assign(words[0])
         high.assign(words[1])
         return
     # `scatter_add` wants an update for each id, and takes twice as long.
     tf.raw_ops.ResourceScatterAdd(
-        resource=low.handle, indices=ids, updates=tf.constant(1)
+        resource=low.handle,
+        indices=ids,
+        updates=tf.constant(1) if added is None else added,
     )
     full = tf.gather(low, ids)
     carried = tf.gather(high, ids) + tf.bitwise.right_shift(full, COUNTER_BITS)
@@ -268,10 +275,9 @@ def _count_in_place(low: Any, high: Any, ids: Any) -> None:
     high.scatter_update(tf.IndexedSlices(carried, ids))
 
 
-def _counted(low: Any, high: Any, ids: Any) -> tuple:
-    low = low + tf.math.unsorted_segment_sum(
-        tf.ones_like(ids), ids, low.shape[0]
-    )
+def _counted(low: Any, high: Any, ids: Any, added: Any) -> tuple:
+    added = tf.ones_like(ids) if added is None else added
+    low = low + tf.math.unsorted_segment_sum(added, ids, low.shape[0])
     carry = tf.bitwise.right_shift(low, COUNTER_BITS)
     return tf.bitwise.bitwise_and(low, COUNTER_RADIX - 1), high + carry
 

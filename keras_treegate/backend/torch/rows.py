@@ -76,7 +76,9 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def count(low: Variable, high: Variable, ids: Tensor) -> None:
+def count(
+    low: Variable, high: Variable, ids: Tensor, added: Tensor | None
+) -> None:
     ids = ids.long()
     words = [low.value, high.value]
     # In a `StatelessScope`, what the caller passed in stays as it is.
@@ -84,7 +86,9 @@ def count(low: Variable, high: Variable, ids: Tensor) -> None:
     if stateless:
         words = [word.clone() for word in words]
     with torch.no_grad():
-        words[0].scatter_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))
+        if added is None:
+            added = torch.ones_like(ids, dtype=torch.int32)
+        words[0].scatter_add_(0, ids, added)
         if len(ids) >= len(words[0]):  # no more than the batch itself
             words[1] += words[0] >> COUNTER_BITS
             words[0] &= COUNTER_RADIX - 1
