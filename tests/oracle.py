@@ -146,8 +146,9 @@ class MovingMean:
     """The `"running_mean"` threshold, `(G, D)`.
 
     A batch's mean leaves out values that are not finite; a unit without a
-    finite value keeps its mean, and a batch without any is no update. `update` comes first in a training step and
-    the new mean is the threshold of that same step.
+    finite value keeps its mean, and a batch without any is no update. `update`
+    comes first in a training step and the new mean is the threshold of that
+    same step.
     """
 
     def __init__(self, units, momentum=0.99):

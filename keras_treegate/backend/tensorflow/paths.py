@@ -183,11 +183,16 @@ def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
 def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
     """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
-    dtype = gradient.dtype
+    dtype, examples = gradient.dtype, tf.shape(gradient)[0]
     gradient = tf.cast(gradient, _accumulator(dtype))
+    # One example at least: parts of a table without numbers cannot be set.
+    missing = tf.maximum(1 - examples, 0)
+    gradient = tf.pad(gradient, [[0, missing], [0, 0]])
+    slots = tf.pad(slots, [[0, 0], [0, missing]])
     lanes = xla_loops.lanes(units)
     if not lanes:
-        return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
+        found = _gradient_by_trees(gradient, sums, slots)[:examples]
+        return tf.cast(found, dtype)
     terms = units // lanes
     parts = tf.reshape(sums, (-1, lanes))
     batch = tf.shape(gradient)[0]
@@ -205,7 +210,8 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
 
     found = tf.zeros((trees * width, batch), gradient.dtype)
     found = tf.cast(_loop(trees * width, step, found), dtype)
-    return tf.reshape(tf.transpose(found), (batch, trees, width))
+    found = tf.reshape(tf.transpose(found), (batch, trees, width))
+    return found[:examples]
 
 
 def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
