@@ -220,3 +220,88 @@ def test_a_line_is_printed_for_each_layer_and_epoch(capsys):
         for name in ("first", "second")
     ]
     assert all(line.count("(trees ") == 1 for line in lines)
+
+
+class PutBack(keras.callbacks.Callback):
+    """Puts back, when an epoch ends, the weights of the end of another."""
+
+    def __init__(self, saved, restored):
+        super().__init__()
+        self.saved, self.restored = saved, restored
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.saved:
+            self.weights = self.model.get_weights()
+        if epoch in self.restored:
+            self.model.set_weights(self.weights)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_an_epoch_whose_visits_were_put_back_is_not_measured(
+    verbose, tmp_path, capsys
+):
+    layer = tree("tree", depth=4)
+    model = model_of(layer)
+    arguments = {"verbose": verbose, "log_dir": tmp_path, "details": True}
+    with pytest.warns(UserWarning, match="cannot be measured") as caught:
+        history = fit(
+            model,
+            PutBack(0, (2, 4)),
+            GateEntropy(probe=data()[0], **arguments),
+            PathUtilization(**arguments),
+            epochs=6,
+        ).history
+    told = [w for w in caught if "went down" in str(w.message)]
+    assert len(told) == 2  # once for each callback
+    lost = [False, False, True, False, True, False]
+    for key in ("gate_entropy", "path_utilization", "tree/bit_balance"):
+        np.testing.assert_array_equal(np.isnan(history[key]), lost)
+        assert len(set(np.array(history[key])[~np.array(lost)])) == 1
+    for key in ("routing_churn", "dead_leaves", "decay_debt"):
+        assert np.isfinite(history[key]).all()
+    assert ("nan" in capsys.readouterr().out) == bool(verbose)
+
+
+def test_visits_put_back_to_the_start_of_the_epoch_are_told_of():
+    with pytest.warns(UserWarning, match="put back to those that the epoch"):
+        fit(model_of(tree("tree")), PutBack(0, (1,)), GateEntropy(), epochs=2)
+
+
+@both
+def test_batches_after_visits_were_put_back_are_not_measured(key):
+    class Rewind(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 3:
+                self.model.layers[0].visits.low.assign(np.zeros(2 * 4, "int32"))
+
+    layer, kept = tree("tree"), KeepLogs()
+    model = model_of(layer)
+    fit(model)
+    callback = BOTH[key](every_n_batches=4)
+    with pytest.warns(UserWarning, match="cannot be measured"):
+        fit(model, Rewind(), callback, kept)
+    assert all(key not in logs for logs in kept.batches)
+    assert np.isnan(kept.epochs[0][key])
+
+
+def test_another_model_is_warned_about_anew():
+    callback = GateEntropy()
+    for _ in range(2):
+        frozen = tree("frozen")
+        frozen.trainable = False
+        with pytest.warns(UserWarning, match="'frozen' routed no example"):
+            fit(model_of(frozen, tree("other")), callback)
+
+
+def test_nothing_of_a_fit_that_broke_off_is_left(capsys):
+    class Break(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("broken off")
+
+    callback = GateEntropy(verbose=1)
+    with pytest.raises(RuntimeError, match="broken off"):
+        fit(model_of(tree("first")), callback, Break())
+    fit(model_of(tree("second")), callback)
+    out = capsys.readouterr().out
+    assert "second" in out
+    assert "first" not in out

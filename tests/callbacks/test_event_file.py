@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -104,3 +105,49 @@ def test_a_second_fit_writes_to_the_same_folder(tmp_path):
         )
     steps = [scalar.step for scalar in read(tmp_path).Scalars("gate_entropy")]
     np.testing.assert_array_equal(steps, [0, 1])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_that_was_deleted_is_begun_anew(whole, tmp_path):
+    folder = tmp_path / "logs"
+
+    class Delete(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                for file in folder.iterdir():
+                    file.unlink()
+                if whole:
+                    folder.rmdir()
+
+    x, y = data()
+    model_of(tree("tree")).fit(
+        x,
+        y,
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            Delete(),
+            GateEntropy(log_dir=folder),
+            PathUtilization(log_dir=folder),
+        ],
+    )
+    assert len(list(folder.iterdir())) == 1
+    for key in ("gate_entropy", "path_utilization"):
+        steps = [scalar.step for scalar in read(folder).Scalars(key)]
+        assert steps == [1, 2]
+
+
+def test_a_file_deleted_after_a_fit_that_broke_off_is_begun_anew(tmp_path):
+    class Break(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("broken off")
+
+    callback, (x, y) = GateEntropy(log_dir=tmp_path), data()
+    with pytest.raises(RuntimeError, match="broken off"):
+        model_of(tree("tree")).fit(
+            x, y, verbose=0, callbacks=[callback, Break()]
+        )
+    for file in tmp_path.iterdir():
+        file.unlink()
+    model_of(tree("tree")).fit(x, y, verbose=0, callbacks=[callback])
+    assert [scalar.step for scalar in read(tmp_path).Scalars("gate_entropy")]

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+import keras_treegate
 from keras_treegate.callbacks import GateEntropy
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
-from tests.callbacks.models import BATCH, data, model_of, tree, visits_of
+from tests.callbacks.models import BATCH, WIDTH, data, model_of, tree, visits_of
 
 
 def test_bit_balance_is_measured_bit_by_bit():
@@ -59,3 +60,18 @@ def test_churn_is_the_share_of_the_probe_that_took_another_path():
 def test_a_probe_that_cannot_be_used_twice_is_refused():
     with pytest.raises(ValueError, match="`probe` must be an array"):
         GateEntropy(probe=(batch for batch in [1]))
+
+
+def test_a_callback_that_is_used_again_starts_anew():
+    probe = data()[0]
+    callback = GateEntropy(probe=probe)
+    model = model_of(tree("tree"))
+    grown = keras_treegate.grow(model, 4)
+    other = model_of(tree("tree", depth=4))
+    shifted = (other.layers[0].gate.units + 1) % WIDTH
+    other.layers[0].gate._units.assign(shifted)
+    for each in (model, model, grown, other):
+        each.compile(keras.optimizers.SGD(0.0), "mse")
+        x, y = data()
+        history = each.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+        assert history.history["routing_churn"] == [0.0, 0.0]

@@ -256,3 +256,26 @@ def test_a_gate_by_itself_needs_units():
         ValueError, match=r"(?s)Received: units=None.*Pass `units=`"
     ):
         SignGate()(normal(2, 3))
+
+
+def test_masked_values_do_not_enter_the_mean():
+    units = np.array([[0, 1], [3, 2]])
+    gate = SignGate(units=units, threshold="running_mean")
+    source, real = normal(4, 3, 4) + 2, np.array([True, False, True])
+    gate(source, training=True, mask=np.tile(real, (4, 1)))
+    expected = oracle.MovingMean(units).update(source[:, real].reshape(8, 4))
+    assert_close(gate.moving_mean, expected)
+    gate(source, training=True, mask=np.zeros(4, bool))  # of whole examples
+    assert_close(gate.moving_mean, expected)
+    assert float(gate.updates.numpy()) == 1
+
+
+def test_a_gate_by_itself_finds_the_mask_of_its_source():
+    gate = SignGate(units=[[0, 1]], threshold="running_mean")
+    source = normal(4, 3, 2) + 2
+    source[:, 1:] = 0
+    inputs = keras.Input((3, 2))
+    model = keras.Model(inputs, gate(keras.layers.Masking()(inputs)))
+    model(source, training=True)
+    expected = oracle.MovingMean(gate.units).update(source[:, 0])
+    assert_close(gate.moving_mean, expected)

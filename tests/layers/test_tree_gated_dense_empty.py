@@ -143,3 +143,21 @@ def test_the_first_step_is_as_that_of_a_dense_layer(kind, optimizer):
     model.train_on_batch(NONE, NONE[:, :UNITS])
     assert_same(model.weights, before)
     assert int(model.optimizer.iterations.numpy()) == 1
+
+
+@pytest.mark.parametrize("credit", CREDITS)
+def test_fit_goes_on_over_batches_of_no_examples(credit):
+    layer = made_layer(credit, "running_mean", depth=9)
+    model = summed(layer, StepAwareAdam(0.01))
+    x, y = normal(5, WIDTH), normal(5, UNITS)
+
+    def batches():
+        for size in (2, 0, 5, 0):
+            yield x[:size], y[:size]
+
+    model.fit(batches(), epochs=1, verbose=0)
+    np.testing.assert_array_equal(layer.leaf_visits.sum(axis=1), [7, 7])
+    assert float(layer.gate.updates.numpy()) == 2
+    for variable in model.weights:
+        assert np.isfinite(variable.numpy()).all(), variable.path
+    assert model.predict(batches(), verbose=0).shape == (7, UNITS)

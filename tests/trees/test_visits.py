@@ -165,3 +165,17 @@ def test_files_with_and_without_visits_load_into_either_layer(saved, tmp_path):
     other.load_weights(file)
     if not saved:
         assert not other.layers[0].leaf_visits.any()
+
+
+@pytest.mark.parametrize("before", [0, 2**30 - 3])
+@pytest.mark.parametrize("examples", [1, 5, 22])
+def test_what_a_mask_leaves_out_is_not_counted(before, examples):
+    codes, _ = codes_and_inputs(examples)
+    layer = make_layer(2, TREES, DEPTH)
+    low, _ = layer.visits.variables
+    low.assign(ops.full(low.shape, before, dtype="int32"))
+    real = np.arange(examples) % 3 > 0
+    layer.visits.record(ops.cast(codes, "int32"), training=True, mask=real)
+    np.testing.assert_array_equal(
+        layer.leaf_visits, before + counted(codes[real])
+    )
