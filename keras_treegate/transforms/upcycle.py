@@ -13,16 +13,21 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
-from keras_treegate.transforms.rebuild import (
-    check_model,
-    copy_variable,
-    rebuilt,
-)
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.state import copied_activation, copy_variable
 
-# What a tree layer takes over from the config of a Dense layer.
-KEPT = {"name", "trainable", "dtype", "units", "activation", "use_bias"}
-KEPT |= {"kernel_initializer", "bias_initializer", "bias_regularizer"}
-KEPT |= {"bias_constraint", "activity_regularizer"}
+# The attributes that a tree layer takes over from a Dense layer.
+KEPT = (
+    "name",
+    "trainable",
+    "units",
+    "use_bias",
+    "kernel_initializer",
+    "bias_initializer",
+    "bias_regularizer",
+    "bias_constraint",
+    "activity_regularizer",
+)
 
 
 def upcycle(
@@ -190,9 +195,11 @@ def _why_not(layer: Any, depth: int, num_trees: Any) -> str | None:
 
 def _upcycled(layer: Any, made: list, **arguments: Any) -> TreeGatedDense:
     """The tree layer of a Dense layer, built and with its weights."""
-    config = layer.get_config()
-    new = TreeGatedDense.from_config(
-        {name: config[name] for name in KEPT & set(config)} | arguments
+    new = TreeGatedDense(
+        **{name: getattr(layer, name) for name in KEPT},
+        dtype=layer.dtype_policy,
+        activation=copied_activation(layer.activation),
+        **arguments,
     )
     inputs = layer.kernel.shape[0]
     new.build((None, inputs))
