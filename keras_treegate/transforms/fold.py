@@ -19,12 +19,12 @@ from keras_treegate.transforms.leaves import (
     stored_leaves,
 )
 from keras_treegate.transforms.places import descendants
-from keras_treegate.transforms.rebuild import (
-    check_model,
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.state import (
+    copied_activation,
+    copy_variable,
     input_shapes,
-    rebuilt,
 )
-from keras_treegate.transforms.state import copied_activation, copy_variable
 
 # The attributes that a folded layer has in common with the one that it was.
 KEPT = (
@@ -53,8 +53,11 @@ def fold(model: Any, dtype: str | None = None) -> Any:
     folded layer tells in `folding_error`.
 
     The new model is not compiled and cannot be trained. The old one stays as
-    it is. A layer inside of a layer or subclassed model is folded where Keras
-    can clone what it is in; save such a model by its weights.
+    it is. A model of a class of your own keeps its class, and a layer inside of
+    a layer or subclassed model is folded, where Keras can make them anew from
+    their config. Where that config does not tell of the layer inside, a file of
+    the model could not be loaded: it then refuses `save`, and `save_weights`
+    saves it.
 
     Args:
         model: A built model.

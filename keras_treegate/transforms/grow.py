@@ -11,9 +11,9 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
 from keras_treegate.transforms.configs import remade
-from keras_treegate.transforms.rebuild import check_model, rebuilt, tree_like
+from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.recompile import compile_like
-from keras_treegate.transforms.state import copy_variable
+from keras_treegate.transforms.state import copy_variable, tree_like
 
 
 def grow(
@@ -30,9 +30,11 @@ def grow(
     and so do the paths through them.
 
     A model that was compiled with a step-aware optimizer is compiled with the
-    same, which keeps its state of all that was there before; the slots of the
-    new levels are empty. A model compiled with any other optimizer gets a new
-    one, with a warning. The old model stays as it is.
+    same, which keeps its state of all that was there before, and what is
+    excluded from weight decay; the slots of the new levels are empty. A model
+    compiled with any other optimizer gets a new one, with a warning. Losses,
+    metrics, schedules and all other arguments of `compile` are kept. The old
+    model stays as it is.
 
     A running `fit` cannot change the variables it trains. To grow a model while
     it is trained, train it in parts:

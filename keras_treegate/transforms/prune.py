@@ -44,8 +44,9 @@ def prune(
     alone, which the row of the other child is relieved of: paths that are kept
     stay as they are, and merging a single leaf is exact as well.
 
-    Debts of weight decay are settled. The new model is not compiled, and no
-    optimizer state is carried over. The old one stays as it is.
+    Debts of weight decay are settled. The counts of a layer that counts its
+    visits are kept. The new model is not compiled, and no optimizer state is
+    carried over. The old one stays as it is.
 
     Args:
         model: A built model.

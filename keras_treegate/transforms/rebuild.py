@@ -33,9 +33,9 @@ from keras_treegate.transforms.places import (
     put,
 )
 from keras_treegate.transforms.state import (
-    copied_activation,
     copy_saved_state,
     copy_variable,
+    tree_like,
 )
 from keras_treegate.transforms.unsaved import refuse_to_save, saving_allowed
 
@@ -256,29 +256,6 @@ class _Cloner:
             for source, target in zip(sources, targets, strict=True):
                 copy_variable(source, target)
                 yield source, target
-
-
-def tree_like(layer: Any, **changes: Any) -> Any:
-    """A tree layer like another, built, without its weights.
-
-    Args:
-        layer: the old layer, built.
-        **changes: what is to differ, by the names of the config.
-    """
-    with cloning(layer):
-        activation = copied_activation(layer.activation)
-        new = remade(layer, activation=activation, **changes)
-    new.build(*input_shapes(layer))
-    for name in ("row_levels", "folding_error"):
-        if hasattr(layer, name):
-            setattr(new, name, getattr(layer, name))
-    return new
-
-
-def input_shapes(layer: Any) -> tuple:
-    """The shapes that a layer was built for: of inputs and gate inputs."""
-    axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
-    return tuple((None, axis) for axis in axes)
 
 
 def _track_again(layer: Any) -> None:

@@ -1,4 +1,4 @@
-"""All that a layer keeps, in variables and beside them."""
+"""New layers like old ones, and all that those keep."""
 
 import os
 import tempfile
@@ -28,6 +28,29 @@ def copied_activation(activation: Any) -> Any:
     for source, target in zip(activation.variables, new.variables, strict=True):
         copy_variable(source, target)
     return new
+
+
+def tree_like(layer: Any, **changes: Any) -> Any:
+    """A tree layer like another, built, without its weights.
+
+    Args:
+        layer: the old layer, built.
+        **changes: what is to differ, by the names of the config.
+    """
+    with cloning(layer):
+        activation = copied_activation(layer.activation)
+        new = remade(layer, activation=activation, **changes)
+    new.build(*input_shapes(layer))
+    for name in ("row_levels", "folding_error"):
+        if hasattr(layer, name):
+            setattr(new, name, getattr(layer, name))
+    return new
+
+
+def input_shapes(layer: Any) -> tuple:
+    """The shapes that a layer was built for: of inputs and gate inputs."""
+    axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
+    return tuple((None, axis) for axis in axes)
 
 
 def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:

@@ -48,9 +48,12 @@ def upcycle(
 
     The new model is not compiled, and the optimizer state of the old one, which
     stays as it is, is not carried over. A `kernel_regularizer` is not either,
-    with a warning: use the `weight_decay` of a step-aware optimizer. A Dense
-    layer inside of another layer or a subclassed model is converted where Keras
-    can clone what it is in; save such a model by its weights.
+    with a warning: use the `weight_decay` of a step-aware optimizer. A model of
+    a class of your own keeps its class, and a Dense layer inside of another
+    layer or a subclassed model is converted, where Keras can make them anew
+    from their config. Where that config does not tell of the layer inside, a
+    file of the model could not be loaded: it then refuses `save`, and
+    `save_weights` saves it.
 
     Reference: A. Komatsuzaki et al., "Sparse Upcycling: Training
     Mixture-of-Experts from Dense Checkpoints", arXiv 2212.05055, for the name
