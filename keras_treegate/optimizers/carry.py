@@ -1,5 +1,6 @@
 """The state of one optimizer, carried to another."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from keras import ops
@@ -39,6 +40,24 @@ def carry_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
             _copy(source, slot)
         if entry.last_step is not None:
             _copy(entry.last_step, target.last_step)
+
+
+def transfer_exclusions(
+    old: Any, new: Any, variables: Iterable[tuple[Any, Any]]
+) -> None:
+    """Excludes from weight decay in a new optimizer what the old one excluded.
+
+    Args:
+        old: an optimizer.
+        new: an optimizer that is not built.
+        variables: pairs of an old variable and its copy.
+    """
+    if isinstance(old, LossScaleOptimizer):
+        old, new = old.inner_optimizer, new.inner_optimizer
+    if isinstance(old, StepAwareOptimizer):
+        ids, names = old._excluded
+        copies = [copy for one, copy in variables if id(one) in ids]
+        new.exclude_from_weight_decay(copies, list(names))
 
 
 def _copy(source: Any, target: Any) -> None:

@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core.numerics import restored, rounded
-from keras_treegate.credit import Straight
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.layers.folded_tree_dense import check_table_dtype
+from keras_treegate.transforms.configs import remade
 from keras_treegate.transforms.leaves import (
     StoredLeaves,
     chunks,
@@ -19,22 +19,22 @@ from keras_treegate.transforms.leaves import (
     stored_leaves,
 )
 from keras_treegate.transforms.places import descendants
-from keras_treegate.transforms.rebuild import (
-    check_model,
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.state import (
+    copied_activation,
     copy_variable,
-    rebuilt,
+    input_shapes,
 )
 
-# What a folded layer has in common with the layer that it was.
-KEPT: tuple = (
+# The attributes that a folded layer has in common with the one that it was.
+KEPT = (
     "name",
-    "dtype",
     "activity_regularizer",
-    "gate",
     "units",
     "depth",
+    "use_bias",
+    "num_trees",
 )
-KEPT += ("activation", "use_bias")
 
 
 def fold(model: Any, dtype: str | None = None) -> Any:
@@ -53,8 +53,11 @@ def fold(model: Any, dtype: str | None = None) -> Any:
     folded layer tells in `folding_error`.
 
     The new model is not compiled and cannot be trained. The old one stays as
-    it is. A layer inside of a layer or subclassed model is folded where Keras
-    can clone what it is in; save such a model by its weights.
+    it is. A model of a class of your own keeps its class, and a layer inside of
+    a layer or subclassed model is folded, where Keras can make them anew from
+    their config. Where that config does not tell of the layer inside, a file of
+    the model could not be loaded: it then refuses `save`, and `save_weights`
+    saves it.
 
     Args:
         model: A built model.
@@ -100,8 +103,7 @@ def fold(model: Any, dtype: str | None = None) -> Any:
 
 
 def _check_credit(layer: Any) -> None:
-    foldable = isinstance(layer.credit, Straight)
-    if not getattr(layer.credit, "foldable", foldable):
+    if not layer.credit.foldable:
         raise ValueError(
             "`model` must have layers whose kernels are sums along paths. "
             f"Received: {layer.name!r} with "
@@ -114,14 +116,13 @@ def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
     """The folded form of a layer, built and with its weights."""
     leaves: StoredLeaves = stored_leaves(layer)
     all_differ = leaves.keys.size == leaves.slots.size
-    config = layer.get_config()
-    folded = FoldedTreeDense.from_config(
-        {name: config[name] for name in KEPT if name in config}
-        | {
-            "num_trees": layer.num_trees,
-            "table_dtype": dtype,
-            "stored_leaves": None if all_differ else leaves.keys.shape[1],
-        }
+    folded = FoldedTreeDense(
+        **{name: getattr(layer, name) for name in KEPT},
+        dtype=layer.dtype_policy,
+        gate=remade(layer.gate),
+        activation=copied_activation(layer.activation),
+        table_dtype=dtype,
+        stored_leaves=None if all_differ else leaves.keys.shape[1],
     )
     folded.build(*input_shapes(layer))
     for source, target in zip(
@@ -134,12 +135,6 @@ def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
         folded.slots.assign(leaves.slots.reshape(-1))
     _write_table(layer, folded, leaves.keys.reshape(-1))
     return folded
-
-
-def input_shapes(layer: Any) -> tuple:
-    """The shapes that a layer was built for: of inputs and gate inputs."""
-    axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
-    return tuple((None, axis) for axis in axes)
 
 
 def _write_table(layer: Any, folded: Any, keys: np.ndarray) -> None:

@@ -1,23 +1,19 @@
 """Trees of more depth, which start as what they were."""
 
-import warnings
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
+from keras import ops
 
 from keras_treegate.core import checks
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.optimizers.carry import can_carry, carry_state
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
-from keras_treegate.transforms.fold import input_shapes
-from keras_treegate.transforms.rebuild import (
-    check_model,
-    copy_variable,
-    rebuilt,
-)
+from keras_treegate.transforms.configs import remade
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.recompile import compile_like
+from keras_treegate.transforms.state import copy_variable, tree_like
 
 
 def grow(
@@ -34,9 +30,11 @@ def grow(
     and so do the paths through them.
 
     A model that was compiled with a step-aware optimizer is compiled with the
-    same, which keeps its state of all that was there before; the slots of the
-    new levels are empty. A model compiled with any other optimizer gets a new
-    one, with a warning. The old model stays as it is.
+    same, which keeps its state of all that was there before, and what is
+    excluded from weight decay; the slots of the new levels are empty. A model
+    compiled with any other optimizer gets a new one, with a warning. Losses,
+    metrics, schedules and all other arguments of `compile` are kept. The old
+    model stays as it is.
 
     A running `fit` cannot change the variables it trains. To grow a model while
     it is trained, train it in parts:
@@ -96,7 +94,7 @@ def grow(
     for layer, grown in made:
         variables += _same_variables(layer, grown)
     if model.compiled:
-        _compile_like(model, new, variables)
+        compile_like(model, new, variables)
     return new
 
 
@@ -143,6 +141,8 @@ def _grown(
     new = with_gate_units(layer, depth, units)
     for source, target in _same_variables(layer, new):
         copy_variable(source, target)
+    for nodes in new.nodes[layer.depth + 1 :]:  # whatever the initializer is
+        nodes.assign(ops.zeros(nodes.shape, dtype=nodes.dtype))
     gate = new.gate
     if gate.moving_mean is not None:
         means = layer.gate.moving_mean.numpy()
@@ -158,13 +158,8 @@ def _grown(
 
 def with_gate_units(layer: Any, depth: int, units: np.ndarray) -> Any:
     """A fresh layer of another depth, built, whose gates read these units."""
-    config = layer.get_config()
-    gate = layer.gate.get_config() | {"units": units.tolist()}
-    config |= {"depth": depth, "gate": type(layer.gate).from_config(gate)}
-    new = type(layer).from_config(config)
-    new.row_levels = layer.row_levels
-    new.build(*input_shapes(layer))
-    return new
+    gate = remade(layer.gate, units=units.tolist())
+    return tree_like(layer, depth=depth, gate=gate)
 
 
 def _more_units(
@@ -209,27 +204,3 @@ def _calibrate(new: Any, made: list, data: Any) -> None:
         else:
             gate.updates.assign(mean.batches)
         gate.moving_mean.assign(values)
-
-
-def _compile_like(model: Any, new: Any, variables: list) -> None:
-    losses = keras.tree.flatten(model.loss)
-    named = {
-        loss.__name__: loss for loss in losses if hasattr(loss, "__name__")
-    }
-    with keras.saving.custom_object_scope(named):
-        new.compile_from_config(model.get_compile_config())
-    if not new.compiled:
-        return  # Keras has said why
-    old_optimizer, optimizer = model.optimizer, new.optimizer
-    if not old_optimizer.built:
-        return
-    if can_carry(old_optimizer, optimizer):
-        optimizer.build(new.trainable_variables)
-        pairs = {id(source): target for source, target in variables}
-        carry_state(old_optimizer, optimizer, pairs)
-        return
-    warnings.warn(
-        f"The state of the optimizer {old_optimizer.name!r} is not kept: that "
-        "of step-aware optimizers alone is.",
-        stacklevel=3,
-    )

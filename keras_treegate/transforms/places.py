@@ -1,17 +1,25 @@
 """Where a layer keeps other layers: in attributes, lists and dictionaries."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-# Keras's own lists of what the other attributes hold.
-BOOKS = {"_layers", "_metrics", "_modules", "_tracker", "_torch_params"}
-
 
 def is_graph(layer: Any) -> bool:
-    """Whether `keras.models.clone_model` clones it layer by layer."""
+    """Whether a layer is a model of layers that call one another."""
     return isinstance(layer, keras.Sequential | keras.Function)
+
+
+def is_plain_graph(layer: Any) -> bool:
+    """Whether a layer is such a model, and of no class of the user's own."""
+    return type(layer) in _plain_models()
+
+
+def plain_class(model: Any) -> Any:
+    """The class of Keras's own that a model of layers is of."""
+    return next(kind for kind in type(model).__mro__ if kind in _plain_models())
 
 
 def places(layer: Any) -> list[tuple[tuple, Any]]:
@@ -20,14 +28,43 @@ def places(layer: Any) -> list[tuple[tuple, Any]]:
     A place is the name of the attribute, followed by keys of the lists and
     dictionaries in it.
     """
-    found = []
+    return [
+        found
+        for name in own_attributes(layer)
+        for found in _layers_in(getattr(layer, name, None), (name,))
+    ]
+
+
+def own_attributes(layer: Any) -> list[str]:
+    """The attributes of a layer that neither Keras nor its class has made."""
     kind = type(layer)
-    # Not `vars`, which misses the layers under PyTorch.
-    for name in dir(layer):
-        if name not in BOOKS and not hasattr(kind, name):
-            value = getattr(layer, name, None)
-            found += list(_layers_in(value, (name,)))
-    return found
+    # `vars` misses the layers under PyTorch.
+    return [
+        name
+        for name in dir(layer)
+        if name not in _attributes_of_keras() and not hasattr(kind, name)
+    ]
+
+
+@functools.cache
+def _plain_models() -> dict[type, Any]:
+    """A small model of each kind that Keras makes, by its class."""
+    # With names, because Keras numbers those that it gives.
+    name = "keras_treegate_plain"
+    inputs = keras.Input((1,), name=name)
+    layer = keras.layers.Identity(name=f"{name}_layer")
+    functional = keras.Model(inputs, layer(inputs), name=name)
+    sequential = keras.Sequential([inputs, layer], name=name)
+    return {type(functional): functional, type(sequential): sequential}
+
+
+@functools.cache
+def _attributes_of_keras() -> frozenset[str]:
+    """The names of all attributes that Keras itself gives layers and models."""
+    models = list(_plain_models().values())
+    return frozenset(
+        name for each in (*models, models[0].layers[-1]) for name in dir(each)
+    )
 
 
 def _layers_in(value: Any, place: tuple) -> Iterator[tuple[tuple, Any]]:
@@ -44,9 +81,10 @@ def _layers_in(value: Any, place: tuple) -> Iterator[tuple[tuple, Any]]:
 
 def children(layer: Any) -> list:
     """The layers right inside of a model or layer."""
-    if is_graph(layer):
-        return list(layer.layers)
-    return [child for _, child in places(layer)]
+    found = list(layer.layers) if is_graph(layer) else []
+    if not is_plain_graph(layer):
+        found += [child for _, child in places(layer)]
+    return found
 
 
 def descendants(layer: Any) -> list:
@@ -82,12 +120,18 @@ def put(layer: Any, place: tuple, new: Any) -> None:
     tracker.unlock()
     try:
         tracker.untrack(old)
-        if len(place) == 1:
-            delattr(layer, place[0])
-            setattr(layer, place[0], new)
-        else:
-            tracker.track(new)
-            at(layer, place[:-1])[place[-1]] = new
+        tracker.track(new)
+        name, *keys = place
+        while keys:
+            key = keys.pop()
+            holder = at(layer, (name, *keys))
+            if not isinstance(holder, tuple):
+                holder[key] = new
+                return
+            new = (*holder[:key], new, *holder[key + 1 :])
+        if hasattr(layer, name):
+            delattr(layer, name)
+        setattr(layer, name, new)
     finally:
         if was_locked:
             tracker.lock()

@@ -13,11 +13,8 @@ from keras_treegate.transforms.calibrate import batches
 from keras_treegate.transforms.grow import tree_layers, with_gate_units
 from keras_treegate.transforms.leaves import chunks, read, row_bytes
 from keras_treegate.transforms.prune_report import PruneReport
-from keras_treegate.transforms.rebuild import (
-    check_model,
-    copy_variable,
-    rebuilt,
-)
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.state import copy_variable
 
 
 def prune(
@@ -47,8 +44,9 @@ def prune(
     alone, which the row of the other child is relieved of: paths that are kept
     stay as they are, and merging a single leaf is exact as well.
 
-    Debts of weight decay are settled. The new model is not compiled, and no
-    optimizer state is carried over. The old one stays as it is.
+    Debts of weight decay are settled. The counts of a layer that counts its
+    visits are kept. The new model is not compiled, and no optimizer state is
+    carried over. The old one stays as it is.
 
     Args:
         model: A built model.
@@ -107,7 +105,7 @@ def prune(
 def _visits(layer: Any, visits: dict | None) -> np.ndarray:
     """The visits (G, 2^D) of the leaves of a layer, checked."""
     if visits is None:
-        counts = getattr(layer, "leaf_visits", None)
+        counts = layer.leaf_visits if layer.count_visits else None
     else:
         counts = visits.get(layer.name)
     if counts is None:
@@ -155,9 +153,10 @@ def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
     if gate.moving_mean is not None:
         new.gate.moving_mean.assign(gate.moving_mean.numpy()[:, :depth])
         copy_variable(gate.updates, new.gate.updates)
-    counts: Any = getattr(new, "leaf_visits", None)
-    if hasattr(counts, "assign"):
-        counts.assign(visits.reshape(*counts.shape, -1).sum(axis=-1))
+    if layer.count_visits:
+        counts = layer.leaf_visits  # its own, also where others were given
+        leaves = (layer.num_trees, 2**depth, -1)
+        new.visits.assign(counts.reshape(leaves).sum(axis=-1))
     # A few trees at a time.
     size = 2**layer.depth * row_bytes(layer.nodes[0])
     for start, stop in chunks(layer.num_trees, size):

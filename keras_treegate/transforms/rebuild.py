@@ -9,19 +9,35 @@ an array would delete that of the other.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
-from keras import ops
 
+from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.transforms.configs import cloning, remade
+from keras_treegate.transforms.graphs import (
+    not_compiled,
+    of_its_class,
+    operation_pairs,
+    takes_its_graph,
+    with_operations,
+)
 from keras_treegate.transforms.places import (
     at,
     children,
     descendants,
     is_graph,
+    is_plain_graph,
     places,
     put,
 )
+from keras_treegate.transforms.state import (
+    copy_saved_state,
+    copy_variable,
+    tree_like,
+)
+from keras_treegate.transforms.unsaved import refuse_to_save, saving_allowed
 
 
 class Rebuilt(NamedTuple):
@@ -44,13 +60,31 @@ def rebuilt(model: Any, replacements: Mapping[int, Callable]) -> Rebuilt:
         replacements: for the `id` of each layer to replace a function without
             arguments that returns the new layer, built and with its weights.
     """
-    cloner = _Cloner(replacements)
-    new = cloner.clone(model)
-    if not new.built:
-        _build_like(model, new)
-    cloner.mend_all()
-    variables = list(cloner.copied_variables())
+    layers = descendants(model)
+    # All others too, which an earlier transform may have put where they are.
+    copies = {
+        id(layer): partial(tree_like, layer)
+        for layer in layers
+        if isinstance(layer, RoutedDense) and layer.built
+    }
+    cloner = _Cloner({**copies, **replacements})
+    with saving_allowed(layers):
+        new = cloner.clone(model)
+        if not new.built:
+            _build_like(model, new)
+        cloner.mend_all()
+        cloner.check(layers)
+        pairs = [
+            (layer, clone)
+            for layer, clone in cloner.pairs
+            if id(layer) not in replacements
+        ]
+        for layer, clone in pairs:
+            copy_saved_state(layer, clone, cloner.replacements)
+    # After that: Keras merges the factors of LoRA when it saves a layer.
+    variables = list(cloner.copied_variables(pairs))
     _restore_trainable(model, new, cloner.clones)
+    refuse_to_save(new, [cloner.clones[key] for key in cloner.replacements])
     return Rebuilt(new, cloner.pairs, variables)
 
 
@@ -70,11 +104,6 @@ def check_model(model: Any) -> None:
         )
 
 
-def copy_variable(source: Any, target: Any) -> None:
-    """Copies the value of a variable, to memory of its own."""
-    target.assign(ops.copy(ops.convert_to_tensor(source.value)))
-
-
 class _Cloner:
     """The clones made so far, of layers and of models inside of models."""
 
@@ -85,30 +114,71 @@ class _Cloner:
         self._put: list[tuple[Any, Any]] = []  # by `mend`
 
     def clone(self, layer: Any) -> Any:
+        """Returns the one clone of a layer, and makes it at first."""
         if id(layer) not in self.clones:
-            self.clones[id(layer)] = self._new(layer)
-            self.pairs.append((layer, self.clones[id(layer)]))
+            self._keep(layer, self._new(layer))
         return self.clones[id(layer)]
+
+    def _keep(self, layer: Any, clone: Any) -> None:
+        self.clones[id(layer)] = clone
+        self.pairs.append((layer, clone))
 
     def _new(self, layer: Any) -> Any:
         if id(layer) in self.replacements:
             return self.replacements[id(layer)]()
+        if is_plain_graph(layer):
+            with not_compiled(layer):
+                new = keras.models.clone_model(layer, clone_function=self.clone)
+            return self._with_attributes(layer, new)
+        if is_graph(layer) and takes_its_graph(layer):
+            new = of_its_class(layer, self.clone)
+            return self._with_attributes(layer, new)
+        with cloning(layer):
+            clone = remade(layer)
         if is_graph(layer):
-            with _not_compiled(layer):
-                return keras.models.clone_model(
-                    layer, clone_function=self.clone
-                )
-        try:
-            clone = type(layer).from_config(layer.get_config())
-        except Exception as error:
-            raise ValueError(
-                f"`model` must be made of layers that Keras can clone from "
-                f"their config. Received: {layer.name!r} of class "
-                f"{type(layer).__name__}, which it cannot: {error} Give the "
-                "class a `get_config` with the arguments of its `__init__`."
-            ) from error
+            return self._with_new_operations(layer, clone)
         if isinstance(layer, keras.Layer):
             self._mend(layer, clone, is_last=False)
+        return clone
+
+    def _with_new_operations(self, layer: Any, clone: Any) -> Any:
+        """Puts what is new into a model whose constructor made its layers."""
+        operations = {}
+        for old, new in operation_pairs(layer, clone, self.replacements):
+            counterpart = self._counterpart(old, new)
+            if counterpart is not new:
+                operations[id(new)] = counterpart
+        if operations:
+            clone = with_operations(clone, operations)
+        clone = self._with_attributes(layer, clone)
+        if self._is_changed(layer):
+            _track_again(clone)
+        return clone
+
+    def _counterpart(self, old: Any, new: Any) -> Any:
+        """The clone of a layer; `new`, with what is new in it, if it can be."""
+        if id(old) not in self.clones:
+            if id(old) in self.replacements:
+                return self.clone(old)
+            if is_graph(old):
+                if is_plain_graph(old) or takes_its_graph(old):
+                    return self.clone(old)
+                new = self._with_new_operations(old, new)
+            elif isinstance(old, keras.Layer):
+                self._mend(old, new, is_last=False)
+            self._keep(old, new)
+        return self.clones[id(old)]
+
+    def _with_attributes(self, layer: Any, clone: Any) -> Any:
+        """Lets the attributes of a model hold the clones that it is made of."""
+        for place, old in places(layer):
+            new = at(clone, place)
+            if new is not None and not is_plain_graph(layer):
+                self._counterpart(old, new)  # it may be no part of the graph
+            has_room = len(place) == 1 or at(clone, place[:-1]) is not None
+            counterpart = self.clones.get(id(old), new)
+            if counterpart is not new and has_room:
+                put(clone, place, counterpart)
         return clone
 
     def mend_all(self) -> None:
@@ -143,8 +213,7 @@ class _Cloner:
                     "be replaced. Give the class a `build` that makes it."
                 )
         if changed and clone.built:
-            # Under PyTorch a built layer has a list of the parameters inside.
-            getattr(clone, "_track_variables", lambda: None)()
+            _track_again(clone)
         return changed
 
     def _is_changed(self, layer: Any) -> bool:
@@ -152,15 +221,29 @@ class _Cloner:
             id(inner) in self.replacements for inner in descendants(layer)
         )
 
-    def copied_variables(self) -> Iterator[tuple[Any, Any]]:
+    def check(self, layers: list) -> None:
+        """Refuses a model in which a layer was not found to be replaced."""
+        for layer in layers:
+            if id(layer) in self.replacements and id(layer) not in self.clones:
+                raise ValueError(
+                    "`model` must be made of layers that Keras can clone. "
+                    f"Received: a layer {layer.name!r} that the clone has no "
+                    "place for. Leave it out of `layers`, or call it in the "
+                    "model."
+                )
+
+    def copied_variables(self, pairs: list) -> Iterator[tuple[Any, Any]]:
         """Copies the variables of the clones, and yields the pairs."""
         old_elsewhere = _ids(old for old, _ in self._put)
         new_elsewhere = _ids(new for _, new in self._put)
-        for layer, clone in self.pairs:
-            if id(layer) in self.replacements or is_graph(layer):
-                continue
-            sources = _variables(layer, old_elsewhere)
-            targets = _variables(clone, new_elsewhere)
+        for layer, clone in pairs:
+            if is_graph(layer):  # those of its layers are copied with them
+                old_inside = old_elsewhere | _ids(children(layer))
+                new_inside = new_elsewhere | _ids(children(clone))
+            else:
+                old_inside, new_inside = old_elsewhere, new_elsewhere
+            sources = _variables(layer, old_inside)
+            targets = _variables(clone, new_inside)
             if [v.shape for v in sources] != [v.shape for v in targets]:
                 raise ValueError(
                     "`model` must be made of layers whose clones have the "
@@ -173,6 +256,11 @@ class _Cloner:
             for source, target in zip(sources, targets, strict=True):
                 copy_variable(source, target)
                 yield source, target
+
+
+def _track_again(layer: Any) -> None:
+    # Under PyTorch a built layer has a list of the parameters inside.
+    getattr(layer, "_track_variables", lambda: None)()
 
 
 def _variables(layer: Any, elsewhere: set[int]) -> list:
@@ -199,16 +287,6 @@ def _build_like(model: Any, new: Any) -> None:
     # As `keras.models.load_model` does it.
     new.build_from_config(config)
     new.built = True
-
-
-@contextlib.contextmanager
-def _not_compiled(model: Any) -> Iterator[None]:
-    """Keeps a clone from being compiled, and from making optimizer state."""
-    compiled, model.compiled = model.compiled, False
-    try:
-        yield
-    finally:
-        model.compiled = compiled
 
 
 def _restore_trainable(old: Any, new: Any, clones: dict[int, Any]) -> None:

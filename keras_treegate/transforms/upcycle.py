@@ -13,16 +13,21 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
-from keras_treegate.transforms.rebuild import (
-    check_model,
-    copy_variable,
-    rebuilt,
-)
+from keras_treegate.transforms.rebuild import check_model, rebuilt
+from keras_treegate.transforms.state import copied_activation, copy_variable
 
-# What a tree layer takes over from the config of a Dense layer.
-KEPT = {"name", "trainable", "dtype", "units", "activation", "use_bias"}
-KEPT |= {"kernel_initializer", "bias_initializer", "bias_regularizer"}
-KEPT |= {"bias_constraint", "activity_regularizer"}
+# The attributes that a tree layer takes over from a Dense layer.
+KEPT = (
+    "name",
+    "trainable",
+    "units",
+    "use_bias",
+    "kernel_initializer",
+    "bias_initializer",
+    "bias_regularizer",
+    "bias_constraint",
+    "activity_regularizer",
+)
 
 
 def upcycle(
@@ -43,9 +48,12 @@ def upcycle(
 
     The new model is not compiled, and the optimizer state of the old one, which
     stays as it is, is not carried over. A `kernel_regularizer` is not either,
-    with a warning: use the `weight_decay` of a step-aware optimizer. A Dense
-    layer inside of another layer or a subclassed model is converted where Keras
-    can clone what it is in; save such a model by its weights.
+    with a warning: use the `weight_decay` of a step-aware optimizer. A model of
+    a class of your own keeps its class, and a Dense layer inside of another
+    layer or a subclassed model is converted, where Keras can make them anew
+    from their config. Where that config does not tell of the layer inside, a
+    file of the model could not be loaded: it then refuses `save`, and
+    `save_weights` saves it.
 
     Reference: A. Komatsuzaki et al., "Sparse Upcycling: Training
     Mixture-of-Experts from Dense Checkpoints", arXiv 2212.05055, for the name
@@ -190,9 +198,11 @@ def _why_not(layer: Any, depth: int, num_trees: Any) -> str | None:
 
 def _upcycled(layer: Any, made: list, **arguments: Any) -> TreeGatedDense:
     """The tree layer of a Dense layer, built and with its weights."""
-    config = layer.get_config()
-    new = TreeGatedDense.from_config(
-        {name: config[name] for name in KEPT & set(config)} | arguments
+    new = TreeGatedDense(
+        **{name: getattr(layer, name) for name in KEPT},
+        dtype=layer.dtype_policy,
+        activation=copied_activation(layer.activation),
+        **arguments,
     )
     inputs = layer.kernel.shape[0]
     new.build((None, inputs))

@@ -87,6 +87,13 @@ class LeafVisits:
         counts = high * COUNTER_RADIX + low
         return counts.reshape(self.trees.num_trees, -1)
 
+    def assign(self, counts: np.ndarray) -> None:
+        """Sets the counts to these, integers (G, 2^D)."""
+        self._check_counted()
+        high, low = np.divmod(counts.reshape(-1), COUNTER_RADIX)
+        for variable, words in zip(self.variables, (low, high), strict=True):
+            variable.assign(words.astype("int32"))
+
     def reset(self) -> None:
         """Sets all counts to zero."""
         self._check_counted()

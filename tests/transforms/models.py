@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+import keras_treegate
+from keras_treegate.transforms.places import descendants
 from tests.compiled import compiled
 
 
@@ -180,3 +182,38 @@ def assert_unchanged(model, before):
 def assert_nothing_shared(one, two):
     ids = {id(variable) for variable in one.variables}
     assert not ids & {id(variable) for variable in two.variables}
+
+
+def tree(units, **kwargs):
+    """A small tree layer, which prunes with counts of its own."""
+    arguments = {"depth": 2, "num_trees": 2, "seed": 0, **kwargs}
+    return keras_treegate.layers.TreeGatedDense(units, **arguments)
+
+
+def pruned(model):
+    """The model without the last leaf of each tree, which none visited."""
+    layers = [
+        layer
+        for layer in descendants(model)
+        if isinstance(layer, keras_treegate.layers.TreeGatedDense)
+    ]
+    visits = {
+        layer.name: np.eye(2**layer.depth, dtype=int)[:3].sum(axis=0)
+        + np.zeros((layer.num_trees, 1), int)
+        for layer in layers
+    }
+    return keras_treegate.prune(model, visits=visits)
+
+
+# For each transform the layers it is for, and what it does to a model.
+TRANSFORMS = {
+    "fold": (tree, keras_treegate.fold),
+    "grow": (tree, lambda model: keras_treegate.grow(model, depth=3)),
+    "prune": (tree, pruned),
+    "upcycle": (
+        keras.layers.Dense,
+        lambda model: keras_treegate.upcycle(model, depth=2, seed=0),
+    ),
+}
+# Those that keep all outputs, and not only those of visited leaves.
+SAME_OUTPUTS = [name for name in TRANSFORMS if name != "prune"]

@@ -177,6 +177,33 @@ def test_the_layer_s_own_counts_are_used():
     models.assert_same_outputs(given, own, normal(30, 6), 0)
 
 
+def test_a_layer_that_does_not_count_is_pruned_with_given_visits():
+    model, layer = one_layer(count_visits=False)
+    x = normal(5, 6)
+    new = keras_treegate.prune(model, visits={"mine": counts(layer, x)})
+    assert not new.layers[0].count_visits
+    models.assert_same_outputs(model, new, x)
+    with pytest.raises(ValueError, match="(?s)`visits` must have counts.*mine"):
+        keras_treegate.prune(model)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_pruned_layer_keeps_its_counts(given):
+    model, layer = one_layer()
+    visits = np.zeros((2, 8), int)
+    visits[:, 0] = 2
+    visits[:, 1] = 3
+    visits[1, 6] = 2**40 + 5
+    layer.visits.assign(visits)
+    np.testing.assert_array_equal(layer.leaf_visits, visits)
+    shallow = np.repeat(np.eye(1, 8, dtype=int), 2, axis=0)
+    arguments = {"visits": {"mine": shallow}} if given else {}
+    (pruned,) = keras_treegate.prune(model, 4, **arguments).layers
+    expected = visits.reshape(2, 2**pruned.depth, -1).sum(axis=-1)
+    assert pruned.depth == (0 if given else 3)
+    np.testing.assert_array_equal(pruned.leaf_visits, expected)
+
+
 REFUSED = {
     "no counts": ({"visits": {}}, "(?s)`visits` must have counts.*none for"),
     "another shape": (

@@ -1,0 +1,145 @@
+"""Sequential and functional models of classes of the user's own.
+
+Keras makes a plain model of them when it clones them. Here they keep their
+class, in one of two ways: a constructor that is given the graph is called with
+a new graph; one that makes the graph is called as it was, and what it made is
+changed afterwards.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras_treegate.transforms.configs import cloning, live_config
+from keras_treegate.transforms.places import own_attributes, plain_class
+
+# What a config holds of the graph itself.
+GRAPH_KEYS = {"layers", "input_layers", "output_layers", "build_input_shape"}
+
+
+def takes_its_graph(model: Any) -> bool:
+    """Whether the constructor of a model is given its graph, or makes it."""
+    kind: Any = type(model)
+    if kind.get_config is not plain_class(model).get_config:
+        with cloning(model):
+            return "layers" in live_config(model)
+    if isinstance(model, keras.Sequential):
+        return True
+    given = inspect.signature(kind.__init__).parameters
+    kinds = {parameter.kind for parameter in given.values()}
+    return {"inputs", "outputs"} <= set(given) or {
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    } <= kinds
+
+
+def of_its_class(model: Any, clone: Callable) -> Any:
+    """Clones a model by its layers, and makes a model of its class of them."""
+    kind: Any = type(model)
+    plain = plain_class(model)
+    config: dict = {"name": model.name}
+    if kind.get_config is not plain.get_config:
+        config |= live_config(model)
+    if isinstance(model, keras.Sequential):
+        with not_compiled(model):
+            graph = keras.models.clone_model(model, clone_function=clone)
+        config.pop("build_input_shape", None)
+        with cloning(model):
+            new = kind.from_config(config | {"layers": []})
+        return _with_layers(new, graph, graph.layers)
+    graph = keras.models.clone_model(
+        keras.Model(model.input, model.output), clone_function=clone
+    )
+    extra = {key: config[key] for key in set(config) - GRAPH_KEYS}
+    with cloning(model):
+        return kind(inputs=graph.input, outputs=graph.output, **extra)
+
+
+def operation_pairs(
+    model: Any, clone: Any, replacements: Mapping[int, Any]
+) -> list[tuple[Any, Any]]:
+    """Finds the layers and operations of two models of the same structure.
+
+    Args:
+        model: the old model.
+        clone: the one that was made from its config.
+        replacements: by the `id` of layers of the old model, what to replace;
+            the clone may have any other layer there.
+    """
+    old, new = _operations(model), _operations(clone)
+    pairs = list(zip(old, new, strict=False))
+    same = all(
+        type(before) is type(after) or id(before) in replacements
+        for before, after in pairs
+    )
+    if len(old) != len(new) or not same:
+        raise ValueError(
+            "`model` must be made of models that Keras can clone from their "
+            f"config. Received: {model.name!r} of class "
+            f"{type(model).__name__}, whose clone has other layers. Give the "
+            "class a `get_config` with the arguments of its `__init__`."
+        )
+    return pairs
+
+
+def _operations(model: Any) -> list:
+    if isinstance(model, keras.Sequential):
+        return list(model.layers)
+    return list(model.operations)
+
+
+def with_operations(model: Any, operations: Mapping[int, Any]) -> Any:
+    """A model of other layers in the place of some.
+
+    Args:
+        model: a model that is nobody else's; it is used up.
+        operations: for the `id` of a layer the one to take its place.
+    """
+
+    def swapped(operation: Any) -> Any:
+        return operations.get(id(operation), operation)
+
+    if isinstance(model, keras.Sequential):
+        return _with_layers(model, model, [*map(swapped, model.layers)])
+    graph = keras.models.clone_model(
+        keras.Model(model.input, model.output), clone_function=swapped
+    )
+    # As its own constructor does it, with what that has set.
+    kind: Any = type(model)
+    new = kind.__new__(kind)
+    plain_class(model).__init__(
+        new, inputs=graph.input, outputs=graph.output, name=model.name
+    )
+    for name in own_attributes(model):
+        setattr(new, name, getattr(model, name))
+    new.dtype_policy = model.dtype_policy
+    return new
+
+
+def _with_layers(model: Any, like: Any, layers: list) -> Any:
+    """Gives a Sequential model these layers alone, and another's inputs."""
+    (inputs,) = like.inputs
+    while model.layers:
+        model.pop()
+    with contextlib.suppress(ValueError):  # it still has its inputs
+        model.add(
+            keras.Input(
+                batch_shape=inputs.shape, dtype=inputs.dtype, name=inputs.name
+            )
+        )
+    for layer in layers:
+        model.add(layer)
+    return model
+
+
+@contextlib.contextmanager
+def not_compiled(model: Any) -> Iterator[None]:
+    """Keeps a clone from being compiled, and from making optimizer state."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled

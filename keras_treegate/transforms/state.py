@@ -1,0 +1,108 @@
+"""New layers like old ones, and all that those keep."""
+
+import os
+import tempfile
+from collections.abc import Container, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate.transforms.configs import cloning, remade
+from keras_treegate.transforms.places import at, is_graph, places
+
+
+def copy_variable(source: Any, target: Any) -> None:
+    """Copies the value of a variable, to memory of its own."""
+    target.assign(ops.copy(ops.convert_to_tensor(source.value)))
+
+
+def copied_activation(activation: Any) -> Any:
+    """An activation for a new layer; one with weights, as PReLU, is copied."""
+    if not isinstance(activation, keras.Layer):
+        return activation
+    with cloning(activation):
+        new = remade(activation)
+    copy_saved_state(activation, new)
+    for source, target in zip(activation.variables, new.variables, strict=True):
+        copy_variable(source, target)
+    return new
+
+
+def tree_like(layer: Any, **changes: Any) -> Any:
+    """A tree layer like another, built, without its weights.
+
+    Args:
+        layer: the old layer, built.
+        **changes: what is to differ, by the names of the config.
+    """
+    with cloning(layer):
+        activation = copied_activation(layer.activation)
+        new = remade(layer, activation=activation, **changes)
+    new.build(*input_shapes(layer))
+    for name in ("row_levels", "folding_error"):
+        if hasattr(layer, name):
+            setattr(new, name, getattr(layer, name))
+    return new
+
+
+def input_shapes(layer: Any) -> tuple:
+    """The shapes that a layer was built for: of inputs and gate inputs."""
+    axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
+    return tuple((None, axis) for axis in axes)
+
+
+def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:
+    """Copies what a layer, and all layers in it, write into saved files.
+
+    Some layers keep more than variables: a vocabulary, or tensors that are
+    made when variables are loaded. What Keras asks of a layer that is saved
+    and loaded moves them: `save_own_variables` and `load_own_variables`,
+    `save_assets` and `load_assets`.
+
+    Args:
+        old: the layer to copy from.
+        new: a layer of the same class to copy to.
+        apart: `id` of layers inside of the old one to leave out.
+    """
+    for before, after in _layer_pairs(old, new, apart):
+        if before.built and not after.built:  # as one that is called later is
+            after.build_from_config(before.get_build_config() or {})
+        if _has_own_variables(before):
+            store = _Store()
+            before.save_own_variables(store)
+            after.load_own_variables(store)
+        if hasattr(before, "save_assets") and hasattr(after, "load_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                before.save_assets(folder)
+                if os.listdir(folder):
+                    after.load_assets(folder)
+
+
+def _layer_pairs(
+    old: Any, new: Any, apart: Container[int]
+) -> Iterator[tuple[Any, Any]]:
+    """Finds two layers, and the layers in the same places inside of them."""
+    if not isinstance(old, keras.Layer) or type(old) is not type(new):
+        return
+    yield old, new
+    if is_graph(old):  # its layers are pairs of their own
+        return
+    for place, inner in places(old):
+        if id(inner) not in apart:
+            yield from _layer_pairs(inner, at(new, place), apart)
+
+
+def _has_own_variables(layer: Any) -> bool:
+    default = keras.layers.Layer.load_own_variables
+    return layer.built and type(layer).load_own_variables is not default
+
+
+class _Store(dict):
+    """A place to save variables in, of arrays, as a file is."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if isinstance(value, keras.Variable):
+            value = value.value
+        super().__setitem__(name, np.array(ops.convert_to_numpy(value)))

@@ -1,0 +1,92 @@
+"""Models whose file would not load, which refuse to be saved.
+
+A layer that makes other layers itself makes those of its class when it is
+loaded, and not those that a transform has put into their place: its config does
+not tell of them. Its weights can be saved; its config is refused.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from keras_treegate.transforms.places import descendants, is_plain_graph
+
+
+class _Refusal:
+    """What answers in the place of a layer's `get_config`."""
+
+    def __init__(self, layer: Any, inner: str) -> None:
+        self.layer, self.kind, self.inner = layer.name, type(layer), inner
+
+    def __call__(self) -> dict:
+        raise ValueError(
+            "The model must be of layers whose configs tell of all that is in "
+            f"them to be saved whole, cloned or pickled. Received: "
+            f"{self.layer!r} of class {self.kind.__name__}, in which "
+            f"{self.inner!r} was put by a transform, so that a file of it "
+            "could not be loaded. Save the weights with "
+            "`model.save_weights`, and load them into what the same "
+            "transform makes of the model that it was made of."
+        )
+
+
+def refuse_to_save(model: Any, made: list) -> None:
+    """Lets each layer refuse its config that does not tell of what is in it.
+
+    Args:
+        model: the new model.
+        made: the layers in it that a transform has made.
+    """
+    ours = {id(layer) for layer in made}
+    for layer in descendants(model):
+        if id(layer) in ours or is_plain_graph(layer):
+            continue
+        inside = [each for each in descendants(layer) if id(each) in ours]
+        if inside:
+            untold = _untold(layer, inside)
+            if untold is not None:
+                layer.get_config = _Refusal(layer, untold.name)
+
+
+def _untold(layer: Any, inside: list) -> Any:
+    """The first of the layers inside that a config does not tell of."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lambdas
+            told = set(_classes_and_names(layer.get_config()))
+    except Exception:  # it cannot be saved, and says why
+        return None
+    for each in inside:
+        if (type(each).__name__, each.name) not in told:
+            return each
+    return None
+
+
+def _classes_and_names(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Finds the serialized objects in a config."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict) and "class_name" in config:
+            yield config["class_name"], inner.get("name")
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for each in config:
+            yield from _classes_and_names(each)
+
+
+@contextlib.contextmanager
+def saving_allowed(layers: list) -> Iterator[None]:
+    """Lets layers that refuse their config give it for a moment."""
+    refusals = [
+        (layer, vars(layer)["get_config"])
+        for layer in layers
+        if isinstance(vars(layer).get("get_config"), _Refusal)
+    ]
+    for layer, _ in refusals:
+        del layer.get_config
+    try:
+        yield
+    finally:
+        for layer, refusal in refusals:
+            layer.get_config = refusal

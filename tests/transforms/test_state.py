@@ -1,0 +1,224 @@
+"""What a layer keeps beside its variables is kept by every transform."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_treegate
+from keras_treegate.transforms.state import copy_saved_state
+from tests.transforms import models
+from tests.transforms.models import TRANSFORMS, normal
+
+each_transform = pytest.mark.parametrize("transform", TRANSFORMS)
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class Tables(layers.Layer):
+    """Keeps a number in an asset and another beside its variables."""
+
+    factor = 1.0
+    shift = 0.0
+
+    def call(self, x):
+        return x * self.factor + self.shift
+
+    def save_own_variables(self, store):
+        store["shift"] = np.array(self.shift)
+
+    def load_own_variables(self, store):
+        self.shift = float(store["shift"][()])
+
+    def save_assets(self, dir_path):
+        text = json.dumps(self.factor)
+        (Path(dir_path) / "factor.json").write_text(text)
+
+    def load_assets(self, dir_path):
+        text = (Path(dir_path) / "factor.json").read_text()
+        self.factor = json.loads(text)
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class Holder(layers.Layer):
+    """Holds such a layer inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = [Tables()]
+
+    def build(self, shape):
+        self.inner[0].build(shape)
+
+    def call(self, x):
+        return self.inner[0](x)
+
+
+def adapted():
+    norm = layers.Normalization()
+    norm.adapt(normal(64, 6) * 5 + 3)
+    return norm
+
+
+def tables():
+    layer = Tables()
+    layer.factor, layer.shift = 3.0, -2.0
+    return layer
+
+
+def held():
+    layer = Holder()
+    layer.inner[0].factor, layer.inner[0].shift = 3.0, -2.0
+    return layer
+
+
+def bins():
+    layer = layers.Discretization(num_bins=4, output_mode="multi_hot")
+    layer.adapt(normal(64, 6) * 5)
+    return layer
+
+
+BESIDE = {
+    "normalization": adapted,
+    "assets": tables,
+    "inside of a layer": held,
+    "discretization": bins,
+}
+
+
+@each_transform
+@pytest.mark.parametrize("beside", BESIDE)
+def test_what_is_in_no_variable_is_kept(transform, beside):
+    make, call = TRANSFORMS[transform]
+    first = BESIDE[beside]()
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, make(3)(first(inputs)))
+    models.randomize(keras.Sequential([model.layers[-1]]))
+    x = normal(9, 6) * 4 + 3
+    before = keras.Model(inputs, model.layers[1].output)
+    new = call(model)
+    after = keras.Model(new.input, new.layers[1].output)
+    expected = models.outputs(before, x)[0]
+    assert np.ptp(expected) > 0.5
+    np.testing.assert_allclose(models.outputs(after, x)[0], expected, rtol=1e-6)
+    if transform in models.SAME_OUTPUTS:
+        models.assert_same_outputs(model, new, x)
+
+
+@each_transform
+@pytest.mark.parametrize("kind", ["subclassed", "nested"])
+def test_it_is_kept_in_models_of_other_structure(transform, kind):
+    make, call = TRANSFORMS[transform]
+    inputs = keras.Input((6,))
+    inner = keras.Model(inputs, make(4)(adapted()(inputs)))
+    if kind == "nested":
+        model = keras.Sequential([keras.Input((6,)), inner, layers.ReLU()])
+        old, found = inner, lambda new: new.layers[0]
+    else:
+        model = Around(inner)
+        model(normal(2, 6))
+        old, found = model.inner, lambda new: new.inner
+    new = found(call(model))
+    assert new is not old
+    for name in ("mean", "variance"):
+        values = [
+            keras.ops.convert_to_numpy(getattr(each.layers[1], name))
+            for each in (old, new)
+        ]
+        np.testing.assert_array_equal(*values)
+        assert np.all(values[0] != 0)
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class Around(keras.Model):
+    """A subclassed model that is given a model."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner}
+
+    @classmethod
+    def from_config(cls, config):
+        inner = keras.saving.deserialize_keras_object(config.pop("inner"))
+        return cls(inner, **config)
+
+
+def test_vocabularies_are_copied():
+    lookup = layers.IntegerLookup(max_tokens=10)
+    lookup.adapt(np.array([5, 5, 7, 9, 9, 9]))
+    words = layers.TextVectorization(max_tokens=10)
+    words.adapt(["one two", "two three"])
+    for layer in (lookup, words):
+        new = type(layer).from_config(layer.get_config())
+        assert new.get_vocabulary() != layer.get_vocabulary()
+        copy_saved_state(layer, new)
+        assert new.get_vocabulary() == layer.get_vocabulary()
+
+
+def test_a_lookup_in_a_model_is_kept():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, models.tree(3)(inputs))
+    holder = Vocabulary()
+    holder.lookup.adapt(np.array([5, 5, 7, 9, 9, 9]))
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, models.tree(3)(holder(inputs)))
+    new = keras_treegate.grow(model, depth=3)
+    kept = new.layers[1].lookup.get_vocabulary()
+    assert kept == holder.lookup.get_vocabulary()
+    assert len(kept) == 4
+
+
+class Vocabulary(layers.Layer):
+    """Has a vocabulary, whatever it does with it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.lookup = layers.IntegerLookup(max_tokens=10)
+
+    def call(self, x):
+        return x
+
+
+@each_transform
+def test_lora_and_quantized_layers_around_keep_all_their_weights(transform):
+    make, call = TRANSFORMS[transform]
+    low, int8 = (
+        layers.EinsumDense("ab,bc->ac", 6),
+        layers.EinsumDense("ab,bc->ac", 6),
+    )
+    model = keras.Sequential([keras.Input((6,)), low, int8, make(3)])
+    models.randomize(model)
+    low.enable_lora(2)
+    int8.quantize("int8")
+    for factor in (low.lora_kernel_a, low.lora_kernel_b):
+        factor.assign(normal(*factor.shape, seed=5))
+    new = call(model)
+    for name in ("lora_kernel_a", "lora_kernel_b", "_kernel"):
+        before, after = getattr(low, name), getattr(new.layers[0], name)
+        np.testing.assert_array_equal(before.numpy(), after.numpy())
+    assert new.layers[1].quantization_mode == "int8"
+    if transform in models.SAME_OUTPUTS:
+        models.assert_same_outputs(model, new, normal(9, 6))
+
+
+@each_transform
+def test_the_states_of_seed_generators_are_kept(transform):
+    make, call = TRANSFORMS[transform]
+    dropout = layers.Dropout(0.5, seed=3)
+    model = keras.Sequential([keras.Input((6,)), dropout, make(3)])
+    for _ in range(3):
+        model(normal(9, 6), training=True)
+    new = call(model)
+    np.testing.assert_array_equal(
+        dropout.seed_generator.state.numpy(),
+        new.layers[0].seed_generator.state.numpy(),
+    )
