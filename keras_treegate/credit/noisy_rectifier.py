@@ -24,7 +24,7 @@ class NoisyRectifier(keras.layers.Layer):
         activation  a(g, l) = z[units[g, l]] - threshold[g, l]
         noise       h(g, l) = a(g, l) + stddev * e(g, l), e ~ Normal(0, 1) in
                         training; h = a at inference
-        bits        b(g, l) = 1 if h(g, l) > 0 else 0
+        bits        b(g, l) = 1 if h(g, l) > 0 else 0, as `SignGate` compares
         rectified   r(g, l) = max(0, h(g, l)) if b(g, l) else max(0, -h(g, l))
         scales      s(g, 0) = 1, s(g, l) = r(g, 1) * ... * r(g, l)
         kernel      K[g] = sum over l = 0..D of s(g, l) * T[g, n(g, l)]
@@ -78,7 +78,7 @@ class NoisyRectifier(keras.layers.Layer):
         if training:
             noise = ops.cast(self.noise(ops.shape(activations)), dtype)
             activations = activations + self.stddev * noise
-        bits = activations > 0
+        bits = without_subnormals(activations) > 0
         rectified = ops.where(bits, activations, -activations)
         return Route(codes_from_bits(bits), _running_product(rectified))
 

@@ -9,7 +9,10 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import checks
-from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core.numerics import (
+    at_least_float32,
+    without_subnormals,
+)
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 
@@ -27,7 +30,10 @@ class SignGate(keras.layers.Layer):
 
     where `z` is the gate source as it was handed to the layer, before any cast
     to the compute dtype: bits do not depend on the precision of the product.
-    NaN reads as bit 0.
+    NaN reads as bit 0. Numbers nearer to 0 than 2^-126, the smallest normal
+    number of float32, count as 0 in `z` and in the threshold, in every dtype:
+    backends differ in whether they compute with smaller ones, and the same
+    input takes the same path on each.
 
     With `threshold="running_mean"` the threshold is a moving mean of each gate
     unit, so that units which are never negative still split in halves. It is
@@ -211,7 +217,7 @@ class SignGate(keras.layers.Layer):
         """How far gate units are above their thresholds (..., G, D)."""
         thresholds = self._thresholds(inputs, training)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
-        return source - thresholds
+        return without_subnormals(source - thresholds)
 
     def _thresholds(self, inputs: Any, training: bool | None) -> Any:
         """Of the gate units (G, D); `None` where they are zero."""
@@ -289,10 +295,11 @@ def _gate_units(inputs: Any, units: Any) -> Any:
 def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
     """The gate units (..., G, D), and what they should be above."""
     source = _gate_units(inputs, units)
+    dtype = at_least_float32(source)
+    source = without_subnormals(ops.cast(source, dtype))
     if thresholds is None:
         return source, 0
-    dtype = at_least_float32(source)
-    return ops.cast(source, dtype), ops.cast(thresholds, dtype)
+    return source, without_subnormals(ops.cast(thresholds, dtype))
 
 
 def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
