@@ -11,8 +11,7 @@ each leaf gives the same outputs; `check_foldable()` raises where it does not.
 
 from typing import Any
 
-import keras
-
+from keras_treegate.core import saving
 from keras_treegate.credit.noisy_rectifier import (
     NoisyRectifier as NoisyRectifier,
 )
@@ -46,18 +45,20 @@ def get(
     >>> type(keras_treegate.credit.get("straight")).__name__
     'Straight'
     """
-    if identifier == "straight":
-        return Straight()
-    if identifier == "reinforce":
-        return Reinforce(seed=seed)
-    if identifier == "noisy_rectifier":
-        return NoisyRectifier(seed=seed)
+    if isinstance(identifier, str):
+        if identifier == "straight":
+            return Straight()
+        if identifier == "reinforce":
+            return Reinforce(seed=seed)
+        if identifier == "noisy_rectifier":
+            return NoisyRectifier(seed=seed)
+    found = identifier
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if not isinstance(identifier, Straight | Reinforce | NoisyRectifier):
+        found = saving.deserialized(identifier)
+    if not isinstance(found, Straight | Reinforce | NoisyRectifier):
         raise ValueError(
             "`credit` must be a credit assignment object or one of "
             "'straight', 'reinforce', 'noisy_rectifier'. Received: "
             f"credit={identifier!r}. Leave it out for 'straight'."
         )
-    return identifier
+    return found

@@ -5,8 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core import checks
-from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core import checks, loading
+from keras_treegate.core.numerics import (
+    at_least_float32,
+    without_subnormals,
+)
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
@@ -68,6 +71,7 @@ class NoisyRectifier(keras.layers.Layer):
         self.stddev = stddev
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.refusal: loading.Refusal | None = None  # that of its layer
         self.built = True
 
     def route(self, gate: Any, source: Any, training: bool) -> Route:
@@ -111,7 +115,20 @@ class NoisyRectifier(keras.layers.Layer):
         seeds.save(store, self.seed_generator)
 
     def load_own_variables(self, store: Any) -> None:
+        loading.load_part(self, store, self.stored_variables, self._assign)
+
+    def _assign(self, store: Any, variables: dict) -> None:
         seeds.load(store, self.seed_generator)
+
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """There is nothing to quantize; the gate tells it of the layer."""
+
+    @property
+    def stored_variables(self) -> dict:
+        """The variables that files have, by their names there."""
+        return {seeds.NAME: self.seed_generator.state}
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -1,6 +1,6 @@
 """Gates that are constants for the gradient."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from keras import ops
 
@@ -30,6 +30,7 @@ class Straight:
     """
 
     foldable = True
+    stored_variables: ClassVar[dict] = {}
 
     def route(self, gate: Any, source: Any, training: bool) -> Route:
         """The `Route` of a gate source (..., S)."""

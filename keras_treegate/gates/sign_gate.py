@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks
+from keras_treegate.core import checks, loading
 from keras_treegate.core.numerics import (
     at_least_float32,
     without_subnormals,
@@ -92,23 +92,19 @@ class SignGate(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if threshold not in THRESHOLDS:
+        if not isinstance(threshold, str) or threshold not in THRESHOLDS:
             raise ValueError(
                 "`threshold` must be 'zero' or 'running_mean'. Received: "
                 f"threshold={threshold!r}. Use 'running_mean' where the gate "
                 "source is never negative."
             )
-        if not (isinstance(momentum, int | float) and 0 <= momentum < 1):
-            raise ValueError(
-                "`momentum` must be a number of at least 0 and below 1. "
-                f"Received: momentum={momentum!r}. Try `momentum=0.99`."
-            )
+        momentum = checks.number("momentum", momentum, least=0, below=1)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         self._given_units = None if units is None else _unit_array(units)
         super().__init__(autocast=False, **kwargs)
         self.threshold = threshold
-        self.momentum = float(momentum)
+        self.momentum = momentum
         self.seed = seed
         self._draw_seed = random.randrange(2**31) if seed is None else seed
         self._units: Any = None
@@ -116,6 +112,7 @@ class SignGate(keras.layers.Layer):
         self.updates: Any = None
         self.num_trees: int | None = None
         self.depth: int | None = None
+        self.refusal: loading.Refusal | None = None  # that of its layer
         if self._given_units is not None:
             self.num_trees, self.depth = self._given_units.shape
 
@@ -270,6 +267,20 @@ class SignGate(keras.layers.Layer):
     ) -> Any:
         return layer_call  # there is nothing to save in integers
 
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Raises, for its layer: Keras asks the layers inside of layers."""
+        checks.no_quantization(self.path or self.name, mode)
+
+    @property
+    def stored_variables(self) -> dict:
+        """The variables that files have, by their names there."""
+        return loading.numbered(self.non_trainable_variables)
+
+    def load_own_variables(self, store: Any) -> None:
+        loading.load_part(self, store, self.stored_variables)
+
     # The layer that owns the gate builds it, also when it is loaded.
     def get_build_config(self) -> None:
         return None
@@ -310,16 +321,21 @@ def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
 def _unit_array(units: Any) -> np.ndarray:
     try:
         array = np.asarray(units)
-    except ValueError:  # rows of different lengths
+    except Exception:  # rows of different lengths, or no array at all
         array = np.empty(0)
     valid = array.ndim == 2 and (
         array.size == 0
-        or (np.issubdtype(array.dtype, np.integer) and array.min() >= 0)
+        or (
+            np.issubdtype(array.dtype, np.integer)
+            and array.min() >= 0
+            and array.max() <= checks.MAX_INTEGER
+        )
     )
     if not valid:
         raise ValueError(
-            "`units` must be an array of integers of at least 0, of shape "
-            f"(num_trees, depth). Received: units={units!r}. Write e.g. "
+            "`units` must be an array of integers of at least 0, indices of "
+            "units, of shape (num_trees, depth). Received: "
+            f"units={checks.shown(units)}. Write e.g. "
             "`units=[[0, 3], [2, 1]]` for two trees of depth 2."
         )
     return array.astype("int32")

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import decay
+from keras_treegate.core import decay, loading
 from keras_treegate.optimizers import touched_rows
 from keras_treegate.optimizers.entry import Entry, Slot, Step
 from keras_treegate.trees import level as tree_level
@@ -129,6 +129,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             entry.add_variables(self)
             if entry.level is not None:
                 entry.level.listeners.add(self)
+
+    def load_own_variables(self, store: Any) -> None:
+        loading.check_optimizer(store, self)
+        super().load_own_variables(store)
 
     def exclude_from_weight_decay(
         self, var_list: list | None = None, var_names: list | None = None
