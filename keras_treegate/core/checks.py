@@ -54,6 +54,17 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def path(name: str, value: Any) -> str:
+    """Returns a path as a string, or raises."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(
+            f"`{name}` must be a path, a string or `pathlib.Path`. Received: "
+            f"{name}={shown(value)} (of type {type(value).__name__}). Write "
+            f'e.g. `{name}="logs"`.'
+        )
+    return os.fsdecode(value)
+
+
 def keras_object(name: str, get: Callable, value: Any) -> Any:
     """Returns what one of Keras's `get` functions makes of `value`."""
     try:

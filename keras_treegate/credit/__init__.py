@@ -7,6 +7,7 @@ A layer holds one of these objects and calls, in this order,
 
 and, for study, `kernels(forest, route)`. `foldable` says whether one kernel for
 each leaf gives the same outputs; `check_foldable()` raises where it does not.
+`trains_gates` says whether a gradient reaches what the gates are read from.
 """
 
 from typing import Any

@@ -60,6 +60,7 @@ class NoisyRectifier(keras.layers.Layer):
     """
 
     foldable = False
+    trains_gates = True
 
     def __init__(
         self, stddev: float = 1.0, seed: int | None = None, **kwargs: Any

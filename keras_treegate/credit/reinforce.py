@@ -88,6 +88,7 @@ class Reinforce(keras.layers.Layer):
     """
 
     foldable = True
+    trains_gates = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Straight:
     """
 
     foldable = True
+    trains_gates = False
     stored_variables: ClassVar[dict] = {}
 
     def route(self, gate: Any, source: Any, training: bool) -> Route:

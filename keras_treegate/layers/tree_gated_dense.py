@@ -134,10 +134,10 @@ class TreeGatedDense(RoutedDense):
             for name, value in (
                 ("kernel_initializer", kernel_initializer),
                 ("node_initializer", node_initializer),
-                ("bias_initializer", bias_initializer),
             )
         }
         for name, get, value in (
+            ("bias_initializer", keras.initializers.get, bias_initializer),
             ("bias_regularizer", keras.regularizers.get, bias_regularizer),
             ("bias_constraint", keras.constraints.get, bias_constraint),
         ):
@@ -329,6 +329,21 @@ class TreeGatedDense(RoutedDense):
         """Sets `leaf_visits` to zero, outside of a step."""
         self._check_built()
         self.visits.reset()
+
+    def layers_of_gate_inputs(self) -> list:
+        """The layers that compute `gate_inputs`, where nothing trains them.
+
+        That is where the credit gives gates no gradient. They may be trained by
+        what else is made of their outputs. Known in functional models only.
+        """
+        try:
+            tensors = [] if self.credit.trains_gates else [*self.input]
+        except (AttributeError, TypeError, ValueError):
+            return []  # called by a subclassed model, or with inputs alone
+        if len(tensors) != 2 or tensors[0] is tensors[1]:
+            return []
+        sources = keras.utils.get_source_inputs(tensors[1])
+        return keras.Model(sources, tensors[1]).layers
 
     def _own_variables(self) -> dict:
         """By name, and not as Keras does by number, which files keep."""

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import decay, loading
-from keras_treegate.optimizers import touched_rows
+from keras_treegate.optimizers import touched_rows, untrained_gates
 from keras_treegate.optimizers.entry import Entry, Slot, Step
 from keras_treegate.trees import level as tree_level
 
@@ -69,6 +69,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple = ((), ())
         self._entries: list[Entry] = []
         self._warned: set = set()
+        self._gates_told: set = set()
         self._updater: Any = None  # see `backend.updating_rows`
         self._condition: Any = None
 
@@ -320,6 +321,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for entry in self._entries:
             if entry.level is not None:
                 entry.level.settle()
+        if int(ops.convert_to_numpy(self.iterations.value)) > 0:
+            untrained_gates.warn(self._entries, self._gates_told)
 
 
 def _check_decay_state(variables: list) -> None:

@@ -69,6 +69,7 @@ def test_codes_of_sources_of_every_dtype(dtype):
         np.testing.assert_array_equal(codes, oracle.leaf_codes(bits))
 
 
+ON_XLA = keras.backend.backend() != "torch"
 NEAR_ZERO = [6e-8, 1e-5, 1e-38, 1e-40, 2.0**-126, 2.0**-127, 1e-45, -1e-40, 0]
 
 
@@ -84,7 +85,7 @@ def test_subnormal_numbers_take_one_path_everywhere(dtype, threshold, jit):
     gate = SignGate(units=units, threshold=threshold)
     inputs = keras.Input((len(NEAR_ZERO),), dtype=dtype)
     model = keras.Sequential([inputs, gate])
-    model.compile(run_eagerly=not jit, jit_compile=jit)
+    model.compile(run_eagerly=not jit, jit_compile=jit and ON_XLA)
     bits = oracle.gate_bits(exact.astype("float64"), units)
     expected = oracle.leaf_codes(bits)
     np.testing.assert_array_equal(codes_of(gate, source), expected)
@@ -280,18 +281,27 @@ BAD_ARGUMENTS = [
     ("threshold", "median", "'zero' or 'running_mean'", "Use"),
     ("threshold", None, "'zero' or 'running_mean'", "Use"),
     ("threshold", ["zero"], "'zero' or 'running_mean'", "Use"),
-    ("momentum", 1.0, "below 1", "Try"),
-    ("momentum", -0.1, "at least 0", "Try"),
-    ("momentum", "much", "number", "Try"),
-    ("momentum", float("nan"), "number", "Try"),
+    ("threshold", np.zeros(2), "'zero' or 'running_mean'", "Use"),
+    ("momentum", 1.0, "below 1", "Leave it out"),
+    ("momentum", -0.1, "at least 0", "Leave it out"),
+    ("momentum", "much", "number", "Leave it out"),
+    ("momentum", True, "number", "Leave it out"),
+    ("momentum", 10**400, "number", "Leave it out"),
+    ("momentum", float("nan"), "number", "Leave it out"),
     ("units", [0, 1], r"shape \(num_trees, depth\)", "Write"),
     ("units", [[0.5, 1.0]], "integers", "Write"),
     ("units", [[True, False]], "integers", "Write"),
     ("units", [[0, -1]], "at least 0", "Write"),
     ("units", [[0, 1], [2]], "integers", "Write"),
     ("units", "all", "integers", "Write"),
+    ("units", [[2**31]], "indices", "Write"),
+    ("units", [[2**64]], "indices", "Write"),
+    ("units", [[2**70]], "indices", "Write"),
     ("seed", -1, "at least 0", "Pass"),
     ("seed", 0.5, "integer", "Pass"),
+    ("seed", 2**31, "at most 2147483647", "Pass"),
+    ("seed", 2**40, "at most 2147483647", "Pass"),
+    ("seed", 2**64, "at most 2147483647", "Pass"),
 ]
 
 
