@@ -324,7 +324,7 @@ def no_quantization(name: str, mode: Any) -> None:
     that it can quantize.
     """
     raise NotImplementedError(
-        f"`quantize` does not work on the trees of {name!r}, whose rows are "
-        f"summed along paths. Received: mode={mode!r}. Fold the trained model "
-        'instead: `keras_treegate.fold(model, dtype="int8")`.'
+        f"The rows of the trees of {name!r} are summed along paths, and are not"
+        f" quantized by `quantize`. Received: mode={mode!r}. Fold the trained "
+        'model instead: `keras_treegate.fold(model, dtype="int8")`.'
     )

@@ -337,10 +337,10 @@ class TreeGatedDense(RoutedDense):
         what else is made of their outputs. Known in functional models only.
         """
         try:
-            tensors = [] if self.credit.trains_gates else [*self.input]
+            tensors = keras.tree.flatten(self.input)
         except (AttributeError, TypeError, ValueError):
             return []  # called by a subclassed model, or with inputs alone
-        if len(tensors) != 2 or tensors[0] is tensors[1]:
+        if self.credit.trains_gates or len(tensors) != 2:
             return []
         sources = keras.utils.get_source_inputs(tensors[1])
         return keras.Model(sources, tensors[1]).layers

@@ -50,7 +50,7 @@ def test_sparse_inputs_are_refused(kind, name):
     with pytest.raises(ValueError, match=message):
         layer(given)
     assert layer.variables == []
-    with pytest.raises(ValueError, match=message.replace("inputs`", "gate_in")):
+    with pytest.raises(ValueError, match=message.replace("`inp", "`gate_inp")):
         layer(X, gate_inputs=given)
     assert layer.variables == []
 
@@ -146,7 +146,7 @@ def test_quantizing_a_model_does_the_others_and_warns(kind, where):
     before = model.predict(X, verbose=0)
     with pytest.warns(UserWarning, match=f"(?s)mine.*int8.*{FOLD}") as told:
         model.quantize("int8")
-    assert len([w for w in told if "quantize" in str(w.message)]) == 1
+    assert len([w for w in told if "of the trees" in str(w.message)]) == 1
     assert model.get_layer("dense").quantization_mode == "int8"
     after = model.predict(X, verbose=0)
     np.testing.assert_allclose(after, before, atol=0.05)
