@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
 MAX_ROWS = 2**31
@@ -78,9 +79,9 @@ def keras_object(name: str, get: Callable, value: Any) -> Any:
         ) from error
 
 
-def initializer(name: str, get: Callable, value: Any) -> Any:
+def initializer(name: str, value: Any) -> Any:
     """Returns an initializer, which there must be."""
-    found = keras_object(name, get, value)
+    found = keras_object(name, keras.initializers.get, value)
     if found is None:
         raise ValueError(
             f"`{name}` must be an initializer. Received: {name}=None. Leave it "

@@ -129,29 +129,26 @@ class TreeGatedDense(RoutedDense):
             seed = checks.integer("seed", seed, 0)
         checks.unpenalized_nodes(kwargs)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
-        given: dict[str, Any] = {
-            name: checks.initializer(name, keras.initializers.get, value)
-            for name, value in (
-                ("kernel_initializer", kernel_initializer),
-                ("node_initializer", node_initializer),
-            )
-        }
-        for name, get, value in (
-            ("bias_initializer", keras.initializers.get, bias_initializer),
-            ("bias_regularizer", keras.regularizers.get, bias_regularizer),
-            ("bias_constraint", keras.constraints.get, bias_constraint),
-        ):
-            given[name] = checks.keras_object(name, get, value)
         count_visits = checks.boolean("count_visits", count_visits)
         super().__init__(
             units, depth, num_trees, gate, activation, use_bias, **kwargs
         )
         self.credit = credit
-        self.kernel_initializer = given["kernel_initializer"]
-        self.node_initializer = given["node_initializer"]
-        self.bias_initializer = given["bias_initializer"]
-        self.bias_regularizer = given["bias_regularizer"]
-        self.bias_constraint = given["bias_constraint"]
+        self.kernel_initializer = checks.initializer(
+            "kernel_initializer", kernel_initializer
+        )
+        self.node_initializer = checks.initializer(
+            "node_initializer", node_initializer
+        )
+        self.bias_initializer = checks.keras_object(
+            "bias_initializer", keras.initializers.get, bias_initializer
+        )
+        self.bias_regularizer = checks.keras_object(
+            "bias_regularizer", keras.regularizers.get, bias_regularizer
+        )
+        self.bias_constraint = checks.keras_object(
+            "bias_constraint", keras.constraints.get, bias_constraint
+        )
         self.seed = seed
         self.count_visits = count_visits
         self.visits: Any = None  # once built
