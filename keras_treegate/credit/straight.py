@@ -15,7 +15,8 @@ class Straight:
     The units that gate still learn, through their ordinary use: a hidden unit
     whose sign chooses a path is also multiplied by the weights on that path.
     This is the default, and what the reference results of most conditional
-    models do. Units that only gate, those of `gate_inputs`, learn nothing.
+    models do. Units that only gate, those of `gate_inputs`, learn nothing: a
+    step-aware optimizer warns of layers of which that is so.
 
         path = gate(stop_gradient(gate source))
 

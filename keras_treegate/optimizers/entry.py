@@ -91,7 +91,7 @@ class Entry:
     def is_untouched(self) -> bool:
         """Whether no gradient but zeros came; false where no slot tells."""
         return len(self.slots) > 0 and all(
-            bool(ops.all(slot.value == kind.initial))
+            bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
             for slot, kind in zip(self.slots, self._kinds, strict=True)
         )
 

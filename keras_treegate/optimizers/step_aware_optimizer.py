@@ -321,8 +321,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for entry in self._entries:
             if entry.level is not None:
                 entry.level.settle()
-        if int(ops.convert_to_numpy(self.iterations.value)) > 0:
-            untrained_gates.warn(self._entries, self._gates_told)
+        untrained_gates.warn(self, self._entries, self._gates_told)
 
 
 def _check_decay_state(variables: list) -> None:

@@ -8,12 +8,15 @@ on every backend is that slots are what they were at the beginning.
 import warnings
 from typing import Any
 
+from keras import ops
 
-def warn(entries: list, told: set) -> None:
+
+def warn(optimizer: Any, entries: list, told: set) -> None:
     """Warns of layers whose outputs are gate inputs and that never learned.
 
     Args:
-        entries: the state of each variable, of an optimizer that made steps.
+        optimizer: the step-aware optimizer.
+        entries: its state of each variable.
         told: the ids of tree layers that need no warning, which are added to.
     """
     of_variables = {id(entry.variable): entry for entry in entries}
@@ -21,12 +24,14 @@ def warn(entries: list, told: set) -> None:
         layer = getattr(entry.variable, "tree_layer", lambda: None)()
         if layer is None or id(layer) in told:
             continue
-        told.add(id(layer))
         names = [
             inner.name
             for inner in layer.layers_of_gate_inputs()
             if _is_untrained(inner, of_variables)
         ]
+        if names and not int(ops.convert_to_numpy(optimizer.iterations)):
+            continue  # there was no step yet
+        told.add(id(layer))
         if names:
             warnings.warn(
                 f"No gradient reached {', '.join(map(repr, names))}, of whose "
