@@ -11,6 +11,8 @@ from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import losses as losses
 from keras_treegate import optimizers as optimizers
+from keras_treegate import plotting as plotting
+from keras_treegate import transforms as transforms
 from keras_treegate.saved_models import load_saved_model as load_saved_model
 from keras_treegate.transforms import fold as fold
 from keras_treegate.transforms import grow as grow
@@ -29,6 +31,8 @@ __all__ = [
     "load_saved_model",
     "losses",
     "optimizers",
+    "plotting",
     "prune",
+    "transforms",
     "upcycle",
 ]

@@ -2,14 +2,20 @@
 
 import hashlib
 import json
+import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_treegate.core import untrusted
+
 FOLDER = Path(__file__).resolve().parents[1] / "saved_models"
 CARD = "card.json"
 MODEL = "model.keras"
+SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 def load_saved_model(name: Any) -> keras.Model:
@@ -18,19 +24,21 @@ def load_saved_model(name: Any) -> keras.Model:
     A saved model is a folder with `model.keras` and `card.json`, which tells
     what the network is for, what made it, how good it is, and the SHA-256 of
     the file. A checkout has some in `saved_models/`; the folders of others can
-    be given by their paths. Loading executes no code from the file: Keras's
-    safe mode stays on, whatever the program's own setting.
+    be given by their paths. Loading executes no code from the file, whatever
+    `keras.config.enable_unsafe_deserialization` said: a model with a Lambda, or
+    with a class that is neither of Keras nor registered, is refused.
 
     Args:
         name: Name of a folder in `saved_models/`, e.g. `"digits"`, or the path
-            of such a folder.
+            of such a folder, a string or `pathlib.Path`.
 
     Returns:
         A `keras.Model`, not compiled.
 
     Raises:
-        ValueError: For a name that is neither, a folder without a card, and a
-            file that is not the one its card describes.
+        ValueError: For a name that is neither, a folder without a card, a card
+            without the SHA-256, a file that is not the one its card describes,
+            and one that holds code or classes that nobody registered.
 
     Example:
 
@@ -41,33 +49,62 @@ def load_saved_model(name: Any) -> keras.Model:
     ValueError: `name` must be ...
     """
     folder = _folder(name)
-    checksum = read_card(folder)["sha256"]
-    found = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    if found != checksum:
+    expected = _checksum(folder)
+    content = (folder / MODEL).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
         raise ValueError(
             f"The file {str(folder / MODEL)!r} must be the one that its card "
-            f"describes, of SHA-256 {checksum}. Received: a file of SHA-256 "
+            f"describes, of SHA-256 {expected}. Received: a file of SHA-256 "
             f"{found}. It is damaged or was changed: get it anew, and do not "
             "load it."
         )
-    return keras.saving.load_model(
-        folder / MODEL, compile=False, safe_mode=True
-    )
+    with tempfile.TemporaryDirectory() as private:
+        # A copy that no one changes after it was looked at.
+        copy = Path(private) / MODEL
+        copy.write_bytes(content)
+        untrusted.check_file(copy)
+        return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
 
 def read_card(name: Any) -> dict:
-    """The card of a saved model, by its name or path."""
-    return json.loads((_folder(name) / CARD).read_text(encoding="utf-8"))
+    """Returns the card of a saved model, by its name or path."""
+    path = _folder(name) / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError(f"a JSON {type(card).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The card {str(path)!r} must be a JSON object. Received: {error}. "
+            "Get it anew, with its model."
+        ) from error
+    return card
+
+
+def _checksum(folder: Path) -> str:
+    """Returns the SHA-256 that a card tells of its model."""
+    checksum = read_card(folder).get("sha256")
+    if not isinstance(checksum, str) or not SHA256.fullmatch(checksum):
+        raise ValueError(
+            f"The card {str(folder / CARD)!r} must tell the SHA-256 of its "
+            "model, 64 hexadecimal digits under the key 'sha256'. Received: "
+            f"sha256={checksum!r}. Get it anew, with its model."
+        )
+    return checksum.lower()
 
 
 def _folder(name: Any) -> Path:
-    for folder in (FOLDER / str(name), Path(str(name))):
-        if (folder / CARD).is_file() and (folder / MODEL).is_file():
-            return folder
+    if isinstance(name, str | os.PathLike):
+        path = os.fsdecode(name)
+        for folder in (FOLDER / path, Path(path)):
+            if (folder / CARD).is_file() and (folder / MODEL).is_file():
+                return folder
     names = sorted(card.parent.name for card in FOLDER.glob(f"*/{CARD}"))
     there = f"Those there are {names}" if names else "None is there"
     raise ValueError(
         f"`name` must be the name of a model in {FOLDER.name}/ of a checkout, "
-        f"or the path of a folder with {CARD} and {MODEL}. Received: "
-        f"name={str(name)!r}. {there}: load one of them, or give a path."
+        f"or the path of a folder with {CARD} and {MODEL}, a string or path. "
+        f"Received: name={name!r} (of type {type(name).__name__}). {there}: "
+        "load one of them, or give a path."
     )

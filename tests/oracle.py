@@ -34,16 +34,26 @@ def blocks(x, trees):
     return out
 
 
+def no_subnormal(z):
+    """A number, or 0 in the place of one nearer to 0 than `2^-126`."""
+    return 0.0 if abs(z) < 2.0**-126 else z
+
+
 def gate_bits(source, units, threshold=None):
-    """Bits `(B, G, D)`: 1 where `z > threshold`; NaN reads as 0."""
+    """Bits `(B, G, D)`: 1 where `z > threshold`; NaN reads as 0.
+
+    Numbers nearer to 0 than the smallest normal number of float32 count as 0,
+    in `z` and in the threshold.
+    """
     trees, depth = units.shape
     threshold = np.zeros((trees, depth)) if threshold is None else threshold
     bits = np.zeros((len(source), trees, depth), dtype=int)
     for example in range(len(source)):
         for tree in range(trees):
             for level in range(depth):
-                z = source[example, units[tree, level]]
-                if not np.isnan(z) and z > threshold[tree, level]:
+                z = no_subnormal(float(source[example, units[tree, level]]))
+                limit = no_subnormal(float(threshold[tree, level]))
+                if not np.isnan(z) and z > limit:
                     bits[example, tree, level] = 1
     return bits
 

@@ -44,6 +44,8 @@ print(json.dumps({
         for name in sys.modules
         if name.startswith("keras_treegate.backend.")
     ),
+    "attributes": sorted(vars(keras_treegate)),
+    "matplotlib": "matplotlib" in sys.modules,
     "saved_name": keras.saving.get_registered_name(
         keras_treegate.layers.TreeGatedDense
     ),
@@ -116,6 +118,16 @@ def test_the_import_asks_for_no_other_framework(imported):
         own.add("jaxlib")
     assert set(imported["asked"]) <= own
     assert set(imported["added"]) <= own
+
+
+DOORS = {"layers", "gates", "credit", "losses", "optimizers", "callbacks"}
+DOORS |= {"plotting", "transforms"}
+
+
+def test_the_import_opens_every_door(imported):
+    """As docstrings write: `import keras_treegate; keras_treegate.plotting`."""
+    assert set(imported["attributes"]) >= DOORS
+    assert not imported["matplotlib"]
 
 
 def test_the_import_loads_no_other_backend_module(imported):

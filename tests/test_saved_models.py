@@ -1,5 +1,6 @@
 """The saved models load on every backend, and are what their cards say."""
 
+import concurrent.futures
 import hashlib
 import importlib.util
 import json
@@ -105,14 +106,28 @@ def test_a_changed_file_is_refused(copy):
         keras_treegate.load_saved_model(copy)
 
 
-def test_code_in_a_file_is_not_executed(copy):
-    lambda_layer = keras.Sequential(
-        [keras.Input((64,)), keras.layers.Lambda(lambda x: x + 1)]
+@pytest.mark.parametrize("allowed", [False, True])
+def test_code_in_a_file_is_not_executed(copy, allowed):
+    """Also in a program that allows it, for files of its own."""
+    executed = copy / "executed"
+    code = keras.layers.Lambda(
+        lambda x, path=str(executed): (open(path, "w"), x)[1]  # noqa: SIM115
     )
-    lambda_layer.save(copy / "model.keras")
+    model = keras.Sequential([keras.Input((64,)), code])
+    executed.unlink()  # the model was called to be built
+    model.save(copy / "model.keras")
     give_the_card_the_checksum(copy)
-    with pytest.raises(ValueError, match="safe_mode|unsafe"):
+
+    def load():
+        if allowed:
+            keras.config.enable_unsafe_deserialization()  # for this thread
         keras_treegate.load_saved_model(copy)
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        loaded = threads.submit(load)
+    with pytest.raises(ValueError, match=r"Received: .*Lambda.*safe_mode"):
+        loaded.result()
+    assert not executed.exists()
 
 
 def test_a_foreign_class_in_a_file_is_not_imported(copy, tmp_path):
@@ -133,20 +148,57 @@ def test_a_foreign_class_in_a_file_is_not_imported(copy, tmp_path):
             new.writestr(entry, content)
     shutil.move(changed, copy / "model.keras")
     give_the_card_the_checksum(copy)
-    with pytest.raises(TypeError, match="Could not (locate|deserialize)"):
+    with pytest.raises(ValueError, match="'system' of the module 'os'"):
         keras_treegate.load_saved_model(copy)
 
 
-@pytest.mark.parametrize("name", ["digit", "", "saved_models", 3])
+NAMES_OF_NONE = [
+    "digit",
+    "",
+    "saved_models",
+    "a\0b",
+    3,
+    None,
+    b"digits",
+    ["digits"],
+]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_NONE)
 def test_a_name_that_is_none_is_refused(name):
     with pytest.raises(
         ValueError, match=r"`name` must be .* Received: "
     ) as error:
         keras_treegate.load_saved_model(name)
     assert str(sorted(NAMES)) in str(error.value)
+    assert f"name={name!r} (of type {type(name).__name__})" in str(error.value)
 
 
 def test_a_folder_without_a_card_is_refused(copy):
     (copy / "card.json").unlink()
     with pytest.raises(ValueError, match=r"with card.json and model.keras"):
         keras_treegate.load_saved_model(copy)
+
+
+BAD_CARDS = {
+    "no JSON": (b"{", "must be a JSON object"),
+    "no text": (b"\xff\xfe\xff", "must be a JSON object"),
+    "a list": (b"[1]", "must be a JSON object.*list"),
+    "no checksum": (b"{}", "'sha256'.*sha256=None"),
+    "a number": (b'{"sha256": 1}', "'sha256'.*sha256=1"),
+    "half a checksum": (b'{"sha256": "ab12"}', "'sha256'.*sha256='ab12'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CARDS)
+def test_a_card_that_is_none_is_refused(case, copy):
+    content, message = BAD_CARDS[case]
+    (copy / "card.json").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"(?s)The card '.*card.json'.*{message}.*Get it"
+    ):
+        keras_treegate.load_saved_model(copy)
+
+
+def test_a_string_is_a_path_too(copy):
+    assert keras_treegate.load_saved_model(str(copy)).built

@@ -25,6 +25,7 @@ PRODUCT = _running.PRODUCT
 assign_in_step = _running.assign_in_step
 compiled = _running.compiled
 count = _running.count
+is_dense = _running.is_dense
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
 lift = _running.lift
@@ -48,6 +49,7 @@ __all__ = [
     "assign_in_step",
     "compiled",
     "count",
+    "is_dense",
     "is_of_trace",
     "leaf_sums",
     "lift",

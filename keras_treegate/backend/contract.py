@@ -158,6 +158,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def is_dense(value: Any) -> bool:
+        """Returns whether a value is no sparse or ragged tensor."""
+
+    @staticmethod
     def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
         """Returns whether a tensor can be used together with another."""
 

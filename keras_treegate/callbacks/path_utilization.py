@@ -10,6 +10,7 @@ from keras_treegate.callbacks.routing_callback import (
     Measured,
     RoutingCallback,
 )
+from keras_treegate.core import checks
 from keras_treegate.core import routing_metrics as measures
 
 
@@ -102,12 +103,9 @@ class PathUtilization(RoutingCallback):
         super().__init__(
             data, batch_size, every_n_batches, log_dir, details, verbose
         )
-        if warn_below is not None and not (
-            isinstance(warn_below, int | float) and 0 <= warn_below <= 1
-        ):
-            raise ValueError(
-                "`warn_below` must be `None` or a number of at least 0 and at "
-                f"most 1. Received: warn_below={warn_below!r}. Try 0.25."
+        if warn_below is not None:
+            warn_below = checks.number(
+                "warn_below", warn_below, least=0, most=1
             )
         self.warn_below = warn_below
 

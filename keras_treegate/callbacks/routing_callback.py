@@ -56,7 +56,11 @@ class RoutingCallback(keras.callbacks.Callback):
             every_n_batches = checks.integer(
                 "every_n_batches", every_n_batches, 1
             )
+        details = checks.boolean("details", details)
+        if not isinstance(verbose, bool):
+            verbose = checks.integer("verbose", verbose, 0)
         if log_dir is not None:
+            checks.path("log_dir", log_dir)
             protocol()  # says at once what is missing
         self._visits: TrainingVisits | HeldOutVisits = TrainingVisits()
         if data is not None:

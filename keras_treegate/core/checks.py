@@ -4,28 +4,108 @@ import math
 import operator
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
+import keras
+import numpy as np
+
 MAX_ROWS = 2**31
+MAX_INTEGER = 2**31 - 1  # of all backends; a seed of PyTorch's is no larger
 DEFAULT_MAX_LAYER_GIB = 64.0
 MAX_LAYER_GIB_VARIABLE = "KERAS_TREEGATE_MAX_LAYER_GIB"
 
 
-def integer(name: str, value: Any, minimum: int) -> int:
-    """Returns `value` as an `int` of at least `minimum`, or raises."""
+def shown(value: Any) -> str:
+    """Returns the `repr` of a value, of an integer without end its size."""
+    try:
+        return repr(value)
+    except ValueError:  # Python does not write integers of 4,301 digits
+        return f"<an integer of {int(value).bit_length()} bits>"
+
+
+def integer(
+    name: str, value: Any, minimum: int, maximum: int = MAX_INTEGER
+) -> int:
+    """Returns `value` as an `int` within bounds, or raises."""
     try:
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < minimum:
+    if number is None or not minimum <= number <= maximum:
         raise ValueError(
-            f"`{name}` must be an integer of at least {minimum}. "
-            f"Received: {name}={value!r} (of type {type(value).__name__}). "
-            f"Pass a whole number, e.g. `{name}={max(minimum, 4)}`."
+            f"`{name}` must be an integer of at least {minimum} and at most "
+            f"{maximum}. Received: {name}={shown(value)} (of type "
+            f"{type(value).__name__}). Pass a whole number, e.g. "
+            f"`{name}={min(max(minimum, 4), maximum)}`."
         )
     return number
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Returns `value` as a `bool`, or raises."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(
+            f"`{name}` must be `True` or `False`. Received: "
+            f"{name}={shown(value)} (of type {type(value).__name__}). Leave it "
+            "out for its default."
+        )
+    return bool(value)
+
+
+def path(name: str, value: Any) -> str:
+    """Returns a path as a string, or raises."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(
+            f"`{name}` must be a path, a string or `pathlib.Path`. Received: "
+            f"{name}={shown(value)} (of type {type(value).__name__}). Write "
+            f'e.g. `{name}="logs"`.'
+        )
+    return os.fsdecode(value)
+
+
+def keras_object(name: str, get: Callable, value: Any) -> Any:
+    """Returns what one of Keras's `get` functions makes of `value`."""
+    try:
+        return get(value)
+    except Exception as error:
+        raise ValueError(
+            f"`{name}` must be what `keras.{get.__module__.split('.')[-1]}.get`"
+            " accepts: a name that Keras knows, an object or its config. "
+            f"Received: {name}={shown(value)} (of type "
+            f"{type(value).__name__}). Leave it out for its default."
+        ) from error
+
+
+def initializer(name: str, value: Any) -> Any:
+    """Returns an initializer, which there must be."""
+    found = keras_object(name, keras.initializers.get, value)
+    if found is None:
+        raise ValueError(
+            f"`{name}` must be an initializer. Received: {name}=None. Leave it "
+            "out for its default."
+        )
+    return found
+
+
+def unpenalized_nodes(kwargs: dict) -> None:
+    """Refuses the penalties of a Dense kernel; removes those that are `None`.
+
+    A tree has no kernel, and a penalty on all nodes reads and writes every row
+    in each step.
+    """
+    for name in ("kernel_regularizer", "kernel_constraint"):
+        value = kwargs.pop(name, None)
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be left out: it would read and write every row "
+                f"of the trees in each step. Received: {name}={value!r}. Use "
+                "the `weight_decay` of a step-aware optimizer, e.g. "
+                "`keras_treegate.optimizers.StepAwareAdam(weight_decay=0.01)`, "
+                "which decays rows when they are next used."
+            )
 
 
 def number(
@@ -35,28 +115,31 @@ def number(
     least: float | None = None,
     above: float | None = None,
     below: float = math.inf,
+    most: float | None = None,
 ) -> float:
     """Returns `value` as a finite `float` within bounds, or raises."""
     try:
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str | bytes):
             raise TypeError
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     inside = (
         found < below
         and (least is None or found >= least)
         and (above is None or found > above)
+        and (most is None or found <= most)
     )
     if not inside:
         bounds = [
             *([f"of at least {least:g}"] if least is not None else []),
             *([f"above {above:g}"] if above is not None else []),
             *([f"below {below:g}"] if below < math.inf else []),
+            *([f"at most {most:g}"] if most is not None else []),
         ]
         raise ValueError(
             f"`{name}` must be a finite number {' and '.join(bounds)}. "
-            f"Received: {name}={value!r}. Leave it out for its default."
+            f"Received: {name}={shown(value)}. Leave it out for its default."
         )
     return found
 
@@ -68,7 +151,7 @@ def max_layer_bytes() -> int:
         gib = float(text)
     except ValueError:
         gib = 0.0
-    if not gib > 0:
+    if not 0 < gib < math.inf:
         raise ValueError(
             f"The environment variable `{MAX_LAYER_GIB_VARIABLE}` must be a "
             f"positive number of GiB. Received: {text!r}. Unset it to allow "
@@ -85,6 +168,32 @@ def tree_size(
     At construction, where `num_trees` or `width` may not be known yet, 1 stands
     for them: what is refused then would be refused for any input.
     """
+    _level_size(num_trees, depth)
+    size = num_trees * (2 ** (depth + 1) - 1) * width * units * itemsize
+    _memory(size, "nodes", num_trees, depth, width, units)
+
+
+def table_size(
+    num_trees: int,
+    depth: int,
+    width: int,
+    units: int,
+    dtype: str,
+    stored_leaves: int | None,
+) -> None:
+    """Refuses folded trees of too many rows or too many bytes."""
+    _level_size(num_trees, depth)
+    leaves = num_trees * 2**depth
+    rows = leaves if stored_leaves is None else num_trees * stored_leaves
+    size = rows * width * units * itemsize(dtype)
+    if dtype == "int8":
+        size += rows * width * 4  # the scale
+    if stored_leaves is not None:
+        size += leaves * 4  # the slots
+    _memory(size, "a table of leaves", num_trees, depth, width, units)
+
+
+def _level_size(num_trees: int, depth: int) -> None:
     # No power of a depth beyond reason is computed.
     if num_trees > MAX_ROWS or num_trees * 2 ** min(depth, 32) > MAX_ROWS:
         raise ValueError(
@@ -93,11 +202,15 @@ def tree_size(
             f"depth={depth}, with {num_trees} tree(s). Lower `depth` or "
             "`num_trees`."
         )
-    size = num_trees * (2 ** (depth + 1) - 1) * width * units * itemsize
+
+
+def _memory(
+    size: int, what: str, num_trees: int, depth: int, width: int, units: int
+) -> None:
     limit = max_layer_bytes()
     if size > limit:
         raise ValueError(
-            "`units` and `depth` must make nodes of at most "
+            f"`units` and `depth` must make {what} of at most "
             f"{limit / 2**30:g} GiB. Received: units={units}, depth={depth}, "
             f"with {num_trees} tree(s) of width {width}, which takes "
             f"{size / 2**30:.1f} GiB ({size} bytes). Lower `depth` (one less "
@@ -111,7 +224,9 @@ def layer_sizes(units: Any, depth: Any, num_trees: Any) -> tuple:
     units = integer("units", units, 1)
     depth = integer("depth", depth, 0)
     known_trees = 1  # at least
-    if num_trees is not None and num_trees != "auto":
+    if isinstance(num_trees, str) and num_trees == "auto":
+        pass
+    elif num_trees is not None:
         if isinstance(num_trees, str):
             raise ValueError(
                 '`num_trees` must be "auto", `None` or a positive integer. '
@@ -128,6 +243,30 @@ def itemsize(dtype: str) -> int:
     """The bytes of a number of a dtype, e.g. 2 for "bfloat16"."""
     bits = re.search(r"\d+", dtype)
     return int(bits.group()) // 8 if bits else 1
+
+
+def tensor(name: str, value: Any) -> None:
+    """Refuses what is no tensor or array."""
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        raise ValueError(
+            f"`{name}` must be one tensor or array. Received: a value of type "
+            f"{type(value).__name__}. Convert it with "
+            "`keras.ops.convert_to_tensor`; what gates are read from is passed "
+            "as `gate_inputs`."
+        )
+
+
+def dense(name: str, value: Any, is_dense: bool) -> None:
+    """Refuses sparse and ragged tensors."""
+    symbol_of_none = any(getattr(value, k, False) for k in ("sparse", "ragged"))
+    if not is_dense or symbol_of_none or hasattr(value, "tocoo"):
+        raise ValueError(
+            f"`{name}` must be a dense tensor: each example is multiplied with "
+            "a kernel of its own. Received: a sparse or ragged tensor of type "
+            f"{type(value).__name__}. Convert it before the layer, e.g. with "
+            f"`keras.ops.convert_to_tensor({name}, sparse=False)`, or put a "
+            "`keras.layers.Dense` in between, which takes sparse ones."
+        )
 
 
 def floating(name: str, tensor: Any) -> None:
@@ -175,7 +314,14 @@ def mask_axes(name: str, shape: Any, inputs_shape: Any) -> int:
 
 def feature_axis(name: str, shape: Any) -> int:
     """Returns the size of the last axis, which must be known; rank >= 2."""
-    shape = tuple(shape)
+    try:
+        shape = tuple(shape)
+    except TypeError:
+        raise ValueError(
+            f"The shape of `{name}` must be a tuple, (batch, ..., features). "
+            f"Received: shape={shown(shape)}. Write e.g. "
+            "`layer.build((None, 8))`."
+        ) from None
     if len(shape) < 2:
         raise ValueError(
             f"`{name}` must have a rank of at least 2, (batch, ..., features). "
@@ -187,4 +333,17 @@ def feature_axis(name: str, shape: Any) -> int:
             f"The last dimension of `{name}` must be known. Received: "
             f"shape={shape}. Define it in `keras.Input` or with a Reshape."
         )
-    return int(shape[-1])
+    return integer(f"{name}.shape[-1]", shape[-1], 1)
+
+
+def no_quantization(name: str, mode: Any) -> None:
+    """Refuses to quantize trees in place, as Keras's `quantize` would.
+
+    `keras.Model.quantize` makes a warning of this, and goes on with the layers
+    that it can quantize.
+    """
+    raise NotImplementedError(
+        f"The rows of the trees of {name!r} are summed along paths, and are not"
+        f" quantized by `quantize`. Received: mode={mode!r}. Fold the trained "
+        'model instead: `keras_treegate.fold(model, dtype="int8")`.'
+    )

@@ -10,6 +10,11 @@ from keras import ops
 
 from keras_treegate.types import Tensor
 
+# The smallest normal number of float32 and of bfloat16. XLA and Eigen take
+# what is nearer to 0 for 0, PyTorch and NumPy do not: what decides on a path
+# must not depend on that, nor on the dtype that a number comes in.
+SMALLEST_NORMAL = 2.0**-126
+
 # A count is `high * COUNTER_RADIX + low`, two integers of 32 bits. A power of
 # two, so that a shift gives the carry; with room above it for what one batch
 # adds.
@@ -24,6 +29,15 @@ def at_least_float32(tensor: Tensor) -> str:
     """
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     return dtype if dtype == "float64" else "float32"
+
+
+def without_subnormals(tensor: Tensor) -> Tensor:
+    """Returns a tensor, of float32 at least, with 0 for numbers next to 0.
+
+    The gradient is that of the tensor itself, at 0 as well.
+    """
+    zeros = tensor - ops.stop_gradient(tensor)
+    return ops.where(ops.abs(tensor) < SMALLEST_NORMAL, zeros, tensor)
 
 
 def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,12 @@ A layer holds one of these objects and calls, in this order,
 
 and, for study, `kernels(forest, route)`. `foldable` says whether one kernel for
 each leaf gives the same outputs; `check_foldable()` raises where it does not.
+`trains_gates` says whether a gradient reaches what the gates are read from.
 """
 
 from typing import Any
 
-import keras
-
+from keras_treegate.core import saving
 from keras_treegate.credit.noisy_rectifier import (
     NoisyRectifier as NoisyRectifier,
 )
@@ -47,18 +47,20 @@ def get(
     >>> type(keras_treegate.credit.get("straight")).__name__
     'Straight'
     """
-    if identifier == "straight":
-        return Straight()
-    if identifier == "reinforce":
-        return Reinforce(seed=seed)
-    if identifier == "noisy_rectifier":
-        return NoisyRectifier(seed=seed)
+    if isinstance(identifier, str):
+        if identifier == "straight":
+            return Straight()
+        if identifier == "reinforce":
+            return Reinforce(seed=seed)
+        if identifier == "noisy_rectifier":
+            return NoisyRectifier(seed=seed)
+    found = identifier
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if not isinstance(identifier, Straight | Reinforce | NoisyRectifier):
+        found = saving.deserialized(identifier)
+    if not isinstance(found, Straight | Reinforce | NoisyRectifier):
         raise ValueError(
             "`credit` must be a credit assignment object or one of "
             "'straight', 'reinforce', 'noisy_rectifier'. Received: "
             f"credit={identifier!r}. Leave it out for 'straight'."
         )
-    return identifier
+    return found

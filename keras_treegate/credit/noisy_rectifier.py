@@ -5,8 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core import checks
-from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core import checks, loading
+from keras_treegate.core.numerics import (
+    at_least_float32,
+    without_subnormals,
+)
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
@@ -24,7 +27,7 @@ class NoisyRectifier(keras.layers.Layer):
         activation  a(g, l) = z[units[g, l]] - threshold[g, l]
         noise       h(g, l) = a(g, l) + stddev * e(g, l), e ~ Normal(0, 1) in
                         training; h = a at inference
-        bits        b(g, l) = 1 if h(g, l) > 0 else 0
+        bits        b(g, l) = 1 if h(g, l) > 0 else 0, as `SignGate` compares
         rectified   r(g, l) = max(0, h(g, l)) if b(g, l) else max(0, -h(g, l))
         scales      s(g, 0) = 1, s(g, l) = r(g, 1) * ... * r(g, l)
         kernel      K[g] = sum over l = 0..D of s(g, l) * T[g, n(g, l)]
@@ -57,6 +60,7 @@ class NoisyRectifier(keras.layers.Layer):
     """
 
     foldable = False
+    trains_gates = True
 
     def __init__(
         self, stddev: float = 1.0, seed: int | None = None, **kwargs: Any
@@ -68,6 +72,7 @@ class NoisyRectifier(keras.layers.Layer):
         self.stddev = stddev
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.refusal: loading.Refusal | None = None  # that of its layer
         self.built = True
 
     def route(
@@ -80,7 +85,7 @@ class NoisyRectifier(keras.layers.Layer):
         if training:
             noise = ops.cast(self.noise(ops.shape(activations)), dtype)
             activations = activations + self.stddev * noise
-        bits = activations > 0
+        bits = without_subnormals(activations) > 0
         rectified = ops.where(bits, activations, -activations)
         return Route(codes_from_bits(bits), _running_product(rectified))
 
@@ -113,7 +118,20 @@ class NoisyRectifier(keras.layers.Layer):
         seeds.save(store, self.seed_generator)
 
     def load_own_variables(self, store: Any) -> None:
+        loading.load_part(self, store, self.stored_variables, self._assign)
+
+    def _assign(self, store: Any, variables: dict) -> None:
         seeds.load(store, self.seed_generator)
+
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """There is nothing to quantize; the gate tells it of the layer."""
+
+    @property
+    def stored_variables(self) -> dict:
+        """The variables that files have, by their names there."""
+        return {seeds.NAME: self.seed_generator.state}
 
     def get_config(self) -> dict:
         config = super().get_config()

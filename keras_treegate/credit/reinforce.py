@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks
+from keras_treegate.core import checks, loading
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
@@ -88,6 +88,7 @@ class Reinforce(keras.layers.Layer):
     """
 
     foldable = True
+    trains_gates = True
 
     def __init__(
         self,
@@ -98,7 +99,8 @@ class Reinforce(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if baseline not in BASELINES:
+        named = baseline is None or isinstance(baseline, str)
+        if not named or baseline not in BASELINES:
             raise ValueError(
                 "`baseline` must be 'moving_mean' or `None`. Received: "
                 f"baseline={baseline!r}. Leave it out for 'moving_mean'."
@@ -118,6 +120,7 @@ class Reinforce(keras.layers.Layer):
         # The mean of each loss, and how often it was updated.
         self.moving_means = self._state("moving_means")
         self.updates = self._state("updates")
+        self.refusal: loading.Refusal | None = None  # that of its layer
         self.built = True
 
     def _state(self, name: str) -> Any:
@@ -211,9 +214,26 @@ class Reinforce(keras.layers.Layer):
         seeds.save(store, self.seed_generator)
 
     def load_own_variables(self, store: Any) -> None:
+        loading.load_part(self, store, self.stored_variables, self._assign)
+
+    def _assign(self, store: Any, variables: dict) -> None:
         self.moving_means.assign(store["moving_means"])
         self.updates.assign(store["updates"])
         seeds.load(store, self.seed_generator)
+
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """There is nothing to quantize; the gate tells it of the layer."""
+
+    @property
+    def stored_variables(self) -> dict:
+        """The variables that files have, by their names there."""
+        return {
+            "moving_means": self.moving_means,
+            "updates": self.updates,
+            seeds.NAME: self.seed_generator.state,
+        }
 
     def get_config(self) -> dict:
         config = super().get_config()

@@ -1,6 +1,6 @@
 """Gates that are constants for the gradient."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from keras import ops
 
@@ -15,7 +15,8 @@ class Straight:
     The units that gate still learn, through their ordinary use: a hidden unit
     whose sign chooses a path is also multiplied by the weights on that path.
     This is the default, and what the reference results of most conditional
-    models do. Units that only gate, those of `gate_inputs`, learn nothing.
+    models do. Units that only gate, those of `gate_inputs`, learn nothing: a
+    step-aware optimizer warns of layers of which that is so.
 
         path = gate(stop_gradient(gate source))
 
@@ -30,6 +31,8 @@ class Straight:
     """
 
     foldable = True
+    trains_gates = False
+    stored_variables: ClassVar[dict] = {}
 
     def route(
         self, gate: Any, source: Any, training: bool, mask: Any = None

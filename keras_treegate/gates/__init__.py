@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import keras
-
+from keras_treegate.core import saving
 from keras_treegate.gates.sign_gate import SignGate as SignGate
 
 __all__ = ["SignGate", "get"]
@@ -32,12 +31,13 @@ def get(identifier: Any, seed: int | None = None) -> SignGate:
     """
     if identifier is None:
         return SignGate(seed=seed)
+    found = identifier
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if not isinstance(identifier, SignGate):
+        found = saving.deserialized(identifier)
+    if not isinstance(found, SignGate):
         raise ValueError(
             "`gate` must be `None`, a `keras_treegate.gates.SignGate` or its "
             f"config. Received: gate={identifier!r}. Write e.g. "
             '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
         )
-    return identifier
+    return found

@@ -8,8 +8,11 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, masks
-from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core import checks, loading, masks
+from keras_treegate.core.numerics import (
+    at_least_float32,
+    without_subnormals,
+)
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 
@@ -27,7 +30,10 @@ class SignGate(keras.layers.Layer):
 
     where `z` is the gate source as it was handed to the layer, before any cast
     to the compute dtype: bits do not depend on the precision of the product.
-    NaN reads as bit 0.
+    NaN reads as bit 0. Numbers nearer to 0 than 2^-126, the smallest normal
+    number of float32, count as 0 in `z` and in the threshold, in every dtype:
+    backends differ in whether they compute with smaller ones, and the same
+    input takes the same path on each.
 
     With `threshold="running_mean"` the threshold is a moving mean of each gate
     unit, so that units which are never negative still split in halves. It is
@@ -90,24 +96,20 @@ class SignGate(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if threshold not in THRESHOLDS:
+        if not isinstance(threshold, str) or threshold not in THRESHOLDS:
             raise ValueError(
                 "`threshold` must be 'zero' or 'running_mean'. Received: "
                 f"threshold={threshold!r}. Use 'running_mean' where the gate "
                 "source is never negative."
             )
-        if not (isinstance(momentum, int | float) and 0 <= momentum < 1):
-            raise ValueError(
-                "`momentum` must be a number of at least 0 and below 1. "
-                f"Received: momentum={momentum!r}. Try `momentum=0.99`."
-            )
+        momentum = checks.number("momentum", momentum, least=0, below=1)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         self._given_units = None if units is None else _unit_array(units)
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.threshold = threshold
-        self.momentum = float(momentum)
+        self.momentum = momentum
         self.seed = seed
         self._draw_seed = random.randrange(2**31) if seed is None else seed
         self._units: Any = None
@@ -115,6 +117,7 @@ class SignGate(keras.layers.Layer):
         self.updates: Any = None
         self.num_trees: int | None = None
         self.depth: int | None = None
+        self.refusal: loading.Refusal | None = None  # that of its layer
         if self._given_units is not None:
             self.num_trees, self.depth = self._given_units.shape
 
@@ -220,7 +223,7 @@ class SignGate(keras.layers.Layer):
         """How far gate units are above their thresholds (..., G, D)."""
         thresholds = self._thresholds(inputs, training, mask)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
-        return source - thresholds
+        return without_subnormals(source - thresholds)
 
     def _thresholds(self, inputs: Any, training: bool | None, mask: Any) -> Any:
         """Of the gate units (G, D); `None` where they are zero."""
@@ -279,6 +282,20 @@ class SignGate(keras.layers.Layer):
     ) -> Any:
         return layer_call  # there is nothing to save in integers
 
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Raises, for its layer: Keras asks the layers inside of layers."""
+        checks.no_quantization(self.path or self.name, mode)
+
+    @property
+    def stored_variables(self) -> dict:
+        """The variables that files have, by their names there."""
+        return loading.numbered(self.non_trainable_variables)
+
+    def load_own_variables(self, store: Any) -> None:
+        loading.load_part(self, store, self.stored_variables)
+
     # The layer that owns the gate builds it, also when it is loaded.
     def get_build_config(self) -> None:
         return None
@@ -304,10 +321,11 @@ def _gate_units(inputs: Any, units: Any) -> Any:
 def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
     """The gate units (..., G, D), and what they should be above."""
     source = _gate_units(inputs, units)
+    dtype = at_least_float32(source)
+    source = without_subnormals(ops.cast(source, dtype))
     if thresholds is None:
         return source, 0
-    dtype = at_least_float32(source)
-    return ops.cast(source, dtype), ops.cast(thresholds, dtype)
+    return source, without_subnormals(ops.cast(thresholds, dtype))
 
 
 def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
@@ -318,16 +336,21 @@ def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
 def _unit_array(units: Any) -> np.ndarray:
     try:
         array = np.asarray(units)
-    except ValueError:  # rows of different lengths
+    except Exception:  # rows of different lengths, or no array at all
         array = np.empty(0)
     valid = array.ndim == 2 and (
         array.size == 0
-        or (np.issubdtype(array.dtype, np.integer) and array.min() >= 0)
+        or (
+            np.issubdtype(array.dtype, np.integer)
+            and array.min() >= 0
+            and array.max() <= checks.MAX_INTEGER
+        )
     )
     if not valid:
         raise ValueError(
-            "`units` must be an array of integers of at least 0, of shape "
-            f"(num_trees, depth). Received: units={units!r}. Write e.g. "
+            "`units` must be an array of integers of at least 0, indices of "
+            "units, of shape (num_trees, depth). Received: "
+            f"units={checks.shown(units)}. Write e.g. "
             "`units=[[0, 3], [2, 1]]` for two trees of depth 2."
         )
     return array.astype("int32")

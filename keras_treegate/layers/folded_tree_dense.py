@@ -6,9 +6,9 @@ from typing import Any
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks
+from keras_treegate.core import checks, loading
 from keras_treegate.core.numerics import restored
-from keras_treegate.core.rows import first_of_trees
+from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
 
@@ -106,7 +106,10 @@ class FoldedTreeDense(RoutedDense):
     ) -> None:
         check_table_dtype("table_dtype", table_dtype)
         if stored_leaves is not None:
-            stored_leaves = checks.integer("stored_leaves", stored_leaves, 1)
+            _, depth, _ = checks.layer_sizes(units, depth, num_trees)
+            stored_leaves = checks.integer(
+                "stored_leaves", stored_leaves, 1, 2**depth
+            )
         self._refuse_to_train(kwargs.pop("trainable", False))
         super().__init__(
             *(units, depth, num_trees, gate, activation, use_bias),
@@ -124,7 +127,9 @@ class FoldedTreeDense(RoutedDense):
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
         if self.built:  # by `fold`, and then by the model it stands in
             return
-        trees = self._build_trees(inputs_shape, gate_inputs_shape)
+        trees = self._build_trees(
+            inputs_shape, gate_inputs_shape, self._check_size
+        )
         rows = trees.num_trees * (self.stored_leaves or 2**self.depth)
         dtype = self.table_dtype or self.compute_dtype
         self.table = self._constant(
@@ -139,6 +144,14 @@ class FoldedTreeDense(RoutedDense):
             self.bias = self._constant(
                 "bias", (self.units,), self.variable_dtype
             )
+
+    def _check_size(self, trees: TreeShape) -> None:
+        dtype = self.table_dtype or self.compute_dtype
+        checks.table_size(
+            *(trees.num_trees, trees.depth, trees.width, trees.units),
+            dtype,
+            self.stored_leaves,
+        )
 
     def _constant(self, name: str, shape: tuple, dtype: str) -> Any:
         return self.add_weight(
@@ -191,6 +204,16 @@ class FoldedTreeDense(RoutedDense):
             x = x * ops.cast(scale, x.dtype)
         return backend.path_product(x, table, slots)
 
+    def _own_variables(self) -> dict:
+        variables = (self.table, self.scale, self.slots, self.bias)
+        return loading.numbered([v for v in variables if v is not None])
+
+    def save_own_variables(self, store: Any) -> None:
+        self._save_variables(store, self._own_variables())
+
+    def load_own_variables(self, store: Any) -> None:
+        self._load_variables(store, self._own_variables())
+
     @property
     def trainable(self) -> bool:
         """Always false; setting it to anything else is refused."""
@@ -222,7 +245,8 @@ class FoldedTreeDense(RoutedDense):
 
 def check_table_dtype(name: str, dtype: Any) -> None:
     """Refuses what is no dtype of a table."""
-    if dtype is not None and dtype not in TABLE_DTYPES:
+    known = isinstance(dtype, str) and dtype in TABLE_DTYPES
+    if dtype is not None and not known:
         raise ValueError(
             f"`{name}` must be `None` or one of "
             f"{', '.join(map(repr, TABLE_DTYPES))}. Received: "

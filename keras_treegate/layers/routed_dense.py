@@ -1,12 +1,13 @@
 """What the layers that route examples through trees have in common."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_treegate import gates
-from keras_treegate.core import checks
+from keras_treegate import backend, gates
+from keras_treegate.core import checks, loading
 from keras_treegate.core.rows import TreeShape
 
 
@@ -29,14 +30,20 @@ class RoutedDense(keras.layers.Layer):
     ) -> None:
         units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
         gate = gates.get(gate)
+        activation = checks.keras_object(
+            "activation", keras.activations.get, activation
+        )
+        use_bias = checks.boolean("use_bias", use_bias)
         super().__init__(autocast=False, **kwargs)
+        self._check_policy()
         self.units = units
         self.depth = depth
         self.gate = gate
-        self.activation = keras.activations.get(activation)
+        self.activation = activation
         self.use_bias = use_bias
         self.supports_masking = True
         self.bias: Any = None
+        self.refusal = loading.Refusal()
         self._given_num_trees = num_trees
         self._trees: Any = None  # once built
 
@@ -44,11 +51,12 @@ class RoutedDense(keras.layers.Layer):
         self,
         inputs_shape: Any,
         gate_inputs_shape: Any,
-        itemsize: int | None = None,
+        check_size: Callable,
     ) -> TreeShape:
         """Builds the gate for trees of the sizes that it returns.
 
-        Nodes of numbers of `itemsize` bytes must fit what a layer may take.
+        `check_size` is given these sizes before, and raises if they are too
+        large.
         """
         width = checks.feature_axis("inputs", inputs_shape)
         trees = TreeShape.of(
@@ -58,17 +66,11 @@ class RoutedDense(keras.layers.Layer):
             inputs_shape if gate_inputs_shape is None else gate_inputs_shape
         )
         checks.leading_axes("gate_inputs", source, inputs_shape)
-        if itemsize is not None:
-            checks.tree_size(
-                trees.num_trees,
-                self.depth,
-                trees.width,
-                self.units,
-                itemsize,
-            )
+        check_size(trees)
         self.gate.check(source, trees.num_trees, self.depth)
         self.gate.setup(trees.num_trees, self.depth)
         self.gate.build(source)
+        self.gate.refusal = self.refusal
         self._trees = trees
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
         return trees
@@ -77,10 +79,10 @@ class RoutedDense(keras.layers.Layer):
         self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
     ) -> Any:
         # Here and not in `call`, which runs after the variables are made.
-        checks.floating("inputs", inputs)
+        check_input("inputs", inputs)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
-        checks.floating("gate_inputs", gate_inputs)
+        check_input("gate_inputs", gate_inputs)
         return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
 
     def _gate_source(self, inputs: Any, gate_inputs: Any) -> Any:
@@ -100,6 +102,35 @@ class RoutedDense(keras.layers.Layer):
             products = products + ops.cast(self.bias.value, self.compute_dtype)
         shape = (*ops.shape(inputs)[:-1], self.units)
         return self.activation(ops.reshape(products, shape))
+
+    def _save_variables(self, store: Any, variables: dict) -> None:
+        """Writes the layer's own variables, by their names in the store."""
+        loading.save(store, variables, self._parts())
+
+    def _load_variables(
+        self, store: Any, variables: dict, optional: tuple = ()
+    ) -> None:
+        """Reads what `_save_variables` wrote, or raises and reads nothing."""
+        loading.load(store, variables, optional, self, self._parts())
+
+    def _parts(self) -> dict:
+        """The variables of the layers inside, which fit along with it."""
+        return {"gate": self.gate.stored_variables}
+
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Raises: trees are quantized by folding them."""
+        checks.no_quantization(self.name, mode)
+
+    def _check_policy(self) -> None:
+        if self.quantization_mode is not None:
+            raise ValueError(
+                "`dtype` must not be the policy of a quantized layer. "
+                f"Received: dtype={self.dtype_policy.name!r}. Train with e.g. "
+                '`dtype="mixed_bfloat16"`, and fold the trained model: '
+                '`keras_treegate.fold(model, dtype="int8")`.'
+            )
 
     @property
     def num_trees(self) -> int | str | None:
@@ -132,3 +163,10 @@ class RoutedDense(keras.layers.Layer):
             use_bias=self.use_bias,
         )
         return config
+
+
+def check_input(name: str, value: Any) -> None:
+    """Refuses what a layer cannot take for its inputs or gate inputs."""
+    checks.tensor(name, value)
+    checks.dense(name, value, backend.is_dense(value))
+    checks.floating(name, value)

@@ -8,14 +8,16 @@ from keras import ops
 
 from keras_treegate import gates
 from keras_treegate.core import checks, masks
+from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
 from keras_treegate.credit import get as get_credit
-from keras_treegate.layers import named_variables
-from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.layers.routed_dense import RoutedDense, check_input
 from keras_treegate.trees import find as tree_layers
 from keras_treegate.trees.explain import MultiplyAdds, explanation
 from keras_treegate.trees.forest import Forest
 from keras_treegate.trees.visits import LeafVisits
+
+ROW_LEVELS = ("auto", "all", "none")
 
 
 @register
@@ -131,16 +133,28 @@ class TreeGatedDense(RoutedDense):
     ) -> None:
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
+        checks.unpenalized_nodes(kwargs)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
+        count_visits = checks.boolean("count_visits", count_visits)
         super().__init__(
             units, depth, num_trees, gate, activation, use_bias, **kwargs
         )
         self.credit = credit
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.node_initializer = keras.initializers.get(node_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.kernel_initializer = checks.initializer(
+            "kernel_initializer", kernel_initializer
+        )
+        self.node_initializer = checks.initializer(
+            "node_initializer", node_initializer
+        )
+        self.bias_initializer = checks.keras_object(
+            "bias_initializer", keras.initializers.get, bias_initializer
+        )
+        self.bias_regularizer = checks.keras_object(
+            "bias_regularizer", keras.regularizers.get, bias_regularizer
+        )
+        self.bias_constraint = checks.keras_object(
+            "bias_constraint", keras.constraints.get, bias_constraint
+        )
         self.seed = seed
         self.count_visits = count_visits
         self.visits: Any = None  # once built
@@ -150,14 +164,12 @@ class TreeGatedDense(RoutedDense):
     def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
         if self.built:  # by a transform, and then by the model around it
             return
-        itemsize = checks.itemsize(self.variable_dtype)
-        trees = self._build_trees(inputs_shape, gate_inputs_shape, itemsize)
-        self._forest = Forest.of_layer(
+        trees = self._build_trees(
+            inputs_shape, gate_inputs_shape, self._check_size
+        )
+        nodes = Forest.add_nodes(
             self, trees, self.kernel_initializer, self.node_initializer
         )
-        self._forest.row_levels = self._row_levels
-        tree_layers.mark(self)
-        self.visits = LeafVisits.of_layer(self, trees, self.count_visits)
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -167,6 +179,20 @@ class TreeGatedDense(RoutedDense):
                 constraint=self.bias_constraint,
                 autocast=False,
             )
+        # Last, so that weights have one order on every backend: where the
+        # state of decay is trainable, it comes behind all that trains, too.
+        self._forest = Forest.of_layer(self, trees, nodes)
+        self._forest.row_levels = self._row_levels
+        tree_layers.mark(self)
+        self.visits = LeafVisits.of_layer(self, trees, self.count_visits)
+        if isinstance(self.credit, keras.layers.Layer):
+            self.credit.refusal = self.refusal
+
+    def _check_size(self, trees: TreeShape) -> None:
+        checks.tree_size(
+            *(trees.num_trees, trees.depth, trees.width, trees.units),
+            checks.itemsize(self.variable_dtype),
+        )
 
     def call(
         self,
@@ -255,6 +281,11 @@ class TreeGatedDense(RoutedDense):
 
     @row_levels.setter
     def row_levels(self, row_levels: str) -> None:
+        if not isinstance(row_levels, str) or row_levels not in ROW_LEVELS:
+            raise ValueError(
+                f"`row_levels` must be one of {ROW_LEVELS}. Received: "
+                f"row_levels={row_levels!r}. The default is 'auto'."
+            )
         self._row_levels = row_levels
         if self._forest is not None:
             self._forest.row_levels = row_levels
@@ -320,19 +351,37 @@ class TreeGatedDense(RoutedDense):
         self._check_built()
         self.visits.reset()
 
-    def _own_variables(self) -> list:
+    def layers_of_gate_inputs(self) -> list:
+        """The layers that compute `gate_inputs`, where nothing trains them.
+
+        That is where the credit gives gates no gradient. They may be trained by
+        what else is made of their outputs. Known in functional models only.
+        """
+        try:
+            tensors = keras.tree.flatten(self.input)
+        except (AttributeError, TypeError, ValueError):
+            return []  # called by a subclassed model, or with inputs alone
+        if self.credit.trains_gates or len(tensors) != 2:
+            return []
+        sources = keras.utils.get_source_inputs(tensors[1])
+        return keras.Model(sources, tensors[1]).layers
+
+    def _own_variables(self) -> dict:
+        """By name, and not as Keras does by number, which files keep."""
         variables = [] if self.bias is None else [self.bias]
         if self._forest is not None:
             variables += self._forest.variables + self.visits.variables
-        return variables
+        return {variable.name: variable for variable in variables}
+
+    def _parts(self) -> dict:
+        credit = self.credit.stored_variables
+        return super()._parts() | ({"credit": credit} if credit else {})
 
     def save_own_variables(self, store: Any) -> None:
-        named_variables.save(store, self._own_variables())
+        self._save_variables(store, self._own_variables())
 
     def load_own_variables(self, store: Any) -> None:
-        named_variables.load(
-            store, self._own_variables(), LeafVisits.NAMES, self.name
-        )
+        self._load_variables(store, self._own_variables(), LeafVisits.NAMES)
 
     def get_config(self) -> dict:
         config = super().get_config()
@@ -351,9 +400,8 @@ class TreeGatedDense(RoutedDense):
 
 
 def _tensors(inputs: Any, gate_inputs: Any) -> tuple:
-    inputs = ops.convert_to_tensor(inputs)
-    checks.floating("inputs", inputs)
+    check_input("inputs", inputs)
     if gate_inputs is not None:
+        check_input("gate_inputs", gate_inputs)
         gate_inputs = ops.convert_to_tensor(gate_inputs)
-        checks.floating("gate_inputs", gate_inputs)
-    return inputs, gate_inputs
+    return ops.convert_to_tensor(inputs), gate_inputs

@@ -76,7 +76,7 @@ class ReinforceLoss(keras.losses.Loss):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        if positions not in POSITIONS:
+        if not isinstance(positions, str) or positions not in POSITIONS:
             raise ValueError(
                 f"`positions` must be 'all' or 'own'. Received: positions="
                 f"{positions!r}. Leave it out for 'all', which is always right."

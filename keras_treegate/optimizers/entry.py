@@ -88,6 +88,13 @@ class Entry:
         tables = [self.level.nodes, self.level.stamps, *self.slots]
         return tables + [self.last_step] * (self.last_step is not None)
 
+    def is_untouched(self) -> bool:
+        """Whether no gradient but zeros came; false where no slot tells."""
+        return len(self.slots) > 0 and all(
+            bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
+            for slot, kind in zip(self.slots, self._kinds, strict=True)
+        )
+
     def _name(self, name: str) -> str:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core import loading
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 
@@ -82,6 +83,10 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         return keras.optimizers.Optimizer.stateless_apply(
             self, optimizer_variables, grads, trainable_variables
         )
+
+    def load_own_variables(self, store: Any) -> None:
+        loading.check_optimizer(store, self)
+        super().load_own_variables(store)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         if not self.built:

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import decay
-from keras_treegate.optimizers import touched_rows
+from keras_treegate.core import decay, loading
+from keras_treegate.optimizers import touched_rows, untrained_gates
 from keras_treegate.optimizers.entry import Entry, Slot, Step
 from keras_treegate.trees import level as tree_level
 
@@ -69,6 +69,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple = ((), ())
         self._entries: list[Entry] = []
         self._warned: set = set()
+        self._gates_told: set = set()
         self._updater: Any = None  # see `backend.updating_rows`
         self._condition: Any = None
 
@@ -129,6 +130,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             entry.add_variables(self)
             if entry.level is not None:
                 entry.level.listeners.add(self)
+
+    def load_own_variables(self, store: Any) -> None:
+        loading.check_optimizer(store, self)
+        super().load_own_variables(store)
 
     def exclude_from_weight_decay(
         self, var_list: list | None = None, var_names: list | None = None
@@ -316,6 +321,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for entry in self._entries:
             if entry.level is not None:
                 entry.level.settle()
+        untrained_gates.warn(self, self._entries, self._gates_told)
 
 
 def _check_decay_state(variables: list) -> None:

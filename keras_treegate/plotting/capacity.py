@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_treegate.core import checks
 from keras_treegate.plotting import canvas
 from keras_treegate.plotting.sources import history_of
 
@@ -44,6 +45,11 @@ def capacity(histories: Any, metric: str = "val_accuracy") -> Any:
             f"type {type(histories).__name__}). Write e.g. "
             '`{"depth 4": model.fit(...)}`.'
         )
+    if not isinstance(metric, str):
+        raise ValueError(
+            "`metric` must be a key of the histories, a string. Received: "
+            f"metric={metric!r}. Leave it out for 'val_accuracy'."
+        )
     figure = canvas.figure(6.4, 4.2)
     axes = figure.add_subplot()
     for number, (name, entry) in enumerate(histories.items()):
@@ -68,7 +74,10 @@ def capacity(histories: Any, metric: str = "val_accuracy") -> Any:
 def _point(name: str, entry: Any, metric: str) -> tuple[float, float]:
     """The parameters and the best value of a run."""
     if isinstance(entry, tuple) and len(entry) == 2:
-        return float(entry[0]), float(entry[1])
+        return (
+            checks.number(f"histories[{name!r}]", entry[0], above=0),
+            checks.number(f"histories[{name!r}]", entry[1]),
+        )
     history, model = history_of(entry), getattr(entry, "model", None)
     if metric not in history:
         raise ValueError(

@@ -9,14 +9,19 @@ def visits_of(source: Any) -> tuple[np.ndarray, str]:
     """The visits (G, L) of a layer or array, and a name for them."""
     if hasattr(source, "leaf_visits"):
         return source.leaf_visits, source.name
-    visits = np.asarray(source)
+    try:
+        visits = np.asarray(source)
+    except Exception:  # rows of different lengths, or no array at all
+        visits = np.empty(0)
     leaves = visits.shape[1] if visits.ndim == 2 else 0
-    if leaves < 1 or leaves & (leaves - 1) or visits.shape[0] < 1:
+    counts = visits.dtype.kind in "iuf" and bool(np.all(visits >= 0))
+    whole = leaves >= 1 and not leaves & (leaves - 1) and visits.shape[0] >= 1
+    if not (counts and whole and np.all(np.isfinite(visits))):
         raise ValueError(
             "`source` must be a TreeGatedDense layer, or an array of visits of "
-            "shape (num_trees, 2**depth). Received: "
-            f"{type(source).__name__} of shape {visits.shape}. Pass e.g. the "
-            "`leaf_visits` of a layer."
+            "shape (num_trees, 2**depth), none of them negative. Received: "
+            f"{type(source).__name__} of shape {visits.shape} and dtype "
+            f"{visits.dtype}. Pass e.g. the `leaf_visits` of a layer."
         )
     return visits, "visits"
 
@@ -33,7 +38,12 @@ def check_visited(visits: np.ndarray, name: str) -> None:
 def history_of(source: Any) -> dict[str, list]:
     """The numbers of each epoch, by key."""
     history = getattr(source, "history", source)
-    if not isinstance(history, dict) or not history:
+    if (
+        not isinstance(history, dict)
+        or not history
+        or not all(isinstance(name, str) for name in history)
+        or not all(np.ndim(values) == 1 for values in history.values())
+    ):
         raise ValueError(
             "`source` must be what `fit` returns, or its `history`, with at "
             f"least one epoch. Received: {source!r} (of type "

@@ -1,5 +1,6 @@
 """Trees without the branches that no one visits."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from keras_treegate.transforms.leaves import chunks, read, row_bytes
 from keras_treegate.transforms.prune_report import PruneReport
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copy_variable
+
+MAX_VISITS = 2**62  # of a leaf, so that a few of them have a sum
 
 
 def prune(
@@ -83,7 +86,14 @@ def prune(
     (7, 3)
     """
     check_model(model)
-    min_visits = checks.integer("min_visits", min_visits, 1)
+    min_visits = checks.integer("min_visits", min_visits, 1, MAX_VISITS)
+    return_report = checks.boolean("return_report", return_report)
+    if visits is not None and not isinstance(visits, Mapping):
+        raise ValueError(
+            "`visits` must be a dictionary of visits by the names of layers, or"
+            f" `None`. Received: visits={checks.shown(visits)} (of type "
+            f"{type(visits).__name__}). Write e.g. `visits={{'tree': array}}`."
+        )
     found = tree_layers(model, layers)
     counts = [_visits(layer, visits) for layer in found]
     kept = [
@@ -114,7 +124,7 @@ def _visits(layer: Any, visits: dict | None) -> np.ndarray:
             f" none for {layer.name!r}. Pass `visits={{{layer.name!r}: array}}`"
             ", or choose `layers`."
         )
-    counts = np.asarray(ops.convert_to_numpy(counts), dtype="int64")
+    counts = _integers(counts, layer.name)
     shape = (layer.num_trees, 2**layer.depth)
     if counts.shape != shape or np.any(counts < 0):
         raise ValueError(
@@ -130,6 +140,21 @@ def _visits(layer: Any, visits: dict | None) -> np.ndarray:
             "with `layer.leaf_codes`."
         )
     return counts
+
+
+def _integers(counts: Any, name: str) -> np.ndarray:
+    """Returns counts as an array of int64; refuses those that are no counts."""
+    try:
+        array = np.asarray(ops.convert_to_numpy(counts))
+    except Exception:
+        array = np.empty(0)
+    if array.dtype.kind not in "iu" or array.max(initial=0) > MAX_VISITS:
+        raise ValueError(
+            "`visits` must be arrays of integers, of shape (num_trees, "
+            f"2**depth). Received: for {name!r} a {type(counts).__name__} of "
+            f"dtype {array.dtype}. Count with `layer.leaf_codes`, or round."
+        )
+    return array.astype("int64")
 
 
 def _by_level(layer: Any, visits: np.ndarray) -> list[np.ndarray]:

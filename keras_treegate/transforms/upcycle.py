@@ -10,6 +10,7 @@ from keras import ops
 from keras_treegate.core import checks
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.gates import SignGate
+from keras_treegate.gates.sign_gate import THRESHOLDS
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
@@ -100,7 +101,13 @@ def upcycle(
     _, depth, num_trees = checks.layer_sizes(1, depth, num_trees)
     if seed is not None:
         seed = checks.integer("seed", seed, 0)
-    SignGate(threshold=gate_threshold)  # raises
+    named = isinstance(gate_threshold, str) and gate_threshold in THRESHOLDS
+    if not named:
+        raise ValueError(
+            f"`gate_threshold` must be one of {THRESHOLDS}. Received: "
+            f"gate_threshold={gate_threshold!r}. Leave it out for "
+            "'running_mean'."
+        )
     if calibrate is not None and gate_threshold != "running_mean":
         raise ValueError(
             '`calibrate` is for `gate_threshold="running_mean"` alone. '
@@ -118,7 +125,7 @@ def upcycle(
             num_trees=num_trees,
             gate=SignGate(
                 threshold=gate_threshold,
-                seed=None if seed is None else seed + number,
+                seed=None if seed is None else (seed + number) % 2**31,
             ),
         )
         for number, layer in enumerate(convertible)

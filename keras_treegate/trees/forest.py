@@ -31,11 +31,11 @@ class Forest:
         self.levels = levels
         self.row_levels = "auto"
 
-    @classmethod
-    def of_layer(
-        cls, layer: Any, trees: TreeShape, kernel: Any, nodes: Any
-    ) -> "Forest":
-        """Trees of new weights of a layer's own.
+    @staticmethod
+    def add_nodes(
+        layer: Any, trees: TreeShape, kernel: Any, nodes: Any
+    ) -> list:
+        """Makes the nodes of each level, new weights of a layer's own.
 
         Args:
             layer: the layer.
@@ -49,14 +49,22 @@ class Forest:
             padding = shape[0] * shape[1] - trees.inputs
             return ops.reshape(ops.pad(drawn, ((0, padding), (0, 0))), shape)
 
-        levels = [
-            TreeLevel.of_layer(
-                layer,
-                level,
-                trees.level_shape(level),
-                nodes if level else roots,
+        return [
+            layer.add_weight(
+                name=f"nodes_{level}",
+                shape=trees.level_shape(level),
+                initializer=nodes if level else roots,
+                autocast=False,
             )
             for level in range(trees.depth + 1)
+        ]
+
+    @classmethod
+    def of_layer(cls, layer: Any, trees: TreeShape, nodes: list) -> "Forest":
+        """Returns the trees of such nodes, with the state of their decay."""
+        levels = [
+            TreeLevel.of_layer(layer, level, variable)
+            for level, variable in enumerate(nodes)
         ]
         return cls(trees, levels)
 

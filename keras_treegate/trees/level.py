@@ -34,27 +34,22 @@ class TreeLevel:
         nodes.tree_level = self
 
     @classmethod
-    def of_layer(
-        cls, layer: Any, number: int, shape: tuple, initializer: Any
-    ) -> "TreeLevel":
-        """A level of a layer, of new weights of the layer's own."""
+    def of_layer(cls, layer: Any, number: int, nodes: Any) -> "TreeLevel":
+        """A level of a layer's nodes, with new weights for its decay."""
 
-        def weight(name: str, shape: tuple, **options: Any) -> Any:
+        def state(name: str, shape: tuple) -> Any:
             return layer.add_weight(
-                name=f"{name}_{number}", shape=shape, autocast=False, **options
+                name=f"{name}_{number}",
+                shape=shape,
+                dtype="float32",
+                initializer="zeros",
+                trainable=backend.DECAY_STATE_IS_TRAINABLE,
+                overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
+                autocast=False,
             )
 
-        state: dict[str, Any] = {
-            "dtype": "float32",
-            "initializer": "zeros",
-            "trainable": backend.DECAY_STATE_IS_TRAINABLE,
-            "overwrite_with_gradient": backend.DECAY_STATE_IS_TRAINABLE,
-        }
-        return cls(
-            weight("nodes", shape, initializer=initializer),
-            weight("clock", (2,), **state),
-            weight("stamps", (shape[0], 2), **state),
-        )
+        clock, stamps = state("clock", (2,)), (nodes.shape[0], 2)
+        return cls(nodes, clock, state("stamps", stamps))
 
     @property
     def tables(self) -> LevelTables:

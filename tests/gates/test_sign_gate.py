@@ -3,6 +3,7 @@
 import re
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +13,20 @@ from keras import ops
 from keras_treegate import gates
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
-from tests import oracle
+from tests import gradients, oracle
 from tests.layers.cases import assert_close, few, normal
+
+
+class Activations(keras.layers.Layer):
+    """What the credit rules read of a gate."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.gate = gate
+        self.built = True
+
+    def call(self, inputs):
+        return self.gate.activations(inputs)
 
 
 def codes_of(gate, source, **kwargs):
@@ -54,6 +67,53 @@ def test_codes_of_sources_of_every_dtype(dtype):
         gate = SignGate(units=units, threshold=threshold)
         codes = codes_of(gate, source)
         np.testing.assert_array_equal(codes, oracle.leaf_codes(bits))
+
+
+ON_XLA = keras.backend.backend() != "torch"
+NEAR_ZERO = [6e-8, 1e-5, 1e-38, 1e-40, 2.0**-126, 2.0**-127, 1e-45, -1e-40, 0]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("threshold", ["zero", "running_mean"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_subnormal_numbers_take_one_path_everywhere(dtype, threshold, jit):
+    """XLA and Eigen take them for 0; PyTorch and NumPy compute with them."""
+    source = ops.cast(ops.convert_to_tensor(np.array([NEAR_ZERO])), dtype)
+    # The source's values, which no backend flushes on the way out.
+    exact = np.array([NEAR_ZERO]).astype(ml_dtypes.finfo(dtype).dtype)
+    units = np.arange(len(NEAR_ZERO))[:, None]
+    gate = SignGate(units=units, threshold=threshold)
+    inputs = keras.Input((len(NEAR_ZERO),), dtype=dtype)
+    model = keras.Sequential([inputs, gate])
+    model.compile(run_eagerly=not jit, jit_compile=jit and ON_XLA)
+    bits = oracle.gate_bits(exact.astype("float64"), units)
+    expected = oracle.leaf_codes(bits)
+    np.testing.assert_array_equal(codes_of(gate, source), expected)
+    codes = model.predict(source, verbose=0)
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_a_subnormal_threshold_is_zero():
+    units = np.array([[0, 0, 0, 1]])
+    means = np.array([[1e-40, -1e-40, 2.0**-126, -(2.0**-126)]], "float32")
+    source = np.array([[2.0**-126, -1e-40], [1e-40, 0.0]], "float32")
+    gate = SignGate(units=units, threshold="running_mean")
+    gate.build(source.shape)
+    gate.moving_mean.assign(means)
+    bits = oracle.gate_bits(source, units, means)
+    np.testing.assert_array_equal(bits[:, 0], [[1, 1, 0, 1], [0, 0, 0, 1]])
+    expected = oracle.leaf_codes(bits)
+    np.testing.assert_array_equal(codes_of(gate, source), expected)
+
+
+def test_activations_have_their_gradient_at_zero_too():
+    """A unit at 0 is to learn from `NoisyRectifier` and `Reinforce`."""
+    gate = SignGate(units=[[0], [1], [2], [3]])
+    gate.build((None, 4))
+    layer = Activations(gate)
+    x = np.array([[0.0, 1e-40, 2.0, -2.0]], "float32")
+    (slopes,), _ = gradients.of_layer(layer, np.ones((1, 4, 1)), x)
+    np.testing.assert_array_equal(slopes, np.ones((1, 4)))
 
 
 def test_units_are_drawn_without_replacement_in_each_tree():
@@ -221,18 +281,27 @@ BAD_ARGUMENTS = [
     ("threshold", "median", "'zero' or 'running_mean'", "Use"),
     ("threshold", None, "'zero' or 'running_mean'", "Use"),
     ("threshold", ["zero"], "'zero' or 'running_mean'", "Use"),
-    ("momentum", 1.0, "below 1", "Try"),
-    ("momentum", -0.1, "at least 0", "Try"),
-    ("momentum", "much", "number", "Try"),
-    ("momentum", float("nan"), "number", "Try"),
+    ("threshold", np.zeros(2), "'zero' or 'running_mean'", "Use"),
+    ("momentum", 1.0, "below 1", "Leave it out"),
+    ("momentum", -0.1, "at least 0", "Leave it out"),
+    ("momentum", "much", "number", "Leave it out"),
+    ("momentum", True, "number", "Leave it out"),
+    ("momentum", 10**400, "number", "Leave it out"),
+    ("momentum", float("nan"), "number", "Leave it out"),
     ("units", [0, 1], r"shape \(num_trees, depth\)", "Write"),
     ("units", [[0.5, 1.0]], "integers", "Write"),
     ("units", [[True, False]], "integers", "Write"),
     ("units", [[0, -1]], "at least 0", "Write"),
     ("units", [[0, 1], [2]], "integers", "Write"),
     ("units", "all", "integers", "Write"),
+    ("units", [[2**31]], "indices", "Write"),
+    ("units", [[2**64]], "indices", "Write"),
+    ("units", [[2**70]], "indices", "Write"),
     ("seed", -1, "at least 0", "Pass"),
     ("seed", 0.5, "integer", "Pass"),
+    ("seed", 2**31, "at most 2147483647", "Pass"),
+    ("seed", 2**40, "at most 2147483647", "Pass"),
+    ("seed", 2**64, "at most 2147483647", "Pass"),
 ]
 
 

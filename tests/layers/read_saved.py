@@ -32,11 +32,25 @@ def main(folder):
     model = keras.models.load_model(folder / "model.keras")
     rebuilt = build_model(seed=2)
     rebuilt.load_weights(folder / "model.weights.h5")
+    given = build_model(seed=3)
+    with np.load(folder / "weights.npz") as weights:
+        given.set_weights([weights[name] for name in weights.files])
+    legacy = keras.models.load_model(folder / "model.h5", compile=False)
+    rewritten = build_model(seed=4)
+    rewritten.load_weights(folder / "model.h5")
+    read = {
+        "model": model,
+        "weights": rebuilt,
+        "set_weights": given,
+        "legacy": legacy,
+        "legacy weights": rewritten,
+    }
     backend = keras.backend.backend()
-    y = model.predict(x, verbose=0)
-    np.save(folder / f"{backend}-model.npy", y)
-    y = rebuilt.predict(x, verbose=0)
-    np.save(folder / f"{backend}-weights.npy", y)
+    for name, one in read.items():
+        y = one.predict(x, verbose=0)
+        np.save(folder / f"{backend}-{name}.npy", y)
+    order = [(w.name, tuple(w.shape)) for w in given.weights]
+    (folder / f"{backend}-order.txt").write_text(repr(order))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,59 @@ def test_arguments_that_are_refused(arguments, message):
         FoldedTreeDense(**{"units": 3, **arguments})
 
 
+TOO_LARGE = {
+    "leaves": ({"units": 100, "depth": 5}, 100 * 32 * 5 * 4),
+    "all trees": ({"units": 100, "depth": 2, "num_trees": 5}, 100 * 4 * 5 * 4),
+    "the table dtype": (
+        {"units": 100, "depth": 4, "num_trees": 1, "table_dtype": "float64"},
+        100 * 16 * 5 * 8,
+    ),
+    "stored leaves": (
+        {"units": 100, "depth": 5, "num_trees": 1, "stored_leaves": 6},
+        100 * 6 * 5 * 4 + 32 * 4,
+    ),
+    "the scale of int8": (
+        {"units": 1, "depth": 9, "num_trees": 1, "table_dtype": "int8"},
+        512 * 5 * (1 + 4),
+    ),
+    "the slots": (
+        {"units": 1, "depth": 12, "num_trees": 1, "stored_leaves": 1},
+        5 * 4 + 4096 * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_more_memory_than_a_layer_may_take(case, monkeypatch):
+    arguments, size = TOO_LARGE[case]
+    name = "KERAS_TREEGATE_MAX_LAYER_GIB"
+    source = {"gate_inputs_shape": (None, 16)}
+    monkeypatch.setenv(name, str(size / 2**30))
+    FoldedTreeDense(**arguments).build((None, 5), **source)
+    monkeypatch.setenv(name, str((size - 1) / 2**30))
+    layer = FoldedTreeDense(**arguments)
+    with pytest.raises(
+        ValueError,
+        match=rf"(?s)must make a table of leaves.*Received: .*\({size} bytes",
+    ):
+        layer.build((None, 5), **source)
+    assert layer.variables == []
+
+
+def test_more_rows_than_a_table_may_have():
+    layer = FoldedTreeDense(1, depth=28, num_trees=None)
+    with pytest.raises(ValueError, match=r"(?s)2\*\*31 rows.*30 tree"):
+        layer.build((None, 30))
+    assert layer.variables == []
+
+
+@pytest.mark.parametrize("stored", [5, 2**50])
+def test_more_stored_leaves_than_there_are(stored):
+    message = f"(?s)`stored_leaves` .*at most 4.*Received: .*{stored}"
+    with pytest.raises(ValueError, match=message):
+        FoldedTreeDense(1, depth=2, stored_leaves=stored)
+
+
 def test_inputs_that_are_refused():
     with pytest.raises(ValueError, match=r"(?s)`inputs` must have a rank.*Add"):
         FoldedTreeDense(3, depth=1).build((4,))

@@ -90,8 +90,8 @@ def test_more_than_two_to_the_31_rows_in_all_trees():
 
 
 def test_more_memory_than_a_layer_may_take():
-    with too_large("64 GiB", f"units={2**39}.*512.0 GiB", "Lower .*`units`"):
-        TreeGatedDense(2**39, depth=0)
+    with too_large("64 GiB", f"units={2**30}.*255.0 GiB", "Lower .*`units`"):
+        TreeGatedDense(2**30, depth=7)
 
 
 def test_more_rows_than_a_level_may_have_for_these_inputs():
@@ -122,7 +122,7 @@ def test_the_environment_moves_the_bound_of_memory(monkeypatch):
     with too_large("0.5 GiB", "units=65536.*1.0 GiB", LIMIT):
         TreeGatedDense(2**16, depth=0).build((None, 2**12))
     monkeypatch.setenv(LIMIT, "1024")
-    TreeGatedDense(2**39, depth=0)
+    TreeGatedDense(2**30, depth=7)
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "0", "nan", ""])

@@ -184,6 +184,24 @@ def test_cloned_models_route_with_the_same_seed():
     np.testing.assert_array_equal(clone.layers[0].gate.units, units)
 
 
+WAYS = ("model", "weights", "set_weights", "legacy", "legacy weights")
+ORDER = ["nodes_0", "nodes_1", "nodes_2", "bias", "clock_0", "stamps_0"]
+ORDER += ["clock_1", "stamps_1", "clock_2", "stamps_2"]
+ORDER += ["visits_low", "visits_high", "units"]
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_weights_have_one_order_on_every_backend(trainable):
+    """Also those that train before the others, as legacy files have them."""
+    layer = TreeGatedDense(3, depth=2, num_trees=2, trainable=trainable)
+    layer.build((None, 5))
+    assert [w.name for w in layer.weights] == ORDER
+    parts = layer.trainable_weights + layer.non_trainable_weights
+    assert [w.name for w in parts] == ORDER
+    outer = keras.Sequential([keras.Input((5,)), keras.Sequential([layer])])
+    assert [w.name for w in outer.weights] == ORDER
+
+
 def test_every_other_backend_reads_what_this_one_writes(tmp_path):
     model = build_model(seed=1)
     x = normal(6, 5)
@@ -192,6 +210,8 @@ def test_every_other_backend_reads_what_this_one_writes(tmp_path):
         randomize(layer)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
+    model.save(tmp_path / "model.h5")
+    np.savez(tmp_path / "weights.npz", *model.get_weights())
     np.save(tmp_path / "inputs.npy", x)
     expected = model.predict(x, verbose=0)
     here = keras.backend.backend()
@@ -203,6 +223,8 @@ def test_every_other_backend_reads_what_this_one_writes(tmp_path):
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        for written in ("model", "weights"):
-            y = np.load(tmp_path / f"{backend}-{written}.npy")
+        for read in WAYS:
+            y = np.load(tmp_path / f"{backend}-{read}.npy")
             np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+        order = (tmp_path / f"{backend}-order.txt").read_text()
+        assert order == repr([(w.name, tuple(w.shape)) for w in model.weights])

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.sparse import JAXSparse
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_records import RowRecords, key_of
@@ -239,6 +240,10 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     except jax.errors.UnexpectedTracerError:
         return False
     return True
+
+
+def is_dense(value: Any) -> bool:
+    return not isinstance(value, JAXSparse)
 
 
 def assign_in_step(variable: Variable, value: Tensor) -> None:

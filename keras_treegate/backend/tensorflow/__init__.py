@@ -11,6 +11,7 @@ from keras_treegate.backend.tensorflow.rows import (
 )
 from keras_treegate.backend.tensorflow.rows import compiled as compiled
 from keras_treegate.backend.tensorflow.rows import count as count
+from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.tensorflow.rows import lift as lift
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay

@@ -309,5 +309,9 @@ def is_of_trace(tensor: Any, like: Any) -> bool:
     return False
 
 
+def is_dense(value: Any) -> bool:
+    return not isinstance(value, tf.SparseTensor | tf.RaggedTensor)
+
+
 def assign_in_step(variable: Any, value: Any) -> None:
     variable.assign(value)

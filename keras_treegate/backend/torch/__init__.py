@@ -9,6 +9,7 @@ from keras_treegate.backend.torch.rows import (
 from keras_treegate.backend.torch.rows import assign_in_step as assign_in_step
 from keras_treegate.backend.torch.rows import compiled as compiled
 from keras_treegate.backend.torch.rows import count as count
+from keras_treegate.backend.torch.rows import is_dense as is_dense
 from keras_treegate.backend.torch.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.torch.rows import lift as lift
 from keras_treegate.backend.torch.rows import owed_decay as owed_decay

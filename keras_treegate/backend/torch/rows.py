@@ -112,6 +112,11 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return tensor.device == like.device
 
 
+def is_dense(value: Any) -> bool:
+    strided = not isinstance(value, torch.Tensor)
+    return strided or (value.layout == torch.strided and not value.is_nested)
+
+
 def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 

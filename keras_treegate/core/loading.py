@@ -1,0 +1,151 @@
+"""Loading the variables of a layer all together, or none of them.
+
+With `load_weights(skip_mismatch=True)` Keras goes on where the variables of a
+layer do not fit, and a layer that took half of them computes nonsense. So each
+layer looks at all that the file has for it before it assigns anything, and what
+it is made of, a gate and a credit, is left alone along with it.
+"""
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+# What the parts of the layer store, as text: a file that fits the layer and not
+# its gate is refused before anything is assigned.
+PARTS = "parts"
+
+
+def check(store: Any, variables: Mapping, optional: Any, owner: str) -> None:
+    """Refuses stored variables that are not those there are.
+
+    Args:
+        store: what Keras hands to `load_own_variables`.
+        variables: the variables, by their names in the store.
+        optional: names that either side may lack.
+        owner: what the variables are of, for the message.
+    """
+    saved, known = set(store.keys()), set(variables)
+    if saved - set(optional) != known - set(optional):
+        raise ValueError(
+            f"The saved variables of {owner} must be those it has, "
+            f"{sorted(known)}. Received: {sorted(saved)}. Build it with the "
+            "arguments and inputs that it was saved with, or save it with "
+            "`save_weights` and this version. Nothing of it was loaded."
+        )
+    for name in sorted(known & saved):
+        shape, expected = np.shape(store[name]), tuple(variables[name].shape)
+        if shape != expected:
+            raise ValueError(
+                f"The saved variable {variables[name].name!r} of {owner} must "
+                f"have the shape {expected}. Received: shape={shape}. Build it "
+                "with the arguments and inputs that it was saved with. Nothing "
+                "of it was loaded."
+            )
+
+
+def assign(store: Any, variables: Mapping) -> None:
+    """Assigns what `check` found to fit."""
+    for name in variables.keys() & set(store.keys()):
+        variables[name].assign(store[name])
+
+
+def numbered(variables: list) -> dict[str, Any]:
+    """Variables by the names that Keras gives them in files, their numbers."""
+    return {str(number): variable for number, variable in enumerate(variables)}
+
+
+def check_optimizer(store: Any, optimizer: Any) -> None:
+    """Refuses stored variables of an optimizer of which one does not fit.
+
+    Where there are more or fewer, Keras leaves all of them out, and warns.
+    """
+    variables = numbered(optimizer.variables)
+    if set(store.keys()) == set(variables):
+        check(store, variables, (), f"the optimizer {optimizer.name!r}")
+
+
+class Refusal:
+    """Tells the parts of a layer that a file did not fit the whole.
+
+    Keras makes one store for a file and hands it to one layer after the other,
+    to the whole before its parts.
+    """
+
+    def __init__(self) -> None:
+        self._store: weakref.ref | None = None
+        self._reason = ""
+
+    def of(self, store: Any, reason: str) -> None:
+        """Notes why the whole refuses a store; an empty reason for none."""
+        self._reason, self._store = reason, None
+        # A dictionary cannot be told from another by a weak reference.
+        if reason and not isinstance(store, dict):
+            self._store = weakref.ref(store)
+
+    def check(self, store: Any) -> None:
+        """Raises where the whole has refused this store."""
+        if self._store is not None and self._store() is store:
+            raise ValueError(self._reason)
+
+
+def load_part(
+    part: Any, store: Any, variables: Mapping, assign: Callable = assign
+) -> None:
+    """Reads the variables of a part of a layer, if the whole took its own."""
+    if part.refusal is not None:
+        part.refusal.check(store)
+    check(store, variables, (), f"the part {part.name!r} of a layer")
+    assign(store, variables)
+
+
+def save(store: Any, variables: Mapping, parts: Mapping) -> None:
+    """Writes variables by their names, and which ones the parts have."""
+    for name, variable in variables.items():
+        store[name] = variable
+    store[PARTS] = np.frombuffer(_text(parts).encode(), dtype="uint8")
+
+
+def load(
+    store: Any, variables: Mapping, optional: tuple, layer: Any, parts: Mapping
+) -> None:
+    """Reads into the variables of a layer, by their names in the store.
+
+    Those whose names are `optional` are left as they are where the file has
+    none, and passed over where the layer has none. Where anything does not fit,
+    nothing is assigned, to the parts of the layer neither.
+    """
+    try:
+        owner = f"layer {layer.name!r}"
+        check(store, variables, (*optional, PARTS), owner)
+        if PARTS in set(store.keys()):
+            _check_parts(bytes(store[PARTS]).decode(), parts, owner)
+    except ValueError as error:
+        layer.refusal.of(store, str(error))
+        raise
+    layer.refusal.of(store, "")
+    assign(store, variables)
+
+
+def _text(parts: Mapping) -> str:
+    """One line for each variable of each part: its name and shape."""
+    return "\n".join(
+        " ".join([f"{part}/{name}", *map(str, variable.shape)])
+        for part, variables in parts.items()
+        for name, variable in variables.items()
+    )
+
+
+def _check_parts(saved: str, parts: Mapping, owner: str) -> None:
+    # A file may have more: the credit is of no use to another credit.
+    missing = set(_text(parts).splitlines()) - set(saved.splitlines())
+    gate = [line for line in saved.splitlines() if line.startswith("gate/")]
+    more = set(gate) - set(_text(parts).splitlines())
+    if missing or more:
+        raise ValueError(
+            f"The gate and credit of {owner} must be those it was saved with. "
+            f"Received: a file with {saved.splitlines()}, and a layer with "
+            f"{_text(parts).splitlines()}. Make the layer with the `gate` and "
+            "`credit` that it was saved with. Nothing of it was loaded."
+        )

@@ -1,0 +1,52 @@
+"""Layers that only gate, and that no gradient reaches.
+
+Under JAX they get gradients of zeros like any other layer, and under the other
+backends Keras tells of missing gradients, but not of the cure. What is certain
+on every backend is that slots are what they were at the beginning.
+"""
+
+import warnings
+from typing import Any
+
+from keras import ops
+
+
+def warn(optimizer: Any, entries: list, told: set) -> None:
+    """Warns of layers whose outputs are gate inputs and that never learned.
+
+    Args:
+        optimizer: the step-aware optimizer.
+        entries: its state of each variable.
+        told: the ids of tree layers that need no warning, which are added to.
+    """
+    of_variables = {id(entry.variable): entry for entry in entries}
+    for entry in entries:
+        layer = getattr(entry.variable, "tree_layer", lambda: None)()
+        if layer is None or id(layer) in told:
+            continue
+        names = [
+            inner.name
+            for inner in layer.layers_of_gate_inputs()
+            if _is_untrained(inner, of_variables)
+        ]
+        if names and not int(ops.convert_to_numpy(optimizer.iterations)):
+            continue  # there was no step yet
+        told.add(id(layer))
+        if names:
+            warnings.warn(
+                f"No gradient reached {', '.join(map(repr, names))}, of whose "
+                f"outputs the layer {layer.name!r} makes its gates: with "
+                '`credit="straight"` gates are constants for the gradient, and '
+                "these weights stay as they are. Make the tree layer with "
+                '`credit="reinforce"` or `credit="noisy_rectifier"`, which '
+                "train its gates, or read gates from units that are also used "
+                "elsewhere.",
+                stacklevel=4,
+            )
+
+
+def _is_untrained(layer: Any, of_variables: dict) -> bool:
+    entries = [of_variables.get(id(v)) for v in layer.trainable_variables]
+    return len(entries) > 0 and all(
+        entry is not None and entry.is_untouched() for entry in entries
+    )
