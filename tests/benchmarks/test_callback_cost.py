@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import callback_cost, callback_report
-from keras_treegate.benchmarks.__main__ import main
+from benchmarks import callback_report
+from benchmarks import callbacks as callback_cost
+from benchmarks.__main__ import main
 
 BACKEND = keras.backend.backend()
 SMALL = "--depths 2 --units 4 --trees 2 --batch 4 --steps 2 --rounds 3"

@@ -2,15 +2,10 @@
 
 import pytest
 
-from keras_treegate.benchmarks import (
-    contest_report,
-    inference,
-    peers,
-    targets,
-    training,
-)
-from keras_treegate.benchmarks.contest import Entry, hold, ratio
-from keras_treegate.benchmarks.contestant import Contestant
+from benchmarks import inference, peers, training
+from benchmarks.harness import contest_report, targets
+from benchmarks.harness.models import Contestant
+from benchmarks.harness.rounds import Entry, hold, ratio
 
 
 class FakeHost:
@@ -168,7 +163,7 @@ def test_naive_is_left_out_where_memory_is_short(
             return inference.contestants(setting, inference.MODELS, 64)
         return training.contestants(setting, 64)
 
-    memory = "keras_treegate.benchmarks.machine.available_memory"
+    memory = "benchmarks.harness.machine.available_memory"
     monkeypatch.setattr(memory, lambda: 2**40)
     everyone, told = contestants()
     assert told == []

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import contestant, memory_step
-from keras_treegate.benchmarks.naive_tree import NaiveTree
-from keras_treegate.benchmarks.worker import Worker, answer
+from benchmarks import memory_step
+from benchmarks.baselines.naive_tree import NaiveTree
+from benchmarks.harness import models as contestant
+from benchmarks.harness.worker import Worker, answer
 from keras_treegate.layers import TreeGatedDense
 
 SIZES = {

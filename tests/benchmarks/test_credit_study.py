@@ -7,13 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import (
-    credit_report,
-    credit_study,
-    output,
-    source_text,
-)
-from keras_treegate.benchmarks.__main__ import main
+from benchmarks import credit as credit_study
+from benchmarks import credit_report
+from benchmarks.__main__ import main
+from benchmarks.harness import tables as output
+from tutorials.tfds_builders import source_text
 
 BACKEND = keras.backend.backend()
 STUDY = credit_study.Study(

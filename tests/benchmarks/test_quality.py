@@ -14,17 +14,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import (
-    quality,
-    quality_command,
-    quality_grid,
-    quality_picture,
-    quality_report,
-    quality_tasks,
-    source_text,
-)
-from keras_treegate.benchmarks.__main__ import main
-from keras_treegate.benchmarks.top_one_mixture import TopOneMixture
+from benchmarks.__main__ import main
+from benchmarks.baselines.mixture import TopOneMixture
+from benchmarks.quality import grid as quality_grid
+from benchmarks.quality import networks as quality
+from benchmarks.quality import picture as quality_picture
+from benchmarks.quality import report as quality_report
+from benchmarks.quality import search as quality_command
+from benchmarks.quality import tasks as quality_tasks
+from tutorials.tfds_builders import source_text
 
 BACKEND = keras.backend.backend()
 Case = quality.Case

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from keras_treegate.benchmarks import side_by_side
+from benchmarks.harness import process as side_by_side
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"),

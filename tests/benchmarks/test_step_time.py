@@ -15,8 +15,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import picture, report, step_time
-from keras_treegate.benchmarks.__main__ import main
+from benchmarks import step_time
+from benchmarks import step_time_picture as picture
+from benchmarks import step_time_report as report
+from benchmarks.__main__ import main
 
 BACKEND = keras.backend.backend()
 BATCH, UNITS, TREES, STEPS = 4, 3, 2, 2
@@ -34,7 +36,7 @@ def benchmark(tmp_path_factory):
         *("--steps", STEPS, "--output", folder),
     ]
     output = io.StringIO()
-    package = "keras_treegate.benchmarks"
+    package = "benchmarks"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["", *map(str, arguments)])
         patch.setattr(sys, "stdout", output)

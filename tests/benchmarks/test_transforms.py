@@ -6,12 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import (
-    __main__,
-    quality_tasks,
-    source_text,
-    transforms,
-)
+from benchmarks import __main__, transforms
+from benchmarks.quality import tasks as quality_tasks
+from tutorials.tfds_builders import source_text
 
 
 @pytest.fixture(autouse=True)
