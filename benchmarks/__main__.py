@@ -1,4 +1,4 @@
-"""The command line of the benchmarks.
+"""The command line of the benchmarks, run from a checkout.
 
 python -m benchmarks step-time --backend jax --depths 4 8
 """
@@ -9,29 +9,29 @@ import sys
 from typing import Any
 
 from benchmarks import (
-    callback_report,
-    credit_command,
+    callbacks,
+    credit,
     inference,
     memory,
     peers,
-    step_time_command,
+    step_time,
     training,
     transforms,
 )
-from benchmarks import step_time_picture as picture
-from benchmarks.quality import search as quality_command
+from benchmarks.quality import search
+from keras_treegate.plotting import canvas
 
 PROGRAM = "python -m benchmarks"
 BENCHMARKS: tuple[Any, ...] = (
-    step_time_command,
+    step_time,
     inference,
     training,
     peers,
     memory,
-    callback_report,
-    credit_command,
+    callbacks,
+    credit,
     transforms,
-    quality_command,
+    search,
 )
 
 
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     (chosen,) = [one for one in BENCHMARKS if given.name == one.NAME]
     try:
         chosen.check(given)
-        picture.figure_class()
+        canvas.figure(1, 1)  # tells at once that matplotlib is missing
     except (ImportError, ValueError) as error:
         parsers[given.name].error(str(error))
     return chosen.run(given, shlex.join([*PROGRAM.split(), *arguments]))

@@ -1,144 +1,156 @@
 """What counting visits and the callbacks add to a `fit` step.
 
-Each case is measured in a process of its own, which has its own backend. Three
-kinds of epochs take turns in it, so that all see the same machine:
+Three kinds of epochs take turns in one process, so that all see the same
+machine:
 
     plain      a model that does not count, without callbacks
     counted    the same model, and its layer counts the visits of its leaves
     callbacks  that model, with `GateEntropy` and `PathUtilization`
-
-    python -m benchmarks.callbacks '{"backend": "jax", ...}'
 """
 
-import json
-import sys
-import time
-from typing import Any, NamedTuple
+import argparse
+from collections.abc import Iterator
+from functools import partial
 
-import keras
 import numpy as np
 
-from benchmarks.harness import own_process
-from keras_treegate import callbacks, layers, optimizers
+from benchmarks import frameworks, step_time
+from benchmarks.harness import models, options, plots, process, tables
+from benchmarks.harness.models import Case
+from keras_treegate import callbacks
 
+NAME = "callbacks"
+HELP = "what counting visits and the callbacks add to a `fit` step"
 KINDS = ("plain", "counted", "callbacks")
 SECONDS = 1.0  # of an epoch, about
 MIN_STEPS, MAX_STEPS = 8, 512  # in an epoch
 
-
-class Case(NamedTuple):
-    """One measurement. `steps` in an epoch; `None` for what time allows."""
-
-    backend: str
-    depth: int
-    batch: int = 256
-    units: int = 64
-    trees: int = 64
-    rounds: int = 9
-    steps: int | None = None
+LEGEND = """\
+plain      ms of a `fit` step of a model that does not count visits
+counted    its layer counts the visits of its leaves: median over rounds of the
+           time over that of `plain` in the same round, and quartiles
+callbacks  and `GateEntropy` and `PathUtilization` read them at the end of the
+           epoch, likewise
+"""
 
 
-class Clock(keras.callbacks.Callback):
-    """Times epochs, from its own beginning to the end that it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-        self._start = 0.0
-        self.end = keras.callbacks.LambdaCallback(on_epoch_end=self._stop)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._start = time.perf_counter()
-
-    def _stop(self, epoch: int, logs: Any = None) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
-
-
-def run(case: Case) -> dict:
-    """Measures a case in a new process, and returns what `measure` does."""
-    return own_process.measure("callbacks", case._asdict(), case.backend)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command line."""
+    options.add_backends(parser)
+    options.add_sizes(
+        parser,
+        depths=[4, 10],
+        batch=256,
+        units=64,
+        trees=64,
+        rounds=9,
+        steps=None,
+    )
+    options.add_output(parser, NAME)
 
 
-def measure(case: Case) -> dict:
-    """The row of a case; the backend is that of this process."""
-    models = {kind: build_model(case, kind != "plain") for kind in KINDS[:2]}
-    models["callbacks"] = models["counted"]
-    steps = case.steps or _affordable_steps(models["plain"], case)
+check = step_time.check
+
+
+def run(given: argparse.Namespace, command: str) -> int:
+    """Measures every case, and prints and writes what was found."""
+    rows, failures = process.measure_each(
+        measurements(given), lambda row: f"{_ratio(row, 'callbacks')} of plain"
+    )
+    found = tables.about(command, rows) | {"rows": rows, "failures": failures}
+    lines = [LEGEND, *tables.table(COLUMNS, rows, left=1)]
+    figure = plots.draw(found["machine"], panels(rows))
+    return tables.publish(NAME, found, lines, figure, given.output)
+
+
+def measurements(given: argparse.Namespace) -> Iterator[tuple]:
+    """Yields what to measure, for each backend and depth."""
+    cases = models.cases_for_fit(given, given.depths, ["StepAwareAdam"])
+    for backend, case in cases:
+        function = partial(measure, case, given.rounds, given.steps)
+        yield backend, f"depth {case.depth}", function
+
+
+def measure(case: Case, rounds: int, steps: int | None) -> dict:
+    """Returns the row of a case; the backend is that of this process."""
+    plain = models.build_for_fit(case, count_visits=False)
+    counted = models.build_for_fit(case, count_visits=True)
+    by_kind = {"plain": plain, "counted": counted, "callbacks": counted}
+
+    def seconds_of(kind: str, steps: int, epochs: int = 1) -> list[float]:
+        data = data_of(case, steps)
+        both = (callbacks.GateEntropy(), callbacks.PathUtilization())
+        return models.epoch_seconds(
+            by_kind[kind], data, epochs, both if kind == "callbacks" else ()
+        )
+
+    steps = steps or models.affordable_steps(
+        lambda steps: seconds_of("plain", steps, 2),
+        SECONDS,
+        MIN_STEPS,
+        MAX_STEPS,
+    )
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for turn in range(case.rounds + 1):  # the first one compiles
+    for turn in range(rounds + 1):  # the first one compiles
         # Each kind is as often first, second and last.
         for place in range(len(KINDS)):
             kind = KINDS[(turn + place) % len(KINDS)]
-            took = epoch_seconds(models[kind], case, steps, kind == KINDS[2])
-            if turn:
-                seconds[kind].append(took)
-    times = {kind: np.array(seconds[kind]) for kind in KINDS}
+            seconds[kind] += seconds_of(kind, steps)
+    times = {kind: np.array(seconds[kind][1:]) for kind in KINDS}
+    over_plain = {
+        kind: tables.spread(times[kind] / times["plain"]) for kind in KINDS[1:]
+    }
     return case._asdict() | {
+        "rounds": rounds,
         "steps": steps,
         "ms": {
             kind: float(np.median(of_kind) / steps * 1e3)
             for kind, of_kind in times.items()
         },
-        "over_plain": {
-            kind: _quartiles(times[kind] / times["plain"]) for kind in KINDS[1:]
-        },
-        "callbacks_over_counted": _quartiles(
+        "over_plain": over_plain,
+        "callbacks_over_counted": tables.spread(
             times["callbacks"] / times["counted"]
         ),
-        "backend_version": sys.modules[case.backend].__version__,
+        **frameworks.about(),
     }
 
 
-def _quartiles(ratios: np.ndarray) -> list[float]:
-    """The median and the quartiles of the ratios of rounds."""
-    return np.quantile(ratios, [0.5, 0.25, 0.75]).tolist()
+def data_of(case: Case, steps: int) -> dict:
+    """Returns the arguments of `fit` that train for so many steps."""
+    inputs, targets = models.draw_for_fit(case, steps)
+    return {"x": inputs, "y": targets, "batch_size": case.batch}
 
 
-def build_model(case: Case, counted: bool) -> keras.Model:
-    """One layer, compiled as it comes."""
-    layer = layers.TreeGatedDense(
-        case.units,
-        depth=case.depth,
-        num_trees=case.trees,
-        seed=0,
-        count_visits=counted,
-    )
-    model = keras.Sequential(
-        [keras.Input((case.units,), batch_size=case.batch), layer]
-    )
-    model.compile(optimizers.StepAwareAdam(), "mse")
-    return model
+def _ratio(row: dict, kind: str) -> str:
+    return tables.spread_text(row["over_plain"][kind], ".3f")
 
 
-def epoch_seconds(
-    model: keras.Model, case: Case, steps: int, with_callbacks: bool
-) -> float:
-    """The time of one epoch, with what its callbacks do at both of its ends."""
-    draw = np.random.default_rng(0)
-    shape = (2, steps * case.batch, case.units)
-    inputs, targets = draw.normal(size=shape).astype("float32")
-    clock, both = Clock(), []
-    if with_callbacks:
-        both = [callbacks.GateEntropy(), callbacks.PathUtilization()]
-    model.fit(
-        inputs,
-        targets,
-        batch_size=case.batch,
-        shuffle=False,
-        verbose=0,
-        callbacks=[clock, *both, clock.end],
-    )
-    return clock.seconds[0]
+COLUMNS: tables.Columns = {
+    "backend": "backend",
+    "depth": "depth",
+    "steps": "steps",
+    "plain": lambda row: f"{row['ms']['plain']:.2f}",
+    "counted": lambda row: _ratio(row, "counted"),
+    "callbacks": lambda row: _ratio(row, "callbacks"),
+}
 
 
-def _affordable_steps(model: keras.Model, case: Case) -> int:
-    # The first epoch compiles.
-    step = [
-        epoch_seconds(model, case, MIN_STEPS, False) / MIN_STEPS
-        for _ in range(2)
-    ][1]
-    return min(max(int(SECONDS / step), MIN_STEPS), MAX_STEPS)
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(Case(**json.loads(sys.argv[1])))))
+def panels(rows: list[dict]) -> list[plots.Panel]:
+    """Returns one for each backend: ratios to a plain step, by depth."""
+    kinds = [
+        {"backend": row["backend"], "depth": row["depth"], "kind": kind}
+        | {"ratio": ratio}
+        for row in rows
+        for kind, ratio in row["over_plain"].items()
+    ]
+    return [
+        plots.Panel(
+            title=backend,
+            x_label="depth of the trees",
+            y_label="time of a fit step over a plain one",
+            curves=plots.curves(
+                tables.find(kinds, backend=backend), "depth", "ratio", "kind"
+            ),
+        )
+        for backend in tables.distinct(rows, "backend")
+    ]

@@ -1,12 +1,24 @@
 """The peak memory of a training step over depth, ours and stock optimizers."""
 
 import argparse
+import gc
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from benchmarks.harness import contest_report, options, own_process
-from benchmarks.harness import plots as curves
-from benchmarks.harness import tables as output
-from benchmarks.memory_step import Case
-from benchmarks.step_time import OPTIMIZERS
+import numpy as np
+
+from benchmarks import frameworks, step_time
+from benchmarks.harness import (
+    machine,
+    models,
+    options,
+    plots,
+    process,
+    tables,
+)
+from benchmarks.harness.models import Case
+from benchmarks.harness.tables import distinct, find, number
 
 NAME = "memory"
 HELP = "peak main memory of a step, by depth, ours and stock"
@@ -26,17 +38,17 @@ compiled  temporary bytes of the step, as the compiler plans it (JAX)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command line."""
+    """Adds the options of the command line."""
     options.add_backends(parser)
     options.add_sizes(
         parser, batch=256, units=64, depth=[4, 6, 8, 10, 12, 14], trees=64
     )
-    parser.add_argument(
-        "--optimizers",
-        nargs="+",
-        choices=OPTIMIZERS,
+    options.add_choices(
+        parser,
+        "optimizers",
+        step_time.OPTIMIZERS,
+        "Adam is Keras's own",
         default=["StepAwareSGD", "StepAwareAdam", "Adam"],
-        help="Adam is Keras's own",
     )
     options.add_output(parser, NAME)
 
@@ -47,51 +59,79 @@ def check(given: argparse.Namespace) -> None:
     options.check_trees(given.trees, max(given.depth), units=given.units)
 
 
-def cases(given: argparse.Namespace) -> list[Case]:
-    """What to measure."""
-    return [
-        Case(backend, optimizer, depth, given.batch, given.units, given.trees)
-        for backend in dict.fromkeys(given.backend)
-        for depth in sorted(set(given.depth))
-        for optimizer in dict.fromkeys(given.optimizers)
-    ]
-
-
-def run_case(case: Case) -> dict:
-    """Measures a case in a new process."""
-    row = own_process.measure("memory_step", case, case.backend, MALLOC)
-    row["step"] = output.spread(row["turns"]) if row["turns"] else None
-    return row
-
-
 def run(given: argparse.Namespace, command: str) -> int:
     """Measures every case, and prints and writes what was found."""
-    rows: list[dict] = []
-    failures: list[str] = []
-    for case in cases(given):
-        print(*case[:3], flush=True)
-        try:
-            rows.append(run_case(case))
-        except RuntimeError as error:
-            failures.append(str(error))
-    found = output.about(
-        command, {row["backend"]: row["version"] for row in rows}
-    ) | {"rows": rows, "growth": growth(rows), "failures": failures}
-    return contest_report.publish(
-        NAME, found, given.output, text(found), panels(rows)
+    rows, failures = process.measure_each(
+        measurements(given),
+        lambda row: tables.spread_text(row["step"], ".1f", 1e6) + " MB",
+        MALLOC,
+    )
+    found = tables.about(command, rows)
+    found |= {"rows": rows, "growth": growth(rows), "failures": failures}
+    figure = plots.draw(found["machine"], panels(rows))
+    return tables.publish(NAME, found, lines(found), figure, given.output)
+
+
+def measurements(given: argparse.Namespace) -> Iterator[tuple]:
+    """Yields what to measure, for each backend, depth and optimizer."""
+    cases = models.cases_for_fit(given, given.depth, given.optimizers)
+    for backend, case in cases:
+        yield backend, case.name, partial(measure, case)
+
+
+def measure(case: Case) -> dict:
+    """Returns the row of a case; the backend is that of this process."""
+    model = models.build_model(case)
+    step = frameworks.step(model, None)
+    parameters = _bytes(model.trainable_variables)
+    slots = _bytes(model.optimizer.variables)
+    inputs, goals = (
+        [frameworks.on_device(batch) for batch in part]
+        for part in models.draw_data(case)
+    )
+    compiled = frameworks.compiled_memory(step, inputs[0], goals[0])
+    first, *others = (
+        peak(step, x, y) for x, y in zip(inputs, goals, strict=True)
+    )
+    warm = [bytes_held for bytes_held in others if bytes_held is not None]
+    return case._asdict() | {
+        "parameter_bytes": parameters,
+        "slot_bytes": slots,
+        "first_bytes": first,
+        "step": tables.spread(warm) if warm else None,
+        "compiled": compiled,
+        **frameworks.about(),
+    }
+
+
+def peak(step: Any, x: Any, y: Any) -> int | None:
+    """Returns the most bytes held in a step, less those held before it."""
+    gc.collect()
+    if not machine.forget_peak():
+        return None
+    before = machine.held_memory()
+    frameworks.wait(step(x, y))
+    return None if before is None else machine.peak_memory() - before
+
+
+def _bytes(variables: list) -> int:
+    return sum(
+        int(np.prod(variable.shape)) * np.dtype(variable.dtype).itemsize
+        for variable in variables
     )
 
 
 def growth(rows: list[dict]) -> list[dict]:
-    """How the memory of a step grows from the least depth to the most."""
+    """Returns how a step's memory grows from the least depth to the most."""
     found = []
-    for backend in output.distinct(rows, "backend"):
-        for optimizer in output.distinct(rows, "optimizer"):
-            mine = output.find(rows, backend=backend, optimizer=optimizer)
+    for backend in distinct(rows, "backend"):
+        for optimizer in distinct(rows, "optimizer"):
+            mine = find(rows, backend=backend, optimizer=optimizer)
             mine = [row for row in mine if row["step"]]
             if len(mine) < 2:
                 continue
             first, last = mine[0], mine[-1]
+            least = max(1, first["step"]["median"])
             found.append(
                 {
                     "backend": backend,
@@ -99,65 +139,63 @@ def growth(rows: list[dict]) -> list[dict]:
                     "depths": [first["depth"], last["depth"]],
                     "parameters": last["parameter_bytes"]
                     / first["parameter_bytes"],
-                    "step": last["step"]["median"]
-                    / max(1, first["step"]["median"]),
+                    "step": last["step"]["median"] / least,
                 }
             )
     return found
 
 
-def text(found: dict) -> str:
-    """The results for people."""
-    headings = (
-        *("backend", "optimizer", "depth", "step MB", "quartiles", "first MB"),
-        *("params MB", "slots MB", "of params", "compiled MB"),
-    )
-    lines = output.heading(found)
+def _share(row: dict) -> str:
+    if row["step"] is None:
+        return "-"
+    return f"{row['step']['median'] / row['parameter_bytes']:.2f}"
+
+
+COLUMNS: tables.Columns = {
+    "backend": "backend",
+    "optimizer": "optimizer",
+    "depth": "depth",
+    "step MB": lambda row: tables.spread_text(row["step"], ".1f", 1e6),
+    "first MB": lambda row: number(row["first_bytes"], ".1f", 1e6),
+    "params MB": lambda row: number(row["parameter_bytes"], ".1f", 1e6),
+    "slots MB": lambda row: number(row["slot_bytes"], ".1f", 1e6),
+    "of params": _share,
+    "compiled MB": lambda row: number(
+        row["compiled"] and row["compiled"]["temporary"], ".1f", 1e6
+    ),
+}
+
+
+def lines(found: dict) -> list[str]:
+    """Returns the results for people."""
     rows = found["rows"]
+    text = []
     if rows:
-        size = "batch {batch}, {units} inputs and units, {trees} trees".format
-        devices = ", ".join(output.distinct(rows, "device"))
-        lines += [f"{size(**rows[0])}, on {devices}", ""]
-        lines += output.aligned([headings, *map(_cells, rows)])
-        lines += ["", LEGEND.rstrip()]
-    lines += [
+        text += [step_time.SIZES.format(**rows[0]), ""]
+        text += [*tables.table(COLUMNS, rows), "", LEGEND]
+    text += [
         "{backend} {optimizer}, depth {depths[0]} to {depths[1]}: params x "
         "{parameters:.1f}, step x {step:.2f}".format(**one)
         for one in found["growth"]
     ]
-    return "\n".join([*lines, *found["failures"]])
+    return text
 
 
-def _cells(row: dict) -> tuple[str, ...]:
-    step, first = row["step"], row["first_bytes"]
-    compiled = row["compiled"]
-    low, high = step["quartiles"] if step else (0, 0)
-    share = step["median"] / row["parameter_bytes"] if step else None
-    return (
-        *(row["backend"], row["optimizer"], str(row["depth"])),
-        f"{step['median'] / 1e6:.1f}" if step else "-",
-        f"{low / 1e6:.1f}-{high / 1e6:.1f}" if step else "-",
-        "-" if first is None else f"{first / 1e6:.1f}",
-        f"{row['parameter_bytes'] / 1e6:.1f}",
-        f"{row['slot_bytes'] / 1e6:.1f}",
-        "-" if share is None else f"{share:.2f}",
-        "-" if compiled is None else f"{compiled['temporary'] / 1e6:.1f}",
-    )
-
-
-def panels(rows: list[dict]) -> list[curves.Panel]:
-    """One for each backend: bytes of a step over the bytes of weights."""
-    found = []
-    for backend in output.distinct(rows, "backend"):
-        mine = output.find(rows, backend=backend)
-        drawn = curves.over(mine, "parameter_bytes", "step", "optimizer")
-        if drawn:
-            found.append(
-                curves.Panel(
-                    backend,
-                    "bytes of all weights [MB]",
-                    "peak memory of a step [MB]",
-                    [curves.scaled(curve, 1e-6, 1e-6) for curve in drawn],
-                )
-            )
-    return found
+def panels(rows: list[dict]) -> list[plots.Panel]:
+    """Returns one for each backend: bytes of a step over those of weights."""
+    return [
+        plots.Panel(
+            title=backend,
+            x_label="bytes of all weights [MB]",
+            y_label="peak memory of a step [MB]",
+            curves=plots.curves(
+                find(rows, backend=backend),
+                "parameter_bytes",
+                "step",
+                by="optimizer",
+                x_unit=1e6,
+                y_unit=1e6,
+            ),
+        )
+        for backend in distinct(rows, "backend")
+    ]

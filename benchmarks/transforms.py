@@ -4,24 +4,18 @@ KERAS_BACKEND=jax python -m benchmarks transforms
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from benchmarks.harness import machine
-from benchmarks.quality import tasks as quality_tasks
-from benchmarks.quality.tasks import Task
-from keras_treegate import layers, optimizers
+from benchmarks import frameworks
+from benchmarks.harness import options, tables
+from benchmarks.quality import tasks
+from keras_treegate import grow, layers, optimizers, upcycle
 from keras_treegate.gates import SignGate
-from keras_treegate.transforms import grow, upcycle
 
 NAME = "transforms"
 HELP = "accuracy of upcycled digits models, bits per byte of grown ones"
@@ -32,63 +26,44 @@ DIGITS_WIDTH = 16
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what can be chosen to the command line."""
-    add = parser.add_argument
-    add("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
-    add("--seeds", type=int, default=3)
-    add(
-        "--digits-steps",
-        type=int,
-        default=800,
-        help="steps before upcycling, and as many after",
-    )
-    add("--steps", type=int, default=2000, help="of the bytes, in all")
-    add("--units", type=int, default=128, help="hidden units of the bytes")
-    add("--output", type=Path, default=Path("benchmarks/output"))
+    """Adds the options of the command line."""
+    options.add_choices(parser, "studies", STUDIES, "what to learn")
+    for name, default, text in (
+        ("seeds", 3, "of a run each"),
+        ("digits-steps", 800, "steps before upcycling, and as many after"),
+        ("steps", 2000, "of the bytes, in all"),
+        ("units", 128, "hidden units of the bytes"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=options.positive, default=default, help=text
+        )
+    options.add_output(parser, NAME)
 
 
-def check(options: argparse.Namespace) -> None:
+def check(given: argparse.Namespace) -> None:
     """Refuses what would fail only after other things had been measured."""
-    for name in ("seeds", "digits_steps", "steps", "units"):
-        if getattr(options, name) < 1:
-            raise ValueError(
-                f"`--{name.replace('_', '-')}` must be at least 1. Received: "
-                f"{getattr(options, name)}. Leave it out."
-            )
-    for study in options.studies:
-        quality_tasks.load(study, 0, 1)
+    for study in given.studies:
+        tasks.load(study, 0, 1)
 
 
-def run(options: argparse.Namespace, command: str) -> int:
+def run(given: argparse.Namespace, command: str) -> int:
     """Trains all models, and prints and writes what was found."""
-    found: dict[str, Any] = {
-        "machine": machine.describe(),
-        "backend": os.environ.get("KERAS_BACKEND", "default backend"),
-        "keras": keras.__version__,
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-    }
-    seeds = range(options.seeds)
-    if "digits" in options.studies:
-        found["digits"] = [digits(seed, options.digits_steps) for seed in seeds]
-    if "bytes" in options.studies:
+    found: dict[str, Any] = tables.about(command, [frameworks.about()])
+    seeds = range(given.seeds)
+    if "digits" in given.studies:
+        found["digits"] = [digits(seed, given.digits_steps) for seed in seeds]
+    if "bytes" in given.studies:
         found["bytes"] = [
-            grown(seed, options.steps, options.units, schedule)
+            grown(seed, given.steps, given.units, schedule)
             for schedule in SCHEDULES
             for seed in seeds
         ]
-    print(text(found))
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "transforms.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWrote {path}")
-    return 0
+    return tables.publish(NAME, found, lines(found), None, given.output)
 
 
 def digits(seed: int, steps: int) -> dict:
-    """Held-out accuracy of a Dense network, trained on as is and upcycled."""
-    task = quality_tasks.load("digits", seed, 2 * steps)
+    """Returns the held-out accuracy of Dense, trained on as is and upcycled."""
+    task = tasks.load("digits", seed, 2 * steps)
     first, second = parts(task, 2)
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
@@ -101,8 +76,8 @@ def digits(seed: int, steps: int) -> dict:
         ]
     )
 
-    def accuracy(model: Any, examples: tuple) -> float:
-        fit(model, task, examples, task.learning_rate)
+    def accuracy(model: keras.Model, examples: tuple) -> float:
+        fit(model, task, examples)
         return model.evaluate(*task.validation, batch_size=512, verbose=0)[1]
 
     before = accuracy(model, first)
@@ -119,9 +94,9 @@ def digits(seed: int, steps: int) -> dict:
 
 
 def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
-    """Bits per byte of a network whose trees have these depths in turn."""
+    """Returns the bits per byte where trees have these depths in turn."""
     steps = steps // len(schedule) * len(schedule)
-    task = quality_tasks.load("bytes", seed, steps)
+    task = tasks.load("bytes", seed, steps)
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -148,7 +123,7 @@ def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
         if depth != schedule[0]:
             sample = examples[0][:1024]
             model = grow(model, depth, calibrate=sample, seed=seed)
-        fit(model, task, examples, task.learning_rate)
+        fit(model, task, examples)
     loss, _ = model.evaluate(*task.validation, batch_size=512, verbose=0)
     return {
         "seed": seed,
@@ -159,52 +134,57 @@ def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
     }
 
 
-def parts(task: Task, number: int) -> list[tuple]:
-    """The training examples in order, in parts of as many batches."""
-    x, y = task.train
-    return list(
-        zip(np.split(x, number), np.split(y, number), strict=True)
-    )  # `load` gives whole batches
+def parts(task: tasks.Task, number: int) -> list[tuple]:
+    """Returns the training examples in order, in parts of as many batches."""
+    # `load` gives whole batches.
+    x, y = (np.split(array, number) for array in task.train)
+    return list(zip(x, y, strict=True))
 
 
-def fit(model: Any, task: Task, examples: tuple, rate: float) -> None:
-    """One pass over examples; a model that is compiled keeps its optimizer."""
+def fit(model: keras.Model, task: tasks.Task, examples: tuple) -> None:
+    """Makes one pass; a model that is compiled keeps its optimizer."""
     if not model.compiled:
         model.compile(
-            optimizers.StepAwareAdam(rate),
+            optimizers.StepAwareAdam(task.learning_rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
     model.fit(*examples, batch_size=task.batch, shuffle=False, verbose=0)
 
 
-def text(found: dict) -> str:
-    """The results as tables."""
-    lines = [found["machine"], f"{found['backend']}, keras {found['keras']}"]
+DIGITS_COLUMNS: tables.Columns = {
+    "digits, seed": "seed",
+    "before": lambda row: f"{row['before']:.3f}",
+    "Dense on": lambda row: f"{row['dense']:.3f}",
+    "upcycled": lambda row: f"{row['upcycled']:.3f}",
+}
+BYTES_COLUMNS: tables.Columns = {
+    "bytes, depths": lambda rows: ", ".join(map(str, rows[0]["depths"])),
+    "steps": lambda rows: rows[0]["steps"],
+    "bits per byte, by seed": lambda rows: " ".join(
+        f"{row['bits_per_byte']:.3f}" for row in rows
+    ),
+    "mean": lambda rows: (
+        f"{statistics.mean(row['bits_per_byte'] for row in rows):.3f}"
+    ),
+}
+
+
+def lines(found: dict) -> list[str]:
+    """Returns the results as tables."""
+    text = []
     if "digits" in found:
-        lines += ["", "| digits, seed | before | Dense on | upcycled |"]
-        lines.append("|---|---|---|---|")
-        names = ("before", "dense", "upcycled")
-        rows = [*found["digits"]]
-        rows.append(
-            {"seed": "mean"}
-            | {n: statistics.mean(row[n] for row in rows) for n in names}
-        )
-        for row in rows:
-            cells = " | ".join(f"{row[name]:.3f}" for name in names)
-            lines.append(f"| {row['seed']} | {cells} |")
+        rows = found["digits"]
+        mean = {
+            name: statistics.mean(row[name] for row in rows)
+            for name in ("before", "dense", "upcycled")
+        }
+        rows = [*rows, {"seed": "mean"} | mean]
+        text += [*tables.table(DIGITS_COLUMNS, rows, left=1), ""]
     if "bytes" in found:
-        lines += [
-            "",
-            "| bytes, depths | steps | bits per byte, by seed | mean |",
-            "|---|---|---|---|",
+        groups = [
+            tables.find(found["bytes"], depths=schedule)
+            for schedule in SCHEDULES
         ]
-        for schedule in SCHEDULES:
-            rows = [row for row in found["bytes"] if row["depths"] == schedule]
-            bits = [row["bits_per_byte"] for row in rows]
-            lines.append(
-                f"| {', '.join(map(str, schedule))} | {rows[0]['steps']} | "
-                f"{' '.join(f'{one:.3f}' for one in bits)} | "
-                f"{statistics.mean(bits):.3f} |"
-            )
-    return "\n".join(lines)
+        text += tables.table(BYTES_COLUMNS, groups, left=1)
+    return text

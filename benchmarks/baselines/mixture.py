@@ -5,10 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core.saving import register
 
-
-@register
+@keras.saving.register_keras_serializable(package="keras_treegate.benchmarks")
 class TopOneMixture(keras.layers.Layer):
     """One kernel for each expert; a router chooses the expert.
 
@@ -78,7 +76,7 @@ class TopOneMixture(keras.layers.Layer):
 
     @property
     def multiply_adds(self) -> int:
-        """The arithmetic of one expert and the router."""
+        """Counts the arithmetic of one expert and the router."""
         return self.router.shape[0] * (self.units + self.experts)
 
     def get_config(self) -> dict:

@@ -8,8 +8,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import keras
 
+ENGINE = "torch"  # eager, as their authors run them
 # The package on PyPI, and the module it installs.
 PACKAGES = {
     "fastfeedforward": "fastfeedforward",
@@ -79,10 +80,25 @@ def _same_width(name: str, inputs: int, units: int) -> None:
         )
 
 
+def work(case: Any) -> tuple:
+    """Returns the module of a `models.Case`, its parameters, and its work."""
+    keras.utils.set_random_seed(0)
+    module, call = build(
+        case.model,
+        inputs=case.units,
+        hidden=case.hidden,
+        units=case.units,
+        leaves=2**case.depth,
+        size=case.parameters,
+    )
+    function = {"forward": forward, "step": step}[case.work](module, call)
+    return module, parameters(module), function
+
+
 def build(
     name: str, inputs: int, hidden: int, units: int, leaves: int, size: int
 ) -> tuple:
-    """A peer and a function that calls it.
+    """Returns a peer and a function that calls it.
 
     Args:
         name: a key of `PACKAGES`.
@@ -106,10 +122,14 @@ def build(
 
 
 def parameters(module: Any) -> int:
+    """Counts the numbers that are trained."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def forward(module: Any, call: Callable) -> Callable:
+    """Returns a function of inputs that does inference."""
+    import torch  # not where another backend runs
+
     module.eval()
 
     def run(x: Any) -> Any:
@@ -120,7 +140,9 @@ def forward(module: Any, call: Callable) -> Callable:
 
 
 def step(module: Any, call: Callable, learning_rate: float = 0.01) -> Callable:
-    """A step of plain gradient descent on the mean squared error."""
+    """Returns a step of plain gradient descent on the mean squared error."""
+    import torch
+
     module.train()
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(weights, learning_rate)

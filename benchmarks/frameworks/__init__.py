@@ -1,6 +1,6 @@
 """What a benchmark times: work of a model, compiled, and what `fit` is fed.
 
-Each file has the same functions:
+Each file has these functions:
 
     forward(model, compiler)
         A function of inputs (B, P) that does inference.
@@ -15,6 +15,9 @@ Each file has the same functions:
         A NumPy array where the framework computes.
     wait(result)
         Returns once the result is there.
+
+and, if it does not as others do:
+
     feed(inputs, targets, batch)
         The arguments of `fit` that train on these, in their order.
     compiled_memory(step, inputs, targets)
@@ -25,13 +28,14 @@ another one, see `COMPILERS`.
 """
 
 import importlib
+import sys
 from typing import Any
 
 import keras
+import numpy as np
 
-_framework: Any = importlib.import_module(
-    f"benchmarks.frameworks.{keras.backend.backend()}"
-)
+BACKEND = keras.backend.backend()
+_framework: Any = importlib.import_module(f"benchmarks.frameworks.{BACKEND}")
 
 COMPILERS = _framework.COMPILERS
 forward = _framework.forward
@@ -39,16 +43,25 @@ gradients = _framework.gradients
 step = _framework.step
 on_device = _framework.on_device
 wait = _framework.wait
-feed = _framework.feed
-compiled_memory = _framework.compiled_memory
 
-__all__ = [
-    "COMPILERS",
-    "compiled_memory",
-    "feed",
-    "forward",
-    "gradients",
-    "on_device",
-    "step",
-    "wait",
-]
+
+def _feed_arrays(inputs: Any, targets: Any, batch: int) -> dict:
+    return {"x": inputs, "y": targets, "batch_size": batch}
+
+
+def _unknown_memory(step: Any, inputs: Any, targets: Any) -> None:
+    return None
+
+
+feed = getattr(_framework, "feed", _feed_arrays)
+compiled_memory = getattr(_framework, "compiled_memory", _unknown_memory)
+
+
+def about() -> dict:
+    """Returns the version of the framework, and where it computes."""
+    array = on_device(np.zeros(1, "float32"))
+    return {
+        "framework": BACKEND,
+        "version": sys.modules[BACKEND].__version__,
+        "device": str(array.device),
+    }

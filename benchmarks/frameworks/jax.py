@@ -89,7 +89,3 @@ def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
         "aliases": analysis.alias_size_in_bytes,
         "temporary": analysis.temp_size_in_bytes,
     }
-
-
-def feed(inputs: Any, targets: Any, batch: int) -> dict:
-    return {"x": inputs, "y": targets, "batch_size": batch}

@@ -57,10 +57,6 @@ def step(model: Any, compiler: str | None) -> Callable:
     return _function(call, compiler)
 
 
-def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
-    return None
-
-
 def feed(inputs: Any, targets: Any, batch: int) -> dict:
     # In full batches, whose size is known, as `fit` makes them of arrays.
     data = tf.data.Dataset.from_tensor_slices((inputs, targets))

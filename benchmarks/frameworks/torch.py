@@ -64,11 +64,3 @@ def step(model: Any, compiler: str | None) -> Callable:
         return loss
 
     return call
-
-
-def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
-    return None
-
-
-def feed(inputs: Any, targets: Any, batch: int) -> dict:
-    return {"x": inputs, "y": targets, "batch_size": batch}

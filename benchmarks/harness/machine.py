@@ -16,7 +16,7 @@ LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def describe() -> str:
-    """The processor, its cores that this process may use, and the memory."""
+    """Describes the processor, the cores it may use, and the memory."""
     name = platform.processor() or platform.machine()
     for line in _lines("/proc/cpuinfo"):
         if line.startswith("model name"):
@@ -34,7 +34,7 @@ def describe() -> str:
 
 
 def peak_memory() -> int:
-    """The most bytes of main memory that this process has held so far."""
+    """Returns the most bytes of memory that this process has held so far."""
     # On Linux, `ru_maxrss` starts at the peak of the process that started this.
     for line in _lines("/proc/self/status"):
         if line.startswith("VmHWM:"):
@@ -46,7 +46,7 @@ def peak_memory() -> int:
 
 
 def available_memory() -> int | None:
-    """The bytes that could be had without swapping, where that is known."""
+    """Returns the bytes that can be had without swapping, where known."""
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -54,7 +54,7 @@ def available_memory() -> int | None:
 
 
 def held_memory() -> int | None:
-    """The bytes of main memory that this process holds, where it is known."""
+    """Returns the bytes that this process holds, where it is known."""
     for line in _lines("/proc/self/status"):
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -71,7 +71,7 @@ def forget_peak() -> bool:
 
 
 def copy_bandwidth(copied_bytes: int = COPIED_BYTES, repeats: int = 5) -> float:
-    """Bytes per second of a plain copy: those read, and those written."""
+    """Returns bytes per second of a plain copy: those read, and written."""
     source = np.ones(copied_bytes, dtype="uint8")
     target = np.zeros_like(source)
     seconds = []

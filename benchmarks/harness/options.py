@@ -5,26 +5,38 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.models import ENGINES
-
 BACKENDS = ("jax", "torch", "tensorflow")
+# Framework, and what compiles there. `None` is what `fit` does on CPU.
+ENGINES: dict[str, tuple[str, str | None]] = {
+    "jax": ("jax", None),
+    "torch": ("torch", None),
+    "torch-compile": ("torch", "compile"),
+    "tensorflow": ("tensorflow", None),
+    "tensorflow-xla": ("tensorflow", "xla"),
+}
+HELPS = {
+    "batch": "examples in a batch",
+    "units": "inputs, and output units",
+    "depth": "depth of the trees",
+    "depths": "depths of the trees",
+    "trees": "trees of a layer",
+    "hidden": "width between the two layers: that of a leaf",
+    "rounds": "turns of each contestant",
+    "steps": "steps of an epoch; by default what a few seconds allow",
+}
 
 
 def positive(text: str) -> int:
-    """An integer of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
+    """Returns an integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
             f"must be integers of at least 1. Received: {text!r}"
         )
-    return number
+    return int(text)
 
 
 def positive_float(text: str) -> float:
-    """A number above 0."""
+    """Returns a number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -37,60 +49,59 @@ def positive_float(text: str) -> float:
 
 
 def add_sizes(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """`--units`, `--trees` and more of these defaults; lists take several."""
-    helps = {
-        "batch": "examples in a batch",
-        "units": "inputs, and output units",
-        "depth": "depth of the trees",
-        "trees": "trees of a layer",
-        "hidden": "width between the two layers: that of a leaf",
-    }
+    """Adds `--units`, `--trees` and more with these defaults.
+
+    A list for a default takes several.
+    """
     for name, default in defaults.items():
-        several: dict[str, Any] = (
-            {"nargs": "+"} if isinstance(default, list) else {}
-        )
         parser.add_argument(
             f"--{name}",
             type=positive,
             default=default,
-            help=helps[name],
-            **several,
+            nargs="+" if isinstance(default, list) else None,
+            help=HELPS[name],
         )
 
 
-def add_backends(parser: argparse.ArgumentParser) -> None:
-    """`--backend`, each as it comes."""
+def add_choices(
+    parser: argparse.ArgumentParser,
+    name: str,
+    choices: Any,
+    text: str,
+    default: Any = None,
+) -> None:
+    """Adds an option that takes some of these, by default all."""
+    choices = list(choices)
     parser.add_argument(
-        "--backend",
+        f"--{name}",
         nargs="+",
-        choices=BACKENDS,
-        default=list(BACKENDS),
-        help="each is measured in processes of its own",
+        choices=choices,
+        default=default or choices,
+        help=text,
     )
+
+
+def add_backends(parser: argparse.ArgumentParser) -> None:
+    """Adds `--backend`, each as it comes."""
+    text = "each is measured in processes of its own"
+    add_choices(parser, "backend", BACKENDS, text)
 
 
 def add_engines(parser: argparse.ArgumentParser, default: list) -> None:
-    """`--backend`, each with or without a compiler."""
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        choices=list(ENGINES),
-        default=default,
-        help="frameworks, and what compiles there: by itself `torch` is eager "
-        "and `tensorflow` is a graph",
+    """Adds `--backend`, each with or without a compiler."""
+    text = (
+        "frameworks, and what compiles there: by itself `torch` is eager and "
+        "`tensorflow` is a graph"
     )
+    add_choices(parser, "backend", ENGINES, text, default)
 
 
 def add_turns(parser: argparse.ArgumentParser) -> None:
-    """`--rounds`, `--seconds`, `--targets`."""
+    """Adds `--rounds`, `--seconds` and `--targets`."""
+    add_sizes(parser, rounds=9)
     add = parser.add_argument
-    add("--rounds", type=positive, default=9, help="turns of each contestant")
-    add(
-        "--seconds",
-        type=positive_float,
-        default=0.25,
-        help="length of a turn, about",
-    )
+    text = "length of a turn, about"
+    add("--seconds", type=positive_float, default=0.25, help=text)
     add(
         "--targets",
         action="store_true",
@@ -99,7 +110,7 @@ def add_turns(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    """`--output`."""
+    """Adds `--output`."""
     parser.add_argument(
         "--output",
         type=Path,
@@ -120,20 +131,18 @@ def check_backends(names: list[str]) -> None:
             )
 
 
-def check_trees(trees: int, depth: int, **widths: int) -> None:
+def check_trees(
+    trees: int, depth: int, depth_option: str = "depth", **widths: int
+) -> None:
     """Refuses more trees than the width of an option, and too deep ones.
 
     The first of the widths is that of the gate source.
     """
-    for option, width in widths.items():
-        if trees > width:
+    source, *_ = widths
+    limits = [("trees", trees, option) for option in widths]
+    for name, given, option in [(depth_option, depth, source), *limits]:
+        if given > widths[option]:
             raise ValueError(
-                f"`--trees` must be at most `--{option}`, {width}. "
-                f"Received: {trees}. Lower it, or raise `--{option}`."
+                f"`--{name}` must be at most `--{option}`, {widths[option]}. "
+                f"Received: {given}. Lower it, or raise `--{option}`."
             )
-    option, width = next(iter(widths.items()))
-    if depth > width:
-        raise ValueError(
-            f"`--depth` must be at most `--{option}`, {width}. "
-            f"Received: {depth}. Lower it, or raise `--{option}`."
-        )

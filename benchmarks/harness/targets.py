@@ -1,132 +1,148 @@
-"""What the layer should reach, and how far a run got."""
+"""The limit that the machine sets, and the figures that are asked for."""
 
 from typing import Any, NamedTuple
 
-from benchmarks.harness.rounds import ratio
-from benchmarks.harness.tables import find
+from benchmarks.harness import tables
+
+# The one definition of "limit", for all benchmarks.
+LIMIT_HEADING = "limit (moved/copy)"
+LIMIT_LEGEND = """\
+touched the distinct rows of all levels that a step needs, in MB
+limit   moved bytes per second, over those of a plain copy on one thread, which
+        count as read and as written. A step moves touched * (3 + 2 * slots)
+        bytes: the layer reads a touched row, the optimizer reads and writes it
+        and each of its slots
+"""
+
+
+def moves_of_a_row(optimizer: Any) -> int:
+    """Counts how often a step reads or writes a touched row or its slots.
+
+    The layer reads the row; a step-aware optimizer reads and writes the row and
+    each of its slots.
+    """
+    return 3 + 2 * len(optimizer.slot_kinds())
+
+
+def limit(moved_bytes: float, milliseconds: float, bandwidth: float) -> float:
+    """Returns the share of the copy's bandwidth that a step reaches.
+
+    Args:
+        moved_bytes: touched bytes times `moves_of_a_row`.
+        milliseconds: of the step.
+        bandwidth: bytes per second of a copy, read and written.
+    """
+    return moved_bytes / (milliseconds / 1e3) / bandwidth
+
+
+def percent(limit: dict | None) -> str:
+    """Returns the limit as a cell of a table."""
+    return "-" if limit is None else f"{limit['median']:.1%}"
 
 
 class Target(NamedTuple):
-    """A bound for a figure of one setting.
+    """A bound for a figure of some rows.
 
     name: what is asked for, in words.
-    bound: the figure to reach.
-    at_most: whether the figure may be at most the bound, or at least.
     sizes: the columns of the rows that it is for.
-    of, over: the contestants whose times are divided.
+    of, over: the names of those whose times are divided; without `over`, the
+        figure is the limit.
+    at_most, at_least: the bound; one of them.
     """
 
     name: str
-    bound: float
-    at_most: bool
     sizes: dict[str, Any]
     of: str
-    over: str
+    over: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
 
 
-def _sizes(work: str, batch: int, units: int, depth: int) -> dict[str, Any]:
-    return {
-        "work": work,
-        "batch": batch,
-        "inputs": units,
-        "units": units,
-        "depth": depth,
-    }
+def _square(work: str, batch: int, units: int, depth: int) -> dict[str, Any]:
+    return {"work": work, "batch": batch, "units": units, "depth": depth}
 
 
-INFERENCE = (
-    Target(
-        "folded over Dense: batch 1, 512 units, depth 8",
-        *(1.3, True, _sizes("forward", 1, 512, 8), "folded", "dense"),
+ONE = _square("forward", batch=1, units=512, depth=8)
+FORWARD = _square("forward", batch=1024, units=256, depth=4)
+GRADIENTS = FORWARD | {"work": "gradients"}
+STEP = {"work": "step", "units": 64, "depth": 12}
+FFF = "fastfeedforward"
+TARGETS = {
+    "inference": (
+        Target("folded over Dense", ONE, "folded", "dense", at_most=1.3),
+        Target("folded over Dense", FORWARD, "folded", "dense", at_most=4.0),
     ),
-    Target(
-        "folded over Dense: batch 1024, 256 units, depth 4",
-        *(4.0, True, _sizes("forward", 1024, 256, 4), "folded", "dense"),
+    "training": (
+        Target("tree over Dense", GRADIENTS, "tree", "dense", at_most=10.0),
+        Target("naive over tree", GRADIENTS, "naive", "tree", at_least=10.0),
+        # A quarter of the speed at which a copy gets through rows; but a step
+        # moves each three times, a copy twice.
+        Target("limit", STEP, "tree StepAwareSGD", at_least=0.375),
     ),
-)
-TRAINING = (
-    Target(
-        "forward and backward over Dense: batch 1024, 256 units, depth 4",
-        *(10.0, True, _sizes("gradients", 1024, 256, 4), "tree", "dense"),
+    "peers": (
+        Target(
+            "fastfeedforward over tree",
+            {"work": "step", "depth": 10},
+            FFF,
+            "tree",
+            at_least=20.0,
+        ),
+        Target(
+            "fastfeedforward over folded",
+            {"work": "forward", "depth": 10},
+            FFF,
+            "folded",
+            at_least=5.0,
+        ),
     ),
-    Target(
-        "naive over the layer, forward and backward: the same sizes",
-        *(10.0, False, _sizes("gradients", 1024, 256, 4), "naive", "tree"),
-    ),
-)
-# This one is no ratio of times, see `limit`.
-LIMIT = Target(
-    "touched bytes in a StepAwareSGD step over a copy: 64 units, depth 12",
-    *(0.25, False, {"inputs": 64, "units": 64, "depth": 12}),
-    *("tree StepAwareSGD", ""),
-)
-PEERS = (
-    Target(
-        "fastfeedforward over the layer, a training step: 2^10 leaves",
-        *(20.0, False, {"work": "step", "depth": 10}),
-        *("fastfeedforward", "tree"),
-    ),
-    Target(
-        "fastfeedforward over the layer, inference: 2^10 leaves",
-        *(5.0, False, {"work": "forward", "depth": 10}),
-        *("fastfeedforward", "folded"),
-    ),
-)
+}
 
 
-def of_times(
-    targets: tuple[Target, ...], rows: list[dict], engine: str
-) -> list[dict]:
-    """How far the ratios of times got, where both were measured."""
+def reached(benchmark: str, rows: list[dict], engine: str) -> list[dict]:
+    """Tells how far the targets of a benchmark got, where measured."""
     found = []
-    for target in targets:
-        mine = find(rows, name=target.of, **target.sizes)
-        other = find(rows, name=target.over, **target.sizes)
-        if mine and other:
-            reached = ratio(mine[0], other[0])
-            found.append(_judged(target, engine, reached))
+    for target in TARGETS.get(benchmark, ()):
+        mine = tables.find(rows, name=target.of, **target.sizes)
+        other = tables.find(rows, name=target.over, **target.sizes)
+        if mine and not target.over:
+            found.append(judge(target, engine, mine[0]["limit"]))
+        elif mine and other:
+            figure = tables.ratio(mine[0], other[0])
+            found.append(judge(target, engine, figure))
     return found
 
 
-def of_limit(rows: list[dict], engine: str) -> list[dict]:
-    """How far the share of the limit got."""
-    return [
-        _judged(LIMIT, engine, row["limit"])
-        for row in find(rows, name=LIMIT.of, **LIMIT.sizes)
-        if row["limit"] is not None
-    ]
-
-
-def _judged(target: Target, engine: str, reached: dict) -> dict:
-    """The target, what was reached, and the factor between the two.
+def judge(target: Target, engine: str, figure: dict) -> dict:
+    """Returns the target, what was reached, and the factor between the two.
 
     A factor of 1 or more is what was asked for, or better.
     """
-    median = reached["median"]
-    factor = target.bound / median if target.at_most else median / target.bound
-    return {
-        "target": target.name,
+    if target.at_most is not None:
+        factor = target.at_most / figure["median"]
+    else:
+        factor = figure["median"] / (target.at_least or 1)
+    return target._asdict() | {
         "engine": engine,
-        "bound": target.bound,
-        "at_most": target.at_most,
-        "reached": reached,
+        "reached": figure,
         "factor": factor,
         "met": factor >= 1,
     }
 
 
 def lines(found: list[dict]) -> list[str]:
-    """The section of a report; empty where no target's sizes were measured."""
+    """Returns the section of a report; empty where no target was measured."""
     if not found:
         return []
-    told = ["", "targets (the factor is 1 or more where one is met)"]
+    text = ["", "targets (the factor is 1 or more where one is met)"]
     for one in found:
-        low, high = one["reached"]["quartiles"]
-        told.append(
+        least = one["at_most"] is None
+        bound = one["at_least"] if least else one["at_most"]
+        sizes = [f"{name} {size}" for name, size in one["sizes"].items()]
+        text.append(
             f"  {'met ' if one['met'] else 'open'} {one['engine']}: "
-            f"{one['target']}: {one['reached']['median']:.3g} "
-            f"({low:.3g}-{high:.3g}), asked for at "
-            f"{'most' if one['at_most'] else 'least'} {one['bound']:g}, "
+            f"{one['name']}, {', '.join(sizes)}: "
+            f"{tables.spread_text(one['reached'])}, asked for at "
+            f"{'least' if least else 'most'} {bound:g}, "
             f"factor {one['factor']:.2f}"
         )
-    return told
+    return text

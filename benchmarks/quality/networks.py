@@ -14,8 +14,7 @@ import numpy as np
 
 from benchmarks.baselines.mixture import TopOneMixture
 from benchmarks.quality.tasks import Task
-from keras_treegate import gates, layers, optimizers
-from keras_treegate.transforms import fold
+from keras_treegate import fold, gates, layers, optimizers
 
 # The levels of nodes that stay as they start.
 FROZEN = {
@@ -26,9 +25,22 @@ FROZEN = {
 METRIC = "sparse_categorical_accuracy"
 OPTIMIZERS = ("StepAwareAdam", "Adam")
 
+WIDTH = {"bytes": 256, "digits": 16}
+DECAY = 0.1
 
-class Case(NamedTuple):
-    """One network, and how it is trained.
+# Steps of training: what is done in an hour on two cores, and in five minutes.
+STEPS = {"bytes": 500, "digits": 660}
+QUICK_STEPS = {"bytes": 300, "digits": 66}
+
+# What each network's learning rate is searched among: times that of the task.
+RATES = {"bytes": (1.0, 2.0, 4.0, 8.0), "digits": (1.0, 0.5, 2.0, 0.25, 4.0)}
+
+# As wide a Dense network as stores what trees of depth 4 do.
+EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
+
+
+class Network(NamedTuple):
+    """One of those that are compared, and how it is trained.
 
     `trees` is `None` for one tree for each input unit; `rate` is a factor to
     the learning rate of the task. Among the families, "leaves" are trees whose
@@ -50,7 +62,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name that people read."""
         trees = f"{self.trees or 'all'} tree" + "s" * (self.trees != 1)
         kind = {
             "dense": f"Dense {self.width}",
@@ -61,6 +73,49 @@ class Case(NamedTuple):
         if self.weight_decay:
             kind += f", decay {self.weight_decay:g}"
         return kind + (", Adam" if self.optimizer == "Adam" else "")
+
+
+def quick(task: str) -> list[Network]:
+    """Returns what shows the order of the families."""
+    width = WIDTH[task]
+    return [
+        Network(task, "dense", width),
+        *(tree(task, 4, trees) for trees in (64, 16, 1)),
+        Network(task, "dense", EQUAL_PARAMETERS[task]),
+        Network(task, "mixture", width, experts=31),
+    ]
+
+
+def shallow(task: str) -> list[Network]:
+    """Returns all networks that are trained in about the time of these."""
+    width = WIDTH[task]
+    return [
+        *quick(task),
+        Network(task, "leaves", width, depth=4, trees=16),
+        Network(task, "roots and leaves", width, depth=4, trees=16),
+        Network(task, "dense", width, weight_decay=DECAY),
+        tree(task, 4, 64)._replace(weight_decay=DECAY),
+        *(tree(task, 2, trees) for trees in (16, 64)),
+        tree(task, 4, None),
+        Network(task, "mixture", width, experts=16),
+        Network(task, "scaled mixture", width, experts=16),
+        *(Network(task, "dense", width * times) for times in (2, 4)),
+    ]
+
+
+def deep(task: str) -> list[Network]:
+    """Returns what takes long for bytes, the longest first."""
+    return [tree(task, depth, 64) for depth in (10, 8, 6)]
+
+
+def everything(task: str) -> list[Network]:
+    """Returns all networks."""
+    return shallow(task) + deep(task)
+
+
+def tree(task: str, depth: int, trees: int | None) -> Network:
+    """Returns a tree-gated network of the width of all of equal work."""
+    return Network(task, "tree", WIDTH[task], depth=depth, trees=trees)
 
 
 class EndsInTime(keras.callbacks.Callback):
@@ -86,15 +141,15 @@ class EndsInTime(keras.callbacks.Callback):
 
 
 def measure(
-    case: Case, task: Task, seed: int, deadline: float = math.inf
+    network: Network, task: Task, seed: int, deadline: float = math.inf
 ) -> dict | None:
-    """Trains the network of a case and returns its row of the results.
+    """Trains a network and returns its row of the results.
 
     `None` if the training would not end before `deadline`, a time of
     `time.perf_counter`.
     """
     keras.utils.set_random_seed(seed)
-    model = build_model(case, task, seed)
+    model = build_model(network, task, seed)
     start = time.perf_counter()
     x, y = task.train
     in_time = EndsInTime(len(y) // task.batch, deadline)
@@ -110,10 +165,10 @@ def measure(
         return None
     seconds = time.perf_counter() - start
     loss, accuracy = score(model, task)
-    return case._asdict() | {
-        "name": case.name,
+    return network._asdict() | {
+        "name": network.name,
         "seed": seed,
-        "learning_rate": case.rate * task.learning_rate,
+        "learning_rate": network.rate * task.learning_rate,
         "steps": len(y) // task.batch,
         "bits": float(loss / np.log(2)),
         "accuracy": float(accuracy),
@@ -123,7 +178,7 @@ def measure(
 
 
 def score(model: keras.Model, task: Task) -> list[float]:
-    """The loss and the accuracy on the validation data.
+    """Returns the loss and the accuracy on the validation data.
 
     Of the network with the sums of all paths stored, which gives the same in a
     small part of the time.
@@ -135,39 +190,39 @@ def score(model: keras.Model, task: Task) -> list[float]:
     return model.evaluate(*task.validation, batch_size=512, verbose=0)
 
 
-def build_model(case: Case, task: Task, seed: int) -> keras.Model:
-    """The network of a case, compiled.
+def build_model(network: Network, task: Task, seed: int) -> keras.Model:
+    """Builds a network, compiled.
 
     For bytes the layer under test is the second of two hidden layers, and the
     signs that gate are those which the first one's ReLU takes. For digits it
     is the only one, and its gates ask whether a pixel is above its mean.
     """
-    hidden = hidden_layer(case, seed)
+    hidden = hidden_layer(network, seed)
     x, y = task.train
     inputs = keras.Input(x.shape[1:], dtype=x.dtype.name)
-    if case.task == "bytes":
+    if network.task == "bytes":
         z = keras.layers.Embedding(task.classes, 32)(inputs)
         z = keras.layers.Flatten()(z)
-        z = keras.layers.Dense(case.width)(z)
+        z = keras.layers.Dense(network.width)(z)
         z = keras.layers.ReLU()(keras.layers.LayerNormalization()(z))
         z = keras.layers.ReLU()(hidden(z))
     else:
         z = keras.layers.LayerNormalization()(hidden(inputs))
         z = keras.layers.ReLU()(z)
     logits = keras.layers.Dense(task.classes)(z)
-    if case.family in FROZEN:
-        for nodes in hidden.nodes[FROZEN[case.family]]:
+    if network.family in FROZEN:
+        for nodes in hidden.nodes[FROZEN[network.family]]:
             nodes.trainable = False
     model = keras.Model(inputs, logits)
     source = (
-        optimizers if case.optimizer == "StepAwareAdam" else keras.optimizers
+        optimizers if network.optimizer == "StepAwareAdam" else keras.optimizers
     )
     model.compile(
-        getattr(source, case.optimizer)(
+        getattr(source, network.optimizer)(
             keras.optimizers.schedules.CosineDecay(
-                case.rate * task.learning_rate, len(y) // task.batch
+                network.rate * task.learning_rate, len(y) // task.batch
             ),
-            weight_decay=case.weight_decay or None,
+            weight_decay=network.weight_decay or None,
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[METRIC],
@@ -175,25 +230,27 @@ def build_model(case: Case, task: Task, seed: int) -> keras.Model:
     return model
 
 
-def hidden_layer(case: Case, seed: int) -> Any:
-    """The layer in which networks differ."""
-    if case.family == "dense":
-        return keras.layers.Dense(case.width)
-    if case.family == "mixture":
-        return TopOneMixture(case.width, case.experts)
-    if case.family == "scaled mixture":
-        return TopOneMixture(case.width, case.experts, scale=case.experts)
-    threshold = "zero" if case.task == "bytes" else "running_mean"
+def hidden_layer(network: Network, seed: int) -> Any:
+    """Builds the layer in which networks differ."""
+    if network.family == "dense":
+        return keras.layers.Dense(network.width)
+    if network.family == "mixture":
+        return TopOneMixture(network.width, network.experts)
+    if network.family == "scaled mixture":
+        return TopOneMixture(
+            network.width, network.experts, scale=network.experts
+        )
+    threshold = "zero" if network.task == "bytes" else "running_mean"
     return layers.TreeGatedDense(
-        case.width,
-        depth=case.depth,
-        num_trees=case.trees,
+        network.width,
+        depth=network.depth,
+        num_trees=network.trees,
         gate=gates.SignGate(threshold=threshold, seed=seed),
     )
 
 
 def size(model: keras.Model) -> dict:
-    """Trained numbers, and multiply-adds per example, of a network.
+    """Counts trained numbers, and multiply-adds per example, of a network.
 
     `folded` is the arithmetic with the sums of all paths stored. An embedding
     reads a row and multiplies nothing.

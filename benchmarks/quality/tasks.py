@@ -27,12 +27,12 @@ class Task(NamedTuple):
 
 
 def load(name: str, seed: int, steps: int) -> Task:
-    """The task of this name, with as many training examples as steps need."""
+    """Returns the task of this name, with the examples that steps need."""
     return {"bytes": next_byte, "digits": digits}[name](seed, steps)
 
 
 def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
-    """The next byte of the standard library's source after `CONTEXT` bytes."""
+    """Returns `CONTEXT` bytes of the library's source, and the next one."""
     source = source_text.read()
     train, held_out = source.texts
     draw = np.random.default_rng(seed)
@@ -55,13 +55,13 @@ def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
 
 
 def contexts(text: np.ndarray, places: np.ndarray) -> tuple:
-    """The `CONTEXT` bytes before each place (B, 16), and the byte there."""
+    """Returns the bytes before each place (B, 16), and the byte there."""
     before = np.arange(-CONTEXT, 0)
     return text[places[:, np.newaxis] + before], text[places].astype("int32")
 
 
 def digits(seed: int, steps: int, batch: int = 128) -> Task:
-    """scikit-learn's digits, at the nine places a step of one pixel leads to.
+    """Returns scikit-learn's digits, moved by a pixel to each of nine places.
 
     Every third image is validated on. The order of the others is drawn anew
     for each pass.
@@ -96,7 +96,7 @@ def digits(seed: int, steps: int, batch: int = 128) -> Task:
 
 
 def moved(images: np.ndarray, labels: np.ndarray) -> tuple:
-    """Images (B, 8, 8) at nine places, as rows (9 B, 64), and labels."""
+    """Returns images (B, 8, 8) at nine places as rows (9 B, 64), and labels."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     places = [
         padded[:, row : row + 8, column : column + 8].reshape(len(images), -1)

@@ -16,25 +16,20 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.baselines.mixture import TopOneMixture
-from benchmarks.quality import grid as quality_grid
-from benchmarks.quality import networks as quality
-from benchmarks.quality import picture as quality_picture
-from benchmarks.quality import report as quality_report
-from benchmarks.quality import search as quality_command
-from benchmarks.quality import tasks as quality_tasks
+from benchmarks.quality import networks, report, search, tasks
+from benchmarks.quality.networks import Network
 from tutorials.tfds_builders import source_text
 
 BACKEND = keras.backend.backend()
-Case = quality.Case
 
 DIGITS = {
-    "dense": Case("digits", "dense", 16),
-    "mixture": Case("digits", "mixture", 16, experts=3),
-    "scaled": Case("digits", "scaled mixture", 16, experts=3),
-    "leaves": Case("digits", "leaves", 16, depth=2, trees=4),
-    "roots": Case("digits", "roots and leaves", 16, depth=2, trees=4),
-    "tree": Case("digits", "tree", 16, depth=2, trees=4),
-    "a tree of each pixel": Case("digits", "tree", 16, depth=1, trees=None),
+    "dense": Network("digits", "dense", 16),
+    "mixture": Network("digits", "mixture", 16, experts=3),
+    "scaled": Network("digits", "scaled mixture", 16, experts=3),
+    "leaves": Network("digits", "leaves", 16, depth=2, trees=4),
+    "roots": Network("digits", "roots and leaves", 16, depth=2, trees=4),
+    "tree": Network("digits", "tree", 16, depth=2, trees=4),
+    "a tree of each pixel": Network("digits", "tree", 16, depth=1, trees=None),
 }
 KERNEL = 64 * 16
 REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
@@ -42,7 +37,7 @@ REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
 
 @pytest.fixture(scope="module")
 def digits():
-    return quality_tasks.load("digits", seed=0, steps=2)
+    return tasks.load("digits", seed=0, steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +52,8 @@ def folder(tmp_path_factory):
         ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", io.StringIO())
-            patch.setattr(quality_tasks, "VALIDATION_BYTES", 512)
-            patch.setitem(quality_grid.WIDTH, "bytes", 24)
+            patch.setattr(tasks, "VALIDATION_BYTES", 512)
+            patch.setitem(networks.WIDTH, "bytes", 24)
             assert main(arguments) == 0
             printed = sys.stdout.getvalue()
     assert "seed 0" not in printed
@@ -125,11 +120,11 @@ def test_the_picture_is_written(folder, task):
 
 
 def test_the_picture_shows_the_means(found):
-    figure = quality_picture.draw(found, "digits")
+    figure = report.draw(found, "digits")
     assert "2 steps, all at one learning rate" in figure.get_suptitle()
     panels = figure.axes
     assert len(panels) == 3
-    for panel, column in zip(panels, quality_picture.AXES, strict=True):
+    for panel, column in zip(panels, report.AXES, strict=True):
         drawn = {
             container.get_label(): container.lines[0].get_xydata().tolist()
             for container in panel.containers
@@ -144,17 +139,16 @@ def test_the_picture_shows_the_means(found):
 
 def test_the_picture_of_one_network_has_space_around_it(found):
     rows = [row for row in found["rows"] if row["name"] == "Dense 16"]
-    figure = quality_picture.draw(found | {"rows": rows}, "digits")
+    figure = report.draw(found | {"rows": rows}, "digits")
     figure.savefig(io.BytesIO())
-    for panel, column in zip(figure.axes, quality_picture.AXES, strict=True):
+    for panel, column in zip(figure.axes, report.AXES, strict=True):
         low, high = panel.get_xlim()
         assert low * 1.1 < rows[0][column] / 1000 < high / 1.1
 
 
 def test_one_line_for_each_family():
     families = {
-        quality_picture.family(case._asdict())
-        for case in quality_grid.everything("bytes")
+        report.family(case._asdict()) for case in networks.everything("bytes")
     }
     assert families == {
         *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
@@ -172,7 +166,7 @@ def test_training_that_would_not_end_in_time_is_told(
     clock = types.SimpleNamespace(
         time=lambda: next(times), perf_counter=lambda: 5.0
     )
-    monkeypatch.setattr(quality_command, "time", clock)
+    monkeypatch.setattr(search, "time", clock)
 
     def measure(case, task, seed, deadline):
         assert deadline == 55.0 - 10 * seed
@@ -180,7 +174,7 @@ def test_training_that_would_not_end_in_time_is_told(
             return None
         return row_of(case, seed, 0.5) | {"steps": 1}
 
-    monkeypatch.setattr(quality, "measure", measure)
+    monkeypatch.setattr(networks, "measure", measure)
     main(
         [
             *("quality", "--tasks", "digits", "--steps", "5", "--cases"),
@@ -217,7 +211,7 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
         trained.append((case.name, case.rate, seed))
         return row_of(case, seed, bits[case.name][case.rate] + seed)
 
-    monkeypatch.setattr(quality, "measure", measure)
+    monkeypatch.setattr(networks, "measure", measure)
     arguments = ["quality", "--tasks", "digits", "--cases", "Dense 16"]
     main([*arguments, "--output", str(tmp_path)])
     plain, decayed = bits
@@ -232,12 +226,12 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
     ]
     table = capsys.readouterr().out
     assert re.search(
-        r"^Dense 16 +1\.400  1\.000 +0\.04 +5   0\.500      - ", table, re.M
+        r"^Dense 16 +1\.400 +1\.000 +0\.04 +5 +0\.500 +- ", table, re.M
     )
     assert re.search(
-        r"decay 0\.1 +1\.300  1\.000 +0\.02 +5   1\.300  1\.000 ", table
+        r"decay 0\.1 +1\.300 +1\.000 +0\.02 +5 +1\.300 +1\.000 ", table
     )
-    figure = quality_picture.draw(
+    figure = report.draw(
         json.loads((tmp_path / "quality.json").read_text()), "digits"
     )
     assert "at the best of 5 learning rates" in figure.get_suptitle()
@@ -255,7 +249,7 @@ def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
         trained.append((case.rate, seed))
         return row_of(case, seed, 0.5 / case.rate + seed)
 
-    monkeypatch.setattr(quality, "measure", measure)
+    monkeypatch.setattr(networks, "measure", measure)
     arguments = [
         *("quality", "--tasks", "digits", "--cases", "16, decay", "--resume"),
         *("--output", str(tmp_path), "--rates"),
@@ -267,7 +261,7 @@ def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
     assert trained == [(1, 0), (1, 1), (1, 2)]
     table = capsys.readouterr().out
     assert re.search(
-        r"decay 0\.1 +1\.250  1\.000 +0\.04 +3   1\.500  1\.000 ", table
+        r"decay 0\.1 +1\.250 +1\.000 +0\.04 +3 +1\.500 +1\.000 ", table
     )
 
 
@@ -282,12 +276,12 @@ def test_the_first_steps_tell_when_training_would_end(
     deadline, ends, monkeypatch
 ):
     times = {10: 20.0, 40: 50.0}  # a second for each step, until 110
-    in_time = quality.EndsInTime(100, deadline)
+    in_time = networks.EndsInTime(100, deadline)
     in_time.set_model(keras.Sequential())
     in_time.model.stop_training = False
     for batch in range(100):
         now = functools.partial(times.get, batch)
-        monkeypatch.setattr(quality.time, "perf_counter", now)
+        monkeypatch.setattr(networks.time, "perf_counter", now)
         in_time.on_train_batch_end(batch)
     assert in_time.broken_off is not ends
     assert in_time.model.stop_training is not ends
@@ -326,8 +320,8 @@ def test_cases_that_name_nothing_are_refused(capsys):
     ],
 )
 def test_sizes_are_counted(digits, name, parameters, work, folded):
-    model = quality.build_model(DIGITS[name], digits, seed=0)
-    assert quality.size(model) == {
+    model = networks.build_model(DIGITS[name], digits, seed=0)
+    assert networks.size(model) == {
         "parameters": parameters + REST,
         "multiply_adds": work + 160,
         "folded": folded + 160,
@@ -337,13 +331,13 @@ def test_sizes_are_counted(digits, name, parameters, work, folded):
 @pytest.mark.parametrize("name", ["dense", "mixture", "tree"])
 def test_the_score_is_that_of_the_network_that_was_trained(digits, name):
     case = DIGITS[name]._replace(weight_decay=0.1)
-    model = quality.build_model(case, digits, seed=0)
+    model = networks.build_model(case, digits, seed=0)
     model.fit(*digits.train, batch_size=digits.batch, verbose=0)
     logits = model.predict(digits.validation[0], verbose=0).astype("float64")
     labels = digits.validation[1]
     scores = np.exp(logits - logits.max(1, keepdims=True))
     shares = scores[np.arange(len(labels)), labels] / scores.sum(1)
-    loss, accuracy = quality.score(model, digits)
+    loss, accuracy = networks.score(model, digits)
     np.testing.assert_allclose(loss, -np.log(shares).mean(), rtol=1e-5)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).mean())
 
@@ -354,7 +348,7 @@ def test_the_score_is_that_of_the_network_that_was_trained(digits, name):
 )
 def test_a_network_learns_all_that_it_should(digits, name, optimizer):
     case = DIGITS[name]._replace(optimizer=optimizer, weight_decay=0.1)
-    model = quality.build_model(case, digits, seed=0)
+    model = networks.build_model(case, digits, seed=0)
     hidden = model.layers[1]
     variables = getattr(hidden, "nodes", None) or hidden.trainable_variables
     before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
@@ -368,9 +362,9 @@ def test_a_network_learns_all_that_it_should(digits, name, optimizer):
 
 
 def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
-    case = Case("bytes", "tree", 32, depth=3, trees=8)
-    task = quality_tasks.load("bytes", seed=0, steps=1)
-    model = quality.build_model(case, task, seed=0)
+    case = Network("bytes", "tree", 32, depth=3, trees=8)
+    task = tasks.load("bytes", seed=0, steps=1)
+    model = networks.build_model(case, task, seed=0)
     assert [type(layer).__name__ for layer in model.layers[2:]] == [
         *("Flatten", "Dense", "LayerNormalization", "ReLU"),
         *("TreeGatedDense", "ReLU", "Dense"),
@@ -402,31 +396,31 @@ def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
 
 
 def test_a_scaled_mixture_is_saved_as_such():
-    layer = quality.hidden_layer(DIGITS["scaled"], seed=0)
+    layer = networks.hidden_layer(DIGITS["scaled"], seed=0)
     again = TopOneMixture.from_config(layer.get_config())
     assert again.scale == layer.scale == 3
 
 
 def test_contexts_are_the_bytes_before():
     text = np.arange(100, dtype="uint8")
-    x, y = quality_tasks.contexts(text, np.array([16, 50]))
+    x, y = tasks.contexts(text, np.array([16, 50]))
     assert x.tolist() == [list(range(16)), list(range(34, 50))]
     assert y.tolist() == [16, 50]
 
 
 def test_the_grid_names_each_network_once():
-    for task in quality_tasks.TASKS:
-        names = [case.name for case in quality_grid.everything(task)]
-        assert quality_grid.RATES[task][0] == 1.0
+    for task in tasks.TASKS:
+        names = [case.name for case in networks.everything(task)]
+        assert networks.RATES[task][0] == 1.0
         assert len(set(names)) == len(names)
-        assert [case.name for case in quality_grid.quick(task)] == names[:6]
+        assert [case.name for case in networks.quick(task)] == names[:6]
 
 
 def test_wide_networks_store_what_trees_of_depth_4_do(digits):
-    for task in (digits, quality_tasks.load("bytes", seed=0, steps=1)):
-        _, deep, *_, dense, mixture = quality_grid.quick(task.name)
+    for task in (digits, tasks.load("bytes", seed=0, steps=1)):
+        _, deep, *_, dense, mixture = networks.quick(task.name)
         counts = [
-            quality.size(quality.build_model(case, task, 0))["parameters"]
+            networks.size(networks.build_model(case, task, 0))["parameters"]
             for case in (deep, dense, mixture)
         ]
         np.testing.assert_allclose(counts, counts[0], rtol=0.08)
@@ -435,5 +429,5 @@ def test_wide_networks_store_what_trees_of_depth_4_do(digits):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_text_says_what_one_seed_is_worth(found, seed):
     rows = [row for row in found["rows"] if row["seed"] == seed]
-    text = quality_report.text(found | {"rows": rows})
+    text = report.text(found | {"rows": rows})
     assert re.search(r"^Dense 16 .* - .* 1$", text, re.M)

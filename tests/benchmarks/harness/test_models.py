@@ -4,21 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import memory_step
+from benchmarks import memory
 from benchmarks.baselines.naive_tree import NaiveTree
-from benchmarks.harness import models as contestant
-from benchmarks.harness.worker import Worker, answer
+from benchmarks.harness import machine, models, rounds, targets
 from keras_treegate.layers import TreeGatedDense
 
-SIZES = {
-    **{"batch": 3, "inputs": 8, "units": 4, "depth": 2, "trees": 2},
-    "batches": 2,
-}
+SIZES = {"batch": 3, "units": 8, "depth": 2, "trees": 2, "batches": 2}
 
 
 def make(model, work="forward", **changes):
     values = {"name": model, "model": model, "work": work} | SIZES | changes
-    return contestant.Contestant(**values)
+    return models.Case(**values)
 
 
 def numpy(tensor):
@@ -46,61 +42,70 @@ def test_the_naive_layer_is_the_tree(leaves_only, inputs):
 
 
 def test_parameters_are_those_of_nodes_and_bias():
-    model = contestant.build_model(make("tree"))
-    assert contestant.count_parameters(model) == 7 * 8 * 4 + 4
-    assert contestant.tree_parameters(make("tree")) == 7 * 8 * 4
-    model = contestant.build_model(make("naive"))
-    assert contestant.count_parameters(model) == 4 * 8 * 4
-    model = contestant.build_model(make("naive", "gradients"))
-    assert contestant.count_parameters(model) == 7 * 8 * 4
+    model = models.build_model(make("tree"))
+    assert models.count_parameters(model) == 7 * 8 * 8 + 8
+    assert make("tree").tree_parameters == 7 * 8 * 8
+    model = models.build_model(make("naive"))
+    assert models.count_parameters(model) == 4 * 8 * 8
+    model = models.build_model(make("naive", "gradients"))
+    assert models.count_parameters(model) == 7 * 8 * 8
     tree = make("tree", hidden=6)
-    model = contestant.build_model(tree)
-    biases = 6 + 4
-    assert contestant.count_parameters(model) - biases == (
-        contestant.tree_parameters(tree)
-    )
+    model = models.build_model(tree)
+    biases = 6 + 8
+    assert models.count_parameters(model) - biases == tree.tree_parameters
     dense = make("large-dense", parameters=1200)
-    model = contestant.build_model(dense)
-    assert contestant.count_parameters(model) == 1200 + 100 + 4
+    model = models.build_model(dense)
+    assert models.count_parameters(model) == 1200 + 75 + 8
 
 
 def test_tables_are_not_zero():
     # Pages of zeros that were never written may be one page of memory.
-    (_, layer) = contestant.build_model(make("tree")).layers
+    (_, layer) = models.build_model(make("tree")).layers
     for nodes in layer.nodes:
         assert np.all(numpy(nodes.value) != 0)
 
 
 def test_each_call_brings_another_batch():
     one = make("dense")
-    work = contestant.build(one, None)
+    work = models.build(one, None)
     first, second, third = (numpy(work.call()) for _ in range(3))
     assert not np.array_equal(first, second)
     np.testing.assert_allclose(first, third, atol=1e-6)
 
 
-def test_a_worker_builds_and_takes_turns():
-    worker = Worker(None)
-    told = worker.build(list(make("tree", "step")), 0.001)
-    assert told["parameters"] == 7 * 8 * 4 + 4
+def test_a_case_is_built_and_takes_turns():
+    case = make("tree", "step", optimizer="StepAwareAdam")
+    told = rounds.build(case, None, 0.001)
+    assert told["parameters"] == 7 * 8 * 8 + 8
     assert told["first_seconds"] > 0
-    inputs, _ = contestant.draw_data(make("tree", "step"))
-    (_, layer) = contestant.build_model(make("tree")).layers
+    inputs, _ = models.draw_data(case)
+    (_, layer) = models.build_model(make("tree")).layers
     nodes = set()
     for number, batch in enumerate(inputs):
         for (_, tree), code in np.ndenumerate(numpy(layer.leaf_codes(batch))):
             nodes |= {(number, tree, up, code >> up) for up in range(3)}
-    assert told["touched_bytes"] == len(nodes) / 2 * 4 * 4 * 4
-    turn = worker.turn("tree", 0.001)
-    assert turn["ms"] > 0
-    assert turn["calls"] >= 1
-    worker.clear()
-    failed = answer(worker, {"ask": "turn", "name": "tree", "seconds": 1})
-    assert failed["error"].startswith("KeyError")
+    assert told["touched_bytes"] == len(nodes) / 2 * 4 * 8 * 4
+    # The layer reads; the optimizer reads and writes the row and two slots.
+    assert told["moved_bytes"] == 7 * told["touched_bytes"]
+    assert rounds.turn("tree", 0.001) > 0
+    rounds.clear()
+    with pytest.raises(KeyError):
+        rounds.turn("tree", 1)
+
+
+def test_only_step_aware_steps_have_a_limit():
+    for case in (make("tree"), make("tree", "step", optimizer="Adam")):
+        told = rounds.build(case, None, 0.001)
+        assert told["touched_bytes"] > 0
+        assert told["moved_bytes"] is None
+    assert rounds.build(make("dense"), None, 0.001)["touched_bytes"] is None
+    rounds.clear()
+    # A copy of 10 bytes a second, read and written, of which 3 are used.
+    assert targets.limit(6.0, 2000.0, 10.0) == pytest.approx(0.3)
 
 
 def test_the_peak_of_a_step_is_what_it_holds_at_once():
-    if not memory_step.machine.forget_peak():
+    if not machine.forget_peak():
         pytest.skip("peaks cannot be forgotten here")
 
     def step(x, y):
@@ -108,5 +113,5 @@ def test_the_peak_of_a_step_is_what_it_holds_at_once():
             np.ones(64 * 2**20, "uint8")
         return keras.ops.zeros(())
 
-    peak = memory_step._peak(step, None, None)
+    peak = memory.peak(step, None, None)
     assert 60 * 2**20 < peak < 120 * 2**20

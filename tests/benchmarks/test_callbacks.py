@@ -1,15 +1,14 @@
 """The benchmark compares what it says; how long it takes is not asked."""
 
 import json
-import subprocess
 
 import keras
 import numpy as np
 import pytest
 
-from benchmarks import callback_report
-from benchmarks import callbacks as callback_cost
+from benchmarks import callbacks
 from benchmarks.__main__ import main
+from benchmarks.harness import models, process, tables
 
 BACKEND = keras.backend.backend()
 SMALL = "--depths 2 --units 4 --trees 2 --batch 4 --steps 2 --rounds 3"
@@ -30,8 +29,8 @@ def test_one_run_has_the_ratios_of_all_kinds(benchmark):
     assert (row["backend"], row["depth"], row["steps"]) == (BACKEND, 2, 2)
     assert set(row["ms"]) == {"plain", "counted", "callbacks"}
     for ratios in (*row["over_plain"].values(), row["callbacks_over_counted"]):
-        median, low, high = ratios
-        assert 0 < low <= median <= high
+        low, high = ratios["quartiles"]
+        assert 0 < low <= ratios["median"] <= high
     assert BACKEND in found["versions"]
     assert found["command"].endswith(str(benchmark))
 
@@ -46,24 +45,25 @@ def test_the_table_and_the_picture_are_written(benchmark):
 
 def test_ratios_are_paired_in_rounds():
     times = np.array([2.0, 6.0, 3.0]) / np.array([1.0, 2.0, 3.0])
-    assert callback_cost._quartiles(times) == [2.0, 1.5, 2.5]
+    spread = tables.spread(times)
+    assert (spread["median"], *spread["quartiles"]) == (2.0, 1.5, 2.5)
 
 
 def test_only_plain_models_do_not_count():
-    case = callback_cost.Case(BACKEND, 1, 4, 4, 2)
+    case = models.Case("tree", batch=4, units=4, depth=1, trees=2)
     for counted in (True, False):
-        model = callback_cost.build_model(case, counted)
+        model = models.build_for_fit(case, count_visits=counted)
         assert model.layers[0].count_visits is counted
 
 
 def test_a_case_that_fails_does_not_end_the_run(capsys, monkeypatch, tmp_path):
-    def fail(command, **_):
-        return subprocess.CompletedProcess(command, 1, "", "at\nOSError: full")
+    def fail(self, function, *arguments):
+        raise RuntimeError("OSError: full")
 
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(process.Process, "call", fail)
     arguments = ["callbacks", "--backend", BACKEND, "--output", str(tmp_path)]
     assert main(arguments) == 1
-    assert "failed: The measurement of" in capsys.readouterr().out
+    assert f"failed: {BACKEND} depth 4: OSError" in capsys.readouterr().out
     found = json.loads((tmp_path / "callbacks.json").read_text())
     assert len(found["failures"]) == 2
 
@@ -78,5 +78,5 @@ def test_options_that_cannot_be_are_refused(capsys):
 
 
 def test_the_legend_explains_every_column():
-    for kind in callback_cost.KINDS:
-        assert f"\n{kind} " in f"\n{callback_report.LEGEND}"
+    for kind in callbacks.KINDS:
+        assert f"\n{kind} " in f"\n{callbacks.LEGEND}"
