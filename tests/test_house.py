@@ -15,8 +15,8 @@ FLOORS = (
     {"backend"},
     {"gates", "credit", "trees"},
     {"layers", "optimizers", "losses"},
-    {"transforms", "callbacks", "distribution"},
-    {"benchmarks", "plotting", "saved_models"},
+    {"transforms", "callbacks"},
+    {"plotting", "saved_models"},
     {"keras_treegate"},  # the package's own `__init__.py`
 )
 FRAMEWORKS = {"flax", "jax", "jaxlib", "tensorflow", "torch"}

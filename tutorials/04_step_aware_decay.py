@@ -264,5 +264,5 @@ print(
 
 # %% [markdown]
 # The curve depends on the machine, the backend and the batch: where a batch
-# touches most rows, as in shallow trees, there is nothing to save. `python -m
-# keras_treegate.benchmarks step-time` measures it with care.
+# touches most rows, as in shallow trees, there is nothing to save. In a
+# checkout, `python -m benchmarks step-time` measures it with care.

@@ -229,6 +229,6 @@ print(
 )
 
 # %% [markdown]
-# One seed says little about a difference of a hundredth of a bit. `python -m
-# keras_treegate.benchmarks quality` compares networks with care, on a simpler
-# one than this.
+# One seed says little about a difference of a hundredth of a bit. In a
+# checkout, `python -m benchmarks quality` compares networks with care, simpler
+# ones than this.

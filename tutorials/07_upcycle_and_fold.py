@@ -354,8 +354,9 @@ for axes, (batch, of_batch) in zip(panels, latency.items(), strict=True):
 save(figure, output / "latency.png")
 
 # %% [markdown]
-# What these are depends on the machine, the backend and the sizes. `python -m
-# keras_treegate.benchmarks inference` measures larger layers, with more care.
+# What these are depends on the machine, the backend and the sizes. In a
+# checkout, `python -m benchmarks inference` measures larger layers, with more
+# care.
 #
 # ## Save, load and serve
 #

@@ -6,8 +6,8 @@ import re
 import keras
 import pytest
 
-from keras_treegate.benchmarks import memory
-from keras_treegate.benchmarks.__main__ import main
+from benchmarks import memory
+from benchmarks.__main__ import main
 
 BACKEND = keras.backend.backend()
 TURNS = "--rounds 2 --seconds 0.001"

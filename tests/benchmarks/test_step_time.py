@@ -8,15 +8,15 @@ import io
 import json
 import re
 import runpy
-import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
 
-from keras_treegate.benchmarks import picture, report, step_time
-from keras_treegate.benchmarks.__main__ import main
+from benchmarks import step_time
+from benchmarks.__main__ import main
+from benchmarks.harness import models, process, tables
 
 BACKEND = keras.backend.backend()
 BATCH, UNITS, TREES, STEPS = 4, 3, 2, 2
@@ -34,7 +34,7 @@ def benchmark(tmp_path_factory):
         *("--steps", STEPS, "--output", folder),
     ]
     output = io.StringIO()
-    package = "keras_treegate.benchmarks"
+    package = "benchmarks"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["", *map(str, arguments)])
         patch.setattr(sys, "stdout", output)
@@ -61,9 +61,8 @@ def test_a_row_for_each_depth_and_optimizer(found):
     for row in found["rows"]:
         assert row["backend"] == BACKEND
         assert row["steps"] == STEPS
-        assert 0 < row["ms_min"] <= row["ms"]
-        assert row["ms_min"] <= row["ms_quartiles"][0] <= row["ms"]
-        assert row["ms"] <= row["ms_quartiles"][1]
+        low, high = row["ms"]["quartiles"]
+        assert 0 < row["ms"]["min"] <= low <= row["ms"]["median"] <= high
         assert row["peak_bytes"] >= 0
         assert row["copy_bytes_per_second"] > 0
 
@@ -85,9 +84,9 @@ def test_stored_bytes_are_those_of_all_nodes(found):
 
 def test_touched_bytes_are_those_of_the_rows_on_the_paths(found):
     for row in found["rows"]:
-        case = step_time.Case(**{k: row[k] for k in step_time.Case._fields})
-        (layer,) = step_time.build_model(case).layers
-        inputs, _ = step_time.draw_data(case, STEPS)
+        case = models.Case(**{k: row[k] for k in models.Case._fields})
+        (layer,) = models.build_for_fit(case).layers
+        inputs, _ = models.draw_for_fit(case, STEPS)
         codes = keras.ops.convert_to_numpy(layer.leaf_codes(inputs))
         nodes = {
             (example // BATCH, tree, level, code >> (case.depth - level))
@@ -101,11 +100,15 @@ def test_touched_bytes_are_those_of_the_rows_on_the_paths(found):
 
 def test_the_share_of_the_limit_counts_the_moves(found):
     adam, stock = found["rows"][:2]
-    assert stock["limit_fraction"] is None
+    assert stock["limit"] is None
     assert adam["moves"] == 3 + 2 * 2  # momentum and velocity
-    moved = adam["touched_bytes"] * 7 / (adam["ms"] / 1e3)
+    moved = adam["touched_bytes"] * 7 / (adam["ms"]["median"] / 1e3)
     share = moved / adam["copy_bytes_per_second"]
-    assert adam["limit_fraction"] == pytest.approx(share)
+    assert adam["limit"]["median"] == pytest.approx(share)
+
+
+def time_of(row):
+    return row["ms"]["median"]
 
 
 def test_the_ratios_are_those_of_the_rows(found):
@@ -115,7 +118,7 @@ def test_the_ratios_are_those_of_the_rows(found):
             "backend": BACKEND,
             "optimizer": "StepAwareAdam",
             "depths": [1, 2],
-            "time": last["ms"] / first["ms"],
+            "time": time_of(last) / time_of(first),
             "touched": last["touched_bytes"] / first["touched_bytes"],
         }
     ]
@@ -123,14 +126,16 @@ def test_the_ratios_are_those_of_the_rows(found):
         {
             "backend": BACKEND,
             "depth": 2,
-            "time": last_stock["ms"] / last["ms"],
+            "time": time_of(last_stock) / time_of(last),
         }
     ]
 
 
 def test_growth_is_told_from_depth_10_where_it_can_be():
     def base(*depths):
-        return report.base_row([{"depth": depth} for depth in depths])["depth"]
+        return step_time.base_row([{"depth": depth} for depth in depths])[
+            "depth"
+        ]
 
     assert base(4, 10, 14) == 10
     assert base(14, 10, 4) == 10
@@ -145,11 +150,12 @@ def test_the_table_is_printed_and_written(benchmark, found):
     assert found["machine"] in text
     assert "plain copy:" in text
     assert "touched * (3 + 2 * slots)" in text
+    assert "limit (moved/copy)" in text
     assert "Adam takes" in text
     table = [line for line in text.splitlines() if line.startswith(BACKEND)]
     for row, line in zip(found["rows"], table, strict=False):
         assert line.split()[1:3] == [row["optimizer"], str(row["depth"])]
-        assert line.split()[3] == f"{row['ms']:.2f}"
+        assert line.split()[3] == f"{row['ms']['median']:.2f}"
 
 
 def test_the_picture_is_written(benchmark):
@@ -159,16 +165,16 @@ def test_the_picture_is_written(benchmark):
 
 
 def test_the_picture_shows_the_rows(found):
-    (panel, *_) = picture.draw(found["machine"], found["rows"]).axes
+    (panel, *_) = step_time.draw("machine", found["rows"]).axes
     lines = {line.get_label(): line for line in panel.get_lines()}
     assert set(lines) == {
         "StepAwareAdam",
         "Adam",
         "proportional to touched bytes",
     }
-    stock = report.find(found["rows"], optimizer="Adam")
+    stock = tables.find(found["rows"], optimizer="Adam")
     drawn = lines["Adam"]
-    assert list(drawn.get_ydata()) == [row["ms"] for row in stock]
+    assert list(drawn.get_ydata()) == [row["ms"]["median"] for row in stock]
     megabytes = [row["stored_bytes"] / 1e6 for row in stock]
     assert list(drawn.get_xdata()) == megabytes
     assert panel.get_xscale() == panel.get_yscale() == "log"
@@ -210,20 +216,22 @@ def test_matplotlib_that_is_missing_is_told_first(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["step-time", "--backend", BACKEND])
     error = capsys.readouterr().err
-    assert 'pip install "keras_treegate[tutorials]"' in error
+    assert 'pip install "keras_treegate[plotting]"' in error
 
 
 def test_a_case_that_fails_does_not_end_the_run(capsys, monkeypatch, tmp_path):
-    def fail(command, **_):
-        return subprocess.CompletedProcess(command, 1, "", "at\nOSError: full")
+    def fail(self, function, *arguments):
+        raise RuntimeError("OSError: full")
 
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(process.Process, "call", fail)
     arguments = ["step-time", "--backend", BACKEND, "--depths", "1", "2"]
     output = tmp_path / "results"
     status = main([*arguments, "--output", str(output)])
     assert status == 1
     printed = capsys.readouterr().out
-    assert "ended with status 1: OSError: full" in printed
+    name = f"{BACKEND} StepAwareSGD, depth 1"
+    assert f"{name}: failed\n" in printed
+    assert f"failed: {name}: OSError: full" in printed
     found = json.loads((output / "step-time.json").read_text())
     assert found["rows"] == []
     assert len(found["failures"]) == 8

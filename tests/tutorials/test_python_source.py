@@ -5,22 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from keras_treegate.benchmarks import source_text
-from tests.tutorials.running import TUTORIALS
+from tutorials.tfds_builders import source_text
+from tutorials.tfds_builders.python_source import PythonSource
 
 
 @pytest.fixture(scope="module")
 def prepare(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TUTORIALS)
-        from tfds_builders.python_source import PythonSource
+    def prepare():
+        builder = PythonSource(data_dir=tmp_path_factory.mktemp("data"))
+        builder.download_and_prepare()
+        return builder
 
-        def prepare():
-            builder = PythonSource(data_dir=tmp_path_factory.mktemp("data"))
-            builder.download_and_prepare()
-            return builder
-
-        yield prepare
+    return prepare
 
 
 @pytest.fixture(scope="module")

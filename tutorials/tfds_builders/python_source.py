@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from keras_treegate.benchmarks import source_text
+from . import source_text
 
 
 class PythonSource(tfds.core.GeneratorBasedBuilder):

@@ -1,0 +1,1 @@
+"""Layers that the package is compared with."""

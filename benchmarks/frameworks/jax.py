@@ -1,0 +1,91 @@
+"""Work to time under JAX: one `jit`, with the weights for arguments."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+COMPILERS = (None,)
+
+on_device = jnp.asarray
+wait = jax.block_until_ready
+
+
+def _values(variables: list) -> list:
+    return [variable.value for variable in variables]
+
+
+def _loss(model: Any, trainable: list, other: list, x: Any, y: Any) -> tuple:
+    outputs, other = model.stateless_call(trainable, other, x, training=True)
+    return jnp.mean(jnp.square(outputs - y)), other
+
+
+def forward(model: Any, compiler: str | None) -> Callable:
+    # Weights that are no arguments would be constants to fold.
+    @jax.jit
+    def call(trainable: list, other: list, x: Any) -> Any:
+        return model.stateless_call(trainable, other, x, training=False)[0]
+
+    return partial(
+        call,
+        _values(model.trainable_variables),
+        _values(model.non_trainable_variables),
+    )
+
+
+def gradients(model: Any, compiler: str | None) -> Callable:
+    loss = partial(_loss, model)
+    call = jax.jit(jax.grad(loss, argnums=(0, 2), has_aux=True))
+    return partial(
+        call,
+        _values(model.trainable_variables),
+        _values(model.non_trainable_variables),
+    )
+
+
+class Step:
+    """A step whose state is donated, as in `fit`."""
+
+    def __init__(self, model: Any) -> None:
+        optimizer = model.optimizer
+        optimizer.build(model.trainable_variables)
+        gradients = jax.value_and_grad(partial(_loss, model), has_aux=True)
+
+        @partial(jax.jit, donate_argnums=0)
+        def train(state: tuple, x: Any, y: Any) -> tuple:
+            trainable, other, slots = state
+            (loss, other), grads = gradients(trainable, other, x, y)
+            trainable, slots = optimizer.stateless_apply(
+                slots, grads, trainable
+            )
+            return loss, (trainable, other, slots)
+
+        self.train = train
+        self.state = (
+            _values(model.trainable_variables),
+            _values(model.non_trainable_variables),
+            _values(optimizer.variables),
+        )
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        loss, self.state = self.train(self.state, x, y)
+        return loss
+
+
+def step(model: Any, compiler: str | None) -> Callable:
+    return Step(model)
+
+
+def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
+    lowered = step.train.lower(step.state, inputs, targets)
+    analysis = lowered.compile().memory_analysis()
+    if analysis is None:
+        return None
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "outputs": analysis.output_size_in_bytes,
+        "aliases": analysis.alias_size_in_bytes,
+        "temporary": analysis.temp_size_in_bytes,
+    }

@@ -1,0 +1,66 @@
+"""Work to time under PyTorch: eager, or by `torch.compile`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import torch
+
+COMPILERS = (None, "compile")
+
+on_device = keras.ops.convert_to_tensor
+
+
+def wait(result: Any) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _function(function: Callable, compiler: str | None) -> Callable:
+    if compiler is None:
+        return function
+    return torch.compile(function, dynamic=False)
+
+
+def _loss(model: Any, x: Any, y: Any) -> Any:
+    return torch.mean(torch.square(model(x, training=True) - y))
+
+
+def forward(model: Any, compiler: str | None) -> Callable:
+    function = _function(lambda x: model(x, training=False), compiler)
+
+    def call(x: Any) -> Any:
+        with torch.no_grad():
+            return function(x)
+
+    return call
+
+
+def gradients(model: Any, compiler: str | None) -> Callable:
+    weights = model.trainable_variables
+    loss = _function(lambda x, y: _loss(model, x, y), compiler)
+
+    def call(x: Any, y: Any) -> Any:
+        model.zero_grad()
+        x = x.detach().requires_grad_()
+        loss(x, y).backward()
+        return [x.grad, *(weight.value.grad for weight in weights)]
+
+    return call
+
+
+def step(model: Any, compiler: str | None) -> Callable:
+    weights = model.trainable_variables
+    model.optimizer.build(weights)
+    function = _function(lambda x, y: _loss(model, x, y), compiler)
+
+    def call(x: Any, y: Any) -> Any:
+        model.zero_grad()
+        loss = function(x, y)
+        loss.backward()
+        with torch.no_grad():
+            gradients = [weight.value.grad for weight in weights]
+            model.optimizer.apply(gradients, weights)
+        return loss
+
+    return call

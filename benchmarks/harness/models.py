@@ -1,0 +1,275 @@
+"""The models that are timed, their data, and the work that is done."""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from benchmarks import frameworks
+from benchmarks.baselines import peers
+from benchmarks.baselines.naive_tree import NaiveTree
+from keras_treegate import fold, layers, optimizers
+
+MODELS = ("dense", "naive", "tree", "folded", "large-dense")
+STEP_AWARE = ("StepAwareSGD", "StepAwareAdam", "StepAwareAdagrad")
+
+
+class Case(NamedTuple):
+    """A model of given sizes, and what is measured of it.
+
+    name: what it is called in the table.
+    batch, units, depth, trees: B, P = Q, D, G.
+    model: a name of `MODELS`, or a package of `baselines.peers`.
+    work: "forward", "gradients" or "step".
+    optimizer: for "step": the class name of one of ours or of Keras.
+    hidden: the width between two layers; 0 for one layer alone.
+    parameters: for models of a given size: how many it should have.
+    batches: distinct batches of data that take turns, so that each example
+        brings rows of its own, as in use.
+    """
+
+    name: str
+    batch: int
+    units: int
+    depth: int
+    trees: int
+    model: str = "tree"
+    work: str = "step"
+    optimizer: str = "StepAwareSGD"
+    hidden: int = 0
+    parameters: int = 0
+    batches: int = 8
+
+    @property
+    def tree_parameters(self) -> int:
+        """The numbers in the nodes of a tree of these sizes; of both layers."""
+        leaf = 2 * self.units * self.hidden or self.units**2
+        return leaf * (2 ** (self.depth + 1) - 1)
+
+
+def cases_for_fit(
+    given: argparse.Namespace, depths: list[int], optimizers: Iterable[str]
+) -> Iterator[tuple[str, Case]]:
+    """Yields a square tree for each backend, depth and optimizer."""
+    for backend in dict.fromkeys(given.backend):
+        for depth in sorted(set(depths)):
+            for optimizer in dict.fromkeys(optimizers):
+                yield (
+                    backend,
+                    Case(
+                        name=f"{optimizer}, depth {depth}",
+                        batch=given.batch,
+                        units=given.units,
+                        depth=depth,
+                        trees=given.trees,
+                        optimizer=optimizer,
+                    ),
+                )
+
+
+def build_model(case: Case) -> keras.Model:
+    """Builds the model, compiled where a step of it is timed.
+
+    Tables are drawn at random: zeros that were never written can share a page.
+    """
+    inputs = keras.Input((case.units,), batch_size=case.batch)
+    if case.hidden or case.model == "large-dense":
+        outputs = _two_layers(case, inputs)
+    else:
+        outputs = _layer(case, case.units)(inputs)
+    model = keras.Model(inputs, outputs)
+    if case.model == "folded":
+        model = fold(model)
+    if case.work == "step":
+        model.compile(build_optimizer(case.optimizer), "mse")
+    return model
+
+
+def build_for_fit(case: Case, **options: Any) -> keras.Model:
+    """Builds one tree layer as it comes, compiled, with these options."""
+    layer = layers.TreeGatedDense(
+        case.units, depth=case.depth, num_trees=case.trees, seed=0, **options
+    )
+    inputs = keras.Input((case.units,), batch_size=case.batch)
+    model = keras.Sequential([inputs, layer])
+    model.compile(build_optimizer(case.optimizer), "mse")
+    return model
+
+
+def _layer(case: Case, units: int) -> Any:
+    if case.model in ("dense", "large-dense"):
+        return keras.layers.Dense(units)
+    if case.model == "naive":
+        leaves_only = case.work == "forward"
+        return NaiveTree(units, case.depth, case.trees, leaves_only=leaves_only)
+    return layers.TreeGatedDense(
+        units,
+        depth=case.depth,
+        num_trees=case.trees,
+        node_initializer=keras.initializers.RandomUniform(seed=1),
+        seed=0,
+    )
+
+
+def _two_layers(case: Case, inputs: Any) -> Any:
+    """Two layers; the gates of both read the inputs."""
+    hidden = case.hidden
+    if case.model == "large-dense":
+        hidden = max(1, round(case.parameters / (2 * case.units)))
+    first, second = _layer(case, hidden), _layer(case, case.units)
+    active = keras.layers.ReLU()(first(inputs))
+    if case.model in ("tree", "folded"):
+        return second(active, gate_inputs=inputs)
+    return second(active)
+
+
+def build_optimizer(name: str) -> keras.optimizers.Optimizer:
+    """Builds one of ours, or else Keras's own of that name."""
+    found = getattr(optimizers, name, None) or getattr(keras.optimizers, name)
+    return found()
+
+
+def draw_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Draws inputs (batches, B, P), whose bits are fair coins, and targets."""
+    draw = np.random.default_rng(0)
+    shape = (case.batches, case.batch, case.units)
+    inputs = draw.standard_normal(shape, "float32")
+    targets = draw.standard_normal(shape, "float32")
+    return inputs, targets
+
+
+def draw_for_fit(case: Case, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws inputs and targets for these steps of a square layer."""
+    draw = np.random.default_rng(0)
+    shape = (2, steps * case.batch, case.units)
+    inputs, targets = draw.normal(size=shape).astype("float32")
+    return inputs, targets
+
+
+def touched_bytes(layer: Any, batches: Any) -> float:
+    """Counts the bytes of all levels' distinct rows that a step needs.
+
+    The mean over the steps, each with one of the batches of inputs.
+    """
+    codes = [
+        keras.ops.convert_to_numpy(layer.leaf_codes(batch)) for batch in batches
+    ]
+    return touched_rows(np.stack(codes), layer.depth) * row_bytes(layer)
+
+
+def touched_rows(codes: np.ndarray, depth: int) -> float:
+    """Counts the distinct rows of all levels that a step needs, on average.
+
+    Args:
+        codes: (S, B, G), the leaf codes of S steps.
+        depth: D.
+    """
+    steps, _, num_trees = codes.shape
+    keys = codes + np.arange(num_trees) * 2**depth
+    keys = np.sort(keys.reshape(steps, -1), axis=1)
+    rows = 0
+    for level in range(depth + 1):
+        changes = np.diff(keys >> (depth - level), axis=1)
+        rows += steps + np.count_nonzero(changes)
+    return rows / steps
+
+
+def row_bytes(layer: Any) -> int:
+    """Returns the bytes of one node (W, Q)."""
+    _, width, units = layer.nodes[0].shape
+    return width * units * np.dtype(layer.variable_dtype).itemsize
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Counts the numbers in weights, but for records of training."""
+    return sum(
+        int(np.prod(weight.shape))
+        for weight in model.weights
+        if not weight.name.startswith(("clock", "stamps", "units", "visits"))
+    )
+
+
+class Work(NamedTuple):
+    """A built case: a call of it does its work once."""
+
+    call: Callable[[], Any]
+    parameters: int
+    model: Any
+
+
+def build(case: Case, compiler: str | None) -> Work:
+    """Builds the work of a case, on the framework of this process."""
+    if case.model in MODELS:
+        model = build_model(case)
+        parameters = count_parameters(model)
+        function = getattr(frameworks, case.work)(model, compiler)
+    else:
+        model, parameters, function = peers.work(case)
+    inputs, targets = (
+        [frameworks.on_device(batch) for batch in data]
+        for data in draw_data(case)
+    )
+    data = list(zip(inputs, targets, strict=True))
+    turn = 0
+
+    def call() -> Any:
+        nonlocal turn
+        turn = (turn + 1) % len(data)
+        x, y = data[turn]
+        return function(x) if case.work == "forward" else function(x, y)
+
+    return Work(call, parameters, model)
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Times epochs, with what callbacks between it and its `end` do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self._start = 0.0
+        # Keras waits for the loss before it calls the end of an epoch.
+        self.end = keras.callbacks.LambdaCallback(on_epoch_end=self._stop)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = time.perf_counter()
+
+    def _stop(self, epoch: int, logs: Any = None) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def epoch_seconds(
+    model: keras.Model, data: dict, epochs: int = 1, callbacks: tuple = ()
+) -> list[float]:
+    """Times the epochs of a `fit` with these arguments and callbacks."""
+    clock = EpochClock()
+    model.fit(
+        **data,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[clock, *callbacks, clock.end],
+    )
+    return clock.seconds
+
+
+def affordable_steps(
+    seconds_of: Callable[[int], list[float]],
+    budget: float,
+    least: int,
+    most: int,
+) -> int:
+    """Returns how many steps of an epoch take about `budget` seconds.
+
+    Args:
+        seconds_of: the seconds of two epochs of so many steps; the first one
+            compiles.
+        budget: seconds of an epoch.
+        least: steps, at least.
+        most: steps, at most.
+    """
+    step = seconds_of(least)[1] / least
+    return min(max(int(budget / step), least), most)

@@ -1,0 +1,1 @@
+"""How well networks predict, by work and by parameters."""

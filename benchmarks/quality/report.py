@@ -1,0 +1,230 @@
+"""The results of `quality`: means over seeds, a table, pictures."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import tables
+from benchmarks.harness.tables import number
+from benchmarks.quality.networks import FROZEN, Network
+from keras_treegate.plotting import canvas
+
+LEGEND = """\
+bits      of the held-out labels, given the inputs: mean and sample standard
+          deviation over the seeds (- for one seed)
+rate      the learning rate that was best for the first seed, of those tried
+tried     how many learning rates were
+at 1      bits at the learning rate of the task, the same for all: mean, and
+          deviation over the seeds that were trained at it
+params    numbers that are trained
+work      multiply-adds per example, with the additions along the paths
+folded    the same with the sums of all paths stored
+The best rate is that of the lowest bits of the held-out labels, and that very
+seed counts in the mean: this flatters, and more so the more were tried.
+"""
+
+COLUMNS: tables.Columns = {
+    "network": "name",
+    "bits": lambda row: f"{row['bits']:.3f}",
+    "+-": lambda row: number(row["bits_spread"], ".3f"),
+    "rate": lambda row: f"{row['learning_rate']:g}",
+    "tried": "rates",
+    "at 1": lambda row: number(row["at_one"], ".3f"),
+    "+- at 1": lambda row: number(row["at_one_spread"], ".3f"),
+    "accuracy": lambda row: f"{row['accuracy']:.2%}",
+    "params": lambda row: f"{row['parameters']:,}",
+    "work": lambda row: f"{row['multiply_adds']:,}",
+    "folded": lambda row: f"{row['folded']:,}",
+    "seeds": lambda row: len(row["seeds"]),
+}
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """Returns a row for each network and number of steps, in their order."""
+    groups: dict[Any, list[dict]] = {}
+    for row in rows:
+        key = (*(row[field] for field in Network._fields), row["steps"])
+        groups.setdefault(key, []).append(row)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: list[dict]) -> dict:
+    first, *others = ([row[name] for row in group] for name in MEANS)
+    spread = statistics.stdev(first) if len(first) > 1 else None
+    means = map(statistics.mean, (first, *others))
+    same = {k: v for k, v in group[0].items() if k not in (*MEANS, "seed")}
+    return same | {
+        "seeds": sorted(row["seed"] for row in group),
+        "bits_spread": spread,
+        **dict(zip(MEANS, means, strict=True)),
+    }
+
+
+MEANS = ("bits", "accuracy", "seconds")
+
+
+def best_rate(rows: list[dict], network: Network, steps: int) -> float | None:
+    """Finds the rate with the lowest bits for the first seed, if any."""
+    wanted = network._asdict() | {"steps": steps, "seed": 0}
+    del wanted["rate"]
+    bits = {row["rate"]: row["bits"] for row in tables.find(rows, **wanted)}
+    return min(bits, key=bits.__getitem__, default=None)
+
+
+def best(rows: list[dict]) -> list[dict]:
+    """Returns, of the summary, each network at its best rate.
+
+    With the bits and their spread `at_one`, the learning rate of the task, and
+    the number of `rates` that were tried.
+    """
+    networks: dict[Any, dict] = {}
+    for row in summary(rows):
+        network = Network(**{name: row[name] for name in Network._fields})
+        key = network._replace(rate=1.0), row["steps"]
+        networks.setdefault(key, {})[network.rate] = row
+    found = []
+    for (network, steps), by_rate in networks.items():
+        first = next(iter(by_rate.values()))
+        at_one = by_rate.get(1.0, {})
+        tried = {
+            "at_one": at_one.get("bits"),
+            "at_one_spread": at_one.get("bits_spread"),
+            "rates": len(by_rate),
+        }
+        # The first seed may have been broken off, and another not.
+        row = by_rate.get(best_rate(rows, network, steps), first)
+        found.append(row | tried)
+    return found
+
+
+def text(found: dict) -> str:
+    """Returns the results for people, the best last."""
+    lines = tables.heading(found)
+    means = best(found["rows"])
+    for task, data in found["data"].items():
+        ours = tables.find(means, task=task)
+        ours.sort(key=lambda row: -row["bits"])
+        facts = [f"{name} {value}" for name, value in data.items()]
+        lines.append(f"{task}: {', '.join(facts)}")
+        lines += [*tables.table(COLUMNS, ours, left=1), ""]
+    return "\n".join(
+        [*lines, LEGEND, *(f"Not done: {cut}" for cut in found["cut"])]
+    )
+
+
+def write(found: dict, folder: Path) -> None:
+    """Writes `quality.json` and `quality.txt`."""
+    with_means = found | {"summary": summary(found["rows"])}
+    tables.write("quality", with_means, text(found), folder)
+
+
+AXES = {
+    "multiply_adds": "thousand multiply-adds of an example, as trained",
+    "folded": "thousand multiply-adds of an example, folded",
+    "parameters": "thousand parameters",
+}
+# The number of the colour and the marker, by family and number of trees.
+STYLES = {
+    ("tree", 64): 0,
+    ("mixture", 0): 1,
+    ("tree", 16): 2,
+    ("tree", 1): 3,
+    ("tree", None): 4,
+    ("scaled mixture", 0): 5,
+    ("dense", 0): 6,
+}
+
+
+def family(row: dict) -> str:
+    """Returns the line that a network is drawn on."""
+    trees = f"{row['trees'] or 'all'} tree" + "s" * (row["trees"] != 1)
+    name = {
+        "dense": "Dense",
+        "mixture": "mixture of experts, top 1",
+        "scaled mixture": "scaled mixture, top 1",
+        "leaves": f"leaves only, {trees}",
+        "roots and leaves": f"roots and leaves, {trees}",
+        "tree": trees,
+    }[row["family"]]
+    if row["weight_decay"]:
+        name += f", decay {row['weight_decay']:g}"
+    return name + (", Adam" if row["optimizer"] == "Adam" else "")
+
+
+def style(row: dict) -> dict:
+    """Returns how a line is drawn: dotted with decay, hollow where frozen."""
+    kind = "tree" if row["family"] in FROZEN else row["family"]
+    fill = "left" if row["weight_decay"] else "full"
+    fill = {"leaves": "none", "roots and leaves": "bottom"}.get(
+        row["family"], fill
+    )
+    return canvas.style(STYLES[kind, row["trees"]]) | {
+        "markersize": 6,
+        "linewidth": 1.2,
+        "linestyle": ":" if row["weight_decay"] else "-",
+        "fillstyle": fill,
+    }
+
+
+def draw(found: dict, task: str) -> Any:
+    """Returns a figure with a panel for each of `AXES`, a line per family.
+
+    Of the networks whose learning rate was searched, if any was.
+    """
+    rows = tables.find(best(found["rows"]), task=task)
+    rows = [row for row in rows if row["rates"] > 1] or rows
+    figure = canvas.figure(12, 5)
+    panels = figure.subplots(1, len(AXES), sharey=True)
+    for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
+        panel.set(xlabel=label)
+        panel.grid(linewidth=0.5, alpha=0.4)
+        for name in dict.fromkeys(map(family, rows)):
+            ours = [row for row in rows if family(row) == name]
+            ours.sort(key=lambda row: row["parameters"])
+            panel.errorbar(
+                [row[axis] / 1000 for row in ours],
+                [row["bits"] for row in ours],
+                [row["bits_spread"] or 0 for row in ours],
+                label=name,
+                **style(ours[0]),
+            )
+        # After the error bars: around a single point on axes that are
+        # logarithmic before, Matplotlib leaves no space.
+        _scale(panel.xaxis, [row[axis] for row in rows])
+    what = {"bytes": "bits per byte", "digits": "bits per digit"}[task]
+    panels[0].set_ylabel(f"held-out {what}")
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5)
+    tried = _span(rows, "rates")
+    rates = (
+        "all at one learning rate"
+        if tried == "1"
+        else f"each at the best of {tried} learning rates"
+    )
+    title = f"{task}: {_span(rows, 'steps')} steps, {rates}; lower is better"
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _span(rows: list[dict], name: str) -> str:
+    """The values of a column: one number, or the least and the most."""
+    values = {row[name] for row in rows}
+    return " to ".join(map(str, sorted({min(values), max(values)})))
+
+
+def _scale(axis: Any, values: list) -> None:
+    """Makes an axis logarithmic, with as many numbers as have space."""
+    axis.axes.set_xscale("log")
+    several_decades = max(values) > 100 * min(values)
+    axis.get_major_locator().set_params(
+        subs=(1,) if several_decades else (1, 2, 5)
+    )
+    axis.set_major_formatter("{x:g}")
+    axis.axes.minorticks_off()
+
+
+def write_pictures(found: dict, folder: Path) -> None:
+    """Writes `quality-bytes.png` and `quality-digits.png`."""
+    for task in tables.distinct(found["rows"], "task"):
+        figure = draw(found, task)
+        figure.savefig(folder / f"quality-{task}.png", dpi=150)

@@ -1,0 +1,106 @@
+"""What `quality` learns: the next byte of source text, and digits."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tutorials.tfds_builders import source_text
+
+CONTEXT = 16  # bytes
+VALIDATION_BYTES = 2**16
+TASKS = ("bytes", "digits")
+
+
+class Task(NamedTuple):
+    """Examples and labels, and how all networks are trained on them.
+
+    about: what to know of the data, as JSON has it.
+    """
+
+    name: str
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    classes: int
+    batch: int
+    learning_rate: float
+    about: dict
+
+
+def load(name: str, seed: int, steps: int) -> Task:
+    """Returns the task of this name, with the examples that steps need."""
+    return {"bytes": next_byte, "digits": digits}[name](seed, steps)
+
+
+def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
+    """Returns `CONTEXT` bytes of the library's source, and the next one."""
+    source = source_text.read()
+    train, held_out = source.texts
+    draw = np.random.default_rng(seed)
+    places = draw.integers(CONTEXT, len(train), steps * batch)
+    even = np.linspace(CONTEXT, len(held_out) - 1, VALIDATION_BYTES)
+    return Task(
+        "bytes",
+        contexts(train, places),
+        contexts(held_out, even.astype("int64")),
+        classes=256,
+        batch=batch,
+        learning_rate=1e-3,
+        about={
+            "python": source.python,
+            "checksum": source.checksum,
+            "train_bytes": len(train),
+            "validation_bytes": len(held_out),
+        },
+    )
+
+
+def contexts(text: np.ndarray, places: np.ndarray) -> tuple:
+    """Returns the bytes before each place (B, 16), and the byte there."""
+    before = np.arange(-CONTEXT, 0)
+    return text[places[:, np.newaxis] + before], text[places].astype("int32")
+
+
+def digits(seed: int, steps: int, batch: int = 128) -> Task:
+    """Returns scikit-learn's digits, moved by a pixel to each of nine places.
+
+    Every third image is validated on. The order of the others is drawn anew
+    for each pass.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "The digits come with scikit-learn, which is not installed. "
+            'Install it with: pip install "keras_treegate[tutorials]"'
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8).astype("float32") / 16
+    held_out = np.arange(len(labels)) % 3 == 2
+    x, y = moved(images[~held_out], labels[~held_out])
+    draw = np.random.default_rng(seed)
+    passes = -(-steps * batch // len(y))
+    order = np.concatenate([draw.permutation(len(y)) for _ in range(passes)])
+    order = order[: steps * batch]
+    return Task(
+        "digits",
+        (x[order], y[order]),
+        moved(images[held_out], labels[held_out]),
+        classes=10,
+        batch=batch,
+        learning_rate=0.02,
+        about={
+            "train_images": len(y),
+            "validation_images": int(held_out.sum()) * 9,
+        },
+    )
+
+
+def moved(images: np.ndarray, labels: np.ndarray) -> tuple:
+    """Returns images (B, 8, 8) at nine places as rows (9 B, 64), and labels."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    places = [
+        padded[:, row : row + 8, column : column + 8].reshape(len(images), -1)
+        for row in range(3)
+        for column in range(3)
+    ]
+    return np.concatenate(places), np.tile(labels, 9).astype("int32")

@@ -1,1 +1,0 @@
-"""What the layers cost, measured: `python -m keras_treegate.benchmarks`."""

@@ -1,0 +1,433 @@
+"""The comparison trains what it says and reports it rightly.
+
+Networks are trained for a few steps: how well they do is not asked here.
+"""
+
+import functools
+import io
+import json
+import re
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.baselines.mixture import TopOneMixture
+from benchmarks.quality import networks, report, search, tasks
+from benchmarks.quality.networks import Network
+from tutorials.tfds_builders import source_text
+
+BACKEND = keras.backend.backend()
+
+DIGITS = {
+    "dense": Network("digits", "dense", 16),
+    "mixture": Network("digits", "mixture", 16, experts=3),
+    "scaled": Network("digits", "scaled mixture", 16, experts=3),
+    "leaves": Network("digits", "leaves", 16, depth=2, trees=4),
+    "roots": Network("digits", "roots and leaves", 16, depth=2, trees=4),
+    "tree": Network("digits", "tree", 16, depth=2, trees=4),
+    "a tree of each pixel": Network("digits", "tree", 16, depth=1, trees=None),
+}
+KERNEL = 64 * 16
+REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return tasks.load("digits", seed=0, steps=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two runs wrote to, the second adding to the first."""
+    folder = tmp_path_factory.mktemp("quality") / "new"
+    for seeds in ("1", "2"):
+        arguments = [
+            *("quality", "--quick", "--steps", "2", "--seeds", seeds),
+            *("--cases", "Dense 16", "4, 1 tree", "--resume"),
+            *("--output", str(folder)),
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", io.StringIO())
+            patch.setattr(tasks, "VALIDATION_BYTES", 512)
+            patch.setitem(networks.WIDTH, "bytes", 24)
+            assert main(arguments) == 0
+            printed = sys.stdout.getvalue()
+    assert "seed 0" not in printed
+    assert (folder / "quality.txt").read_text() in printed
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return json.loads((folder / "quality.json").read_text())
+
+
+def test_a_row_for_each_network_and_seed(found):
+    rows = [(row["task"], row["name"], row["seed"]) for row in found["rows"]]
+    names = [
+        ("bytes", "tree, depth 4, 1 tree"),
+        ("digits", "Dense 16"),
+        ("digits", "tree, depth 4, 1 tree"),
+    ]
+    assert rows == [(*name, seed) for seed in (0, 1) for name in names]
+    for row in found["rows"]:
+        assert 0 < row["bits"] < 12
+        assert 0 <= row["accuracy"] <= 1
+        assert row["steps"] == 2
+
+
+def test_the_run_is_told(found):
+    assert found["versions"][BACKEND] == sys.modules[BACKEND].__version__
+    assert len(found["commands"]) == 2
+    assert "--seeds 2" in found["command"]
+    assert found["data"]["bytes"]["checksum"] == source_text.read().checksum
+    assert found["date"]
+    assert found["machine"]
+
+
+def test_means_are_over_the_seeds(found):
+    first = found["summary"][0]
+    bits = [row["bits"] for row in found["rows"] if row["task"] == "bytes"]
+    assert first["seeds"] == [0, 1]
+    assert first["bits"] == pytest.approx(np.mean(bits))
+    assert first["bits_spread"] == pytest.approx(np.std(bits, ddof=1))
+
+
+def test_the_table_is_sorted_by_bits(folder, found):
+    text = (folder / "quality.txt").read_text()
+    assert "1,242" in text
+    table = re.findall(r"^(?:Dense|tree).*?(\d+\.\d{3})", text, re.M)
+    bits = {}
+    for row in found["summary"]:
+        bits.setdefault(row["task"], []).append(row["bits"])
+    expected = [
+        f"{value:.3f}"
+        for values in bits.values()
+        for value in sorted(values, reverse=True)
+    ]
+    assert table == expected
+
+
+@pytest.mark.parametrize("task", ["bytes", "digits"])
+def test_the_picture_is_written(folder, task):
+    written = (folder / f"quality-{task}.png").read_bytes()
+    assert written.startswith(b"\x89PNG")
+    assert len(written) > 10_000
+
+
+def test_the_picture_shows_the_means(found):
+    figure = report.draw(found, "digits")
+    assert "2 steps, all at one learning rate" in figure.get_suptitle()
+    panels = figure.axes
+    assert len(panels) == 3
+    for panel, column in zip(panels, report.AXES, strict=True):
+        drawn = {
+            container.get_label(): container.lines[0].get_xydata().tolist()
+            for container in panel.containers
+        }
+        dense, tree = (
+            [[row[column] / 1000, row["bits"]]]
+            for row in found["summary"]
+            if row["task"] == "digits"
+        )
+        assert drawn == {"Dense": dense, "1 tree": tree}
+
+
+def test_the_picture_of_one_network_has_space_around_it(found):
+    rows = [row for row in found["rows"] if row["name"] == "Dense 16"]
+    figure = report.draw(found | {"rows": rows}, "digits")
+    figure.savefig(io.BytesIO())
+    for panel, column in zip(figure.axes, report.AXES, strict=True):
+        low, high = panel.get_xlim()
+        assert low * 1.1 < rows[0][column] / 1000 < high / 1.1
+
+
+def test_one_line_for_each_family():
+    families = {
+        report.family(case._asdict()) for case in networks.everything("bytes")
+    }
+    assert families == {
+        *("Dense", "Dense, decay 0.1", "mixture of experts, top 1"),
+        *("1 tree", "16 trees", "64 trees", "all trees"),
+        *("64 trees, decay 0.1", "leaves only, 16 trees"),
+        *("roots and leaves, 16 trees", "scaled mixture, top 1"),
+    }
+
+
+@pytest.mark.parametrize(("left", "cut"), [(100, [2]), (60, [1, 2])])
+def test_training_that_would_not_end_in_time_is_told(
+    left, cut, tmp_path, capsys, monkeypatch
+):
+    times = iter([0.0, 10.0, 20.0, 70.0])
+    clock = types.SimpleNamespace(
+        time=lambda: next(times), perf_counter=lambda: 5.0
+    )
+    monkeypatch.setattr(search, "time", clock)
+
+    def measure(case, task, seed, deadline):
+        assert deadline == 55.0 - 10 * seed
+        if seed and left == 60:
+            return None
+        return row_of(case, seed, 0.5) | {"steps": 1}
+
+    monkeypatch.setattr(networks, "measure", measure)
+    main(
+        [
+            *("quality", "--tasks", "digits", "--steps", "5", "--cases"),
+            *("Dense 16", "--minutes", "1", "--quick"),
+            *("--output", str(tmp_path)),
+        ]
+    )
+    found = json.loads((tmp_path / "quality.json").read_text())
+    assert found["cut"] == [f"digits: Dense 16, seed {seed}" for seed in cut]
+    assert f"Not done: {found['cut'][0]}" in capsys.readouterr().out
+
+
+def row_of(case, seed, bits):
+    """What `measure` returns, as far as it is looked at."""
+    return (
+        case._asdict()
+        | {"name": case.name, "seed": seed, "steps": 660, "seconds": 30.0}
+        | {"learning_rate": 0.02 * case.rate, "bits": bits, "accuracy": 0.5}
+        | dict.fromkeys(("parameters", "multiply_adds", "folded"), 1)
+    )
+
+
+def test_the_learning_rate_is_searched_with_the_first_seed(
+    tmp_path, monkeypatch, capsys
+):
+    bits = {
+        "Dense 16": {1.0: 0.5, 0.5: 0.6, 2.0: 0.4, 0.25: 0.9, 4.0: 0.45},
+        "Dense 16, decay 0.1": dict.fromkeys((0.5, 2.0, 0.25, 4.0), 0.7)
+        | {1.0: 0.3},
+    }
+    trained = []
+
+    def measure(case, task, seed, deadline):
+        trained.append((case.name, case.rate, seed))
+        return row_of(case, seed, bits[case.name][case.rate] + seed)
+
+    monkeypatch.setattr(networks, "measure", measure)
+    arguments = ["quality", "--tasks", "digits", "--cases", "Dense 16"]
+    main([*arguments, "--output", str(tmp_path)])
+    plain, decayed = bits
+    assert trained == [
+        *[
+            (name, rate, 0)
+            for rate in (1.0, 0.5, 2.0, 0.25, 4.0)
+            for name in bits
+        ],
+        *[(plain, 2.0, 1), (decayed, 1.0, 1)],
+        *[(plain, 2.0, 2), (decayed, 1.0, 2)],
+    ]
+    table = capsys.readouterr().out
+    assert re.search(
+        r"^Dense 16 +1\.400 +1\.000 +0\.04 +5 +0\.500 +- ", table, re.M
+    )
+    assert re.search(
+        r"decay 0\.1 +1\.300 +1\.000 +0\.02 +5 +1\.300 +1\.000 ", table
+    )
+    figure = report.draw(
+        json.loads((tmp_path / "quality.json").read_text()), "digits"
+    )
+    assert "at the best of 5 learning rates" in figure.get_suptitle()
+    panel, *_ = figure.axes
+    drawn = {c.get_label(): c.lines[0].get_ydata()[0] for c in panel.containers}
+    assert drawn == pytest.approx({"Dense": 1.4, "Dense, decay 0.1": 1.3})
+
+
+def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    trained = []
+
+    def measure(case, task, seed, deadline):
+        trained.append((case.rate, seed))
+        return row_of(case, seed, 0.5 / case.rate + seed)
+
+    monkeypatch.setattr(networks, "measure", measure)
+    arguments = [
+        *("quality", "--tasks", "digits", "--cases", "16, decay", "--resume"),
+        *("--output", str(tmp_path), "--rates"),
+    ]
+    main([*arguments, "2", "0.5"])
+    assert trained == [(2, 0), (0.5, 0), (2, 1), (2, 2)]
+    trained.clear()
+    main([*arguments, "1"])  # though 2 was better
+    assert trained == [(1, 0), (1, 1), (1, 2)]
+    table = capsys.readouterr().out
+    assert re.search(
+        r"decay 0\.1 +1\.250 +1\.000 +0\.04 +3 +1\.500 +1\.000 ", table
+    )
+
+
+def test_rates_are_above_nothing(capsys):
+    with pytest.raises(SystemExit):
+        main(["quality", "--rates", "0"])
+    assert "must be a number above 0. Received: '0'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("deadline", "ends"), [(200.0, True), (90.0, False)])
+def test_the_first_steps_tell_when_training_would_end(
+    deadline, ends, monkeypatch
+):
+    times = {10: 20.0, 40: 50.0}  # a second for each step, until 110
+    in_time = networks.EndsInTime(100, deadline)
+    in_time.set_model(keras.Sequential())
+    in_time.model.stop_training = False
+    for batch in range(100):
+        now = functools.partial(times.get, batch)
+        monkeypatch.setattr(networks.time, "perf_counter", now)
+        in_time.on_train_batch_end(batch)
+    assert in_time.broken_off is not ends
+    assert in_time.model.stop_training is not ends
+
+
+def test_results_on_other_data_are_not_added_to(folder, capsys, monkeypatch):
+    other = source_text.SourceText("3", {"a.py": b"#" * 99, "b.py": b"#" * 99})
+    monkeypatch.setattr(source_text, "read", lambda: other)
+    split = {"a.py": b"#" * 99}
+    monkeypatch.setattr(source_text.SourceText, "train", split)
+    monkeypatch.setattr(source_text.SourceText, "validation", split)
+    with pytest.raises(SystemExit):
+        main(["quality", "--resume", "--output", str(folder)])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "`--resume` adds to results on the same data only." in error
+
+
+def test_cases_that_name_nothing_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["quality", "--cases", "Dens 256"])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "`--cases` must be part of the name of a network" in error
+    assert "Received: ['Dens 256']" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "work", "folded"),
+    [
+        ("dense", KERNEL + 16, KERNEL, KERNEL),
+        ("mixture", 3 * KERNEL + 64 * 3 + 16, KERNEL + 64 * 3, KERNEL + 64 * 3),
+        ("scaled", 3 * KERNEL + 64 * 3 + 16, KERNEL + 64 * 3, KERNEL + 64 * 3),
+        ("leaves", 4 * KERNEL + 16, KERNEL, KERNEL),
+        ("roots", 5 * KERNEL + 16, 2 * KERNEL, KERNEL),
+        ("tree", 7 * KERNEL + 16, 3 * KERNEL, KERNEL),
+        ("a tree of each pixel", 3 * KERNEL + 16, 2 * KERNEL, KERNEL),
+    ],
+)
+def test_sizes_are_counted(digits, name, parameters, work, folded):
+    model = networks.build_model(DIGITS[name], digits, seed=0)
+    assert networks.size(model) == {
+        "parameters": parameters + REST,
+        "multiply_adds": work + 160,
+        "folded": folded + 160,
+    }
+
+
+@pytest.mark.parametrize("name", ["dense", "mixture", "tree"])
+def test_the_score_is_that_of_the_network_that_was_trained(digits, name):
+    case = DIGITS[name]._replace(weight_decay=0.1)
+    model = networks.build_model(case, digits, seed=0)
+    model.fit(*digits.train, batch_size=digits.batch, verbose=0)
+    logits = model.predict(digits.validation[0], verbose=0).astype("float64")
+    labels = digits.validation[1]
+    scores = np.exp(logits - logits.max(1, keepdims=True))
+    shares = scores[np.arange(len(labels)), labels] / scores.sum(1)
+    loss, accuracy = networks.score(model, digits)
+    np.testing.assert_allclose(loss, -np.log(shares).mean(), rtol=1e-5)
+    assert accuracy == pytest.approx((logits.argmax(1) == labels).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [*((name, "StepAwareAdam") for name in DIGITS), ("tree", "Adam")],
+)
+def test_a_network_learns_all_that_it_should(digits, name, optimizer):
+    case = DIGITS[name]._replace(optimizer=optimizer, weight_decay=0.1)
+    model = networks.build_model(case, digits, seed=0)
+    hidden = model.layers[1]
+    variables = getattr(hidden, "nodes", None) or hidden.trainable_variables
+    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
+    model.fit(*digits.train, batch_size=digits.batch, verbose=0)
+    changed = [
+        bool((keras.ops.convert_to_numpy(now) != old).any())
+        for now, old in zip(variables, before, strict=True)
+    ]
+    kept = {"leaves": [0, 1], "roots and leaves": [1]}.get(case.family, [])
+    assert [level for level, now in enumerate(changed) if not now] == kept
+
+
+def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
+    case = Network("bytes", "tree", 32, depth=3, trees=8)
+    task = tasks.load("bytes", seed=0, steps=1)
+    model = networks.build_model(case, task, seed=0)
+    assert [type(layer).__name__ for layer in model.layers[2:]] == [
+        *("Flatten", "Dense", "LayerNormalization", "ReLU"),
+        *("TreeGatedDense", "ReLU", "Dense"),
+    ]
+    assert model.layers[6].gate.threshold == "zero"
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
+    layer = TopOneMixture(units=2, experts=3, balance=0.5, scale=scale)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    y = keras.ops.convert_to_numpy(layer(x, training=True))
+    router, kernels, bias = layer.get_weights()
+    kernels = kernels.reshape(4, 3, 2)
+    scores = np.exp(x @ router)
+    shares = scores / scores.sum(1, keepdims=True)
+    chosen = shares.argmax(1)
+    assert len(set(chosen)) > 1
+    for example, expert in enumerate(chosen):
+        factor = scale * shares[example, expert]
+        expected = factor * x[example] @ kernels[:, expert]
+        np.testing.assert_allclose(y[example], expected + bias, rtol=1e-5)
+    load = np.bincount(chosen, minlength=3) / 8
+    (loss,) = layer.losses
+    expected = 0.5 * 3 * np.sum(load * shares.mean(0))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(loss), expected, rtol=1e-5
+    )
+
+
+def test_a_scaled_mixture_is_saved_as_such():
+    layer = networks.hidden_layer(DIGITS["scaled"], seed=0)
+    again = TopOneMixture.from_config(layer.get_config())
+    assert again.scale == layer.scale == 3
+
+
+def test_contexts_are_the_bytes_before():
+    text = np.arange(100, dtype="uint8")
+    x, y = tasks.contexts(text, np.array([16, 50]))
+    assert x.tolist() == [list(range(16)), list(range(34, 50))]
+    assert y.tolist() == [16, 50]
+
+
+def test_the_grid_names_each_network_once():
+    for task in tasks.TASKS:
+        names = [case.name for case in networks.everything(task)]
+        assert networks.RATES[task][0] == 1.0
+        assert len(set(names)) == len(names)
+        assert [case.name for case in networks.quick(task)] == names[:6]
+
+
+def test_wide_networks_store_what_trees_of_depth_4_do(digits):
+    for task in (digits, tasks.load("bytes", seed=0, steps=1)):
+        _, deep, *_, dense, mixture = networks.quick(task.name)
+        counts = [
+            networks.size(networks.build_model(case, task, 0))["parameters"]
+            for case in (deep, dense, mixture)
+        ]
+        np.testing.assert_allclose(counts, counts[0], rtol=0.08)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_text_says_what_one_seed_is_worth(found, seed):
+    rows = [row for row in found["rows"] if row["seed"] == seed]
+    text = report.text(found | {"rows": rows})
+    assert re.search(r"^Dense 16 .* - .* 1$", text, re.M)
