@@ -1,4 +1,4 @@
-"""Settings of the documentation: `python -m sphinx -W -b html docs docs/_build/html`.
+"""Settings of the documentation, which `python -m sphinx` builds.
 
 Everything is built from the checkout and from installed packages, without a
 network. The notebooks of the tutorials are shown as they were executed.

@@ -54,7 +54,8 @@ def draw():
     figure = Figure(figsize=(8, 4.4), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     draw_trees(
-        axes, {depth: found[f"tree, depth {depth}, 64 trees"] for depth in DEPTHS}
+        axes,
+        {depth: found[f"tree, depth {depth}, 64 trees"] for depth in DEPTHS},
     )
     draw_dense(axes, {width: found[f"Dense {width}"] for width in WIDTHS})
     axes.set_xscale("log")

@@ -31,7 +31,9 @@ def draw():
 
 
 def heading(axes, x, text):
-    axes.text(x, 37.6, text, ha="center", va="center", fontsize=11, weight="bold")
+    axes.text(
+        x, 37.6, text, ha="center", va="center", fontsize=11, weight="bold"
+    )
 
 
 def draw_inputs(axes):
@@ -115,7 +117,10 @@ def draw_tree(axes):
     for level in range(DEPTH):
         for node in range(2**level):
             for bit in (0, 1):
-                ends = place_of(level, node), place_of(level + 1, 2 * node + bit)
+                ends = (
+                    place_of(level, node),
+                    place_of(level + 1, 2 * node + bit),
+                )
                 chosen = (
                     node == on_path[level]
                     and 2 * node + bit == on_path[level + 1]
