@@ -4,6 +4,7 @@ That the site builds without a warning is checked where Sphinx is installed: by
 `.ci/run`.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -83,6 +84,66 @@ def test_every_helper_of_the_tests_is_in_the_index():
         r"^\| `(tests/[\w/]+\.py)` \|", text_of(ROOT / "CONTRIBUTING.md"), re.M
     )
     assert sorted(index) == sorted(helpers)
+
+
+# What two parts can share without an argument.
+SHARED = {
+    ("weakref", "ref"),
+    ("weakref", "WeakKeyDictionary"),
+    ("weakref", "WeakSet"),
+    ("weakref", "WeakValueDictionary"),
+    ("threading", "local"),
+    ("functools", "cache"),
+    ("functools", "lru_cache"),
+}
+
+
+def channels(tree):
+    """Yields each channel that a file opens, and each variable it marks."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if (ast.unparse(node.value), node.attr) in SHARED:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Attribute):
+                    owner = ast.unparse(target.value)
+                    if re.search(r"\b(variable|nodes)(\[\d+\])?$", owner):
+                        yield ast.unparse(target)
+
+
+def test_every_channel_is_on_the_page_of_the_design():
+    package = ROOT / "keras_treegate"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if any(channels(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    page = text_of(ROOT / "docs" / "design.md")
+    section = page.partition("## How the parts find each other")[2]
+    assert set(re.findall(r"`([\w/]+\.py)`", section)) == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "variable.level = level",
+        "layer.nodes[0].owner = layer",
+        "found = weakref.WeakSet()",
+        "class Waiting(threading.local): pass",
+        "@functools.cache\ndef compiled(): pass",
+    ],
+)
+def test_a_channel_is_found(line):
+    assert list(channels(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["self.nodes = nodes", "variable = 1", "lock = threading.RLock()"],
+)
+def test_what_is_no_channel_is_not_found(line):
+    assert not list(channels(ast.parse(line)))
 
 
 def test_the_changelog_has_the_version_of_the_package():
