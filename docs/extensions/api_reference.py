@@ -19,6 +19,8 @@ def prepare(app, kind, name, value, options, lines):
     Formulas are indented paragraphs. They become literal blocks, or Sphinx
     would fill their lines.
     """
+    if name == PACKAGE:  # the front page says it
+        lines.clear()
     prepared = []
     in_section = in_formula = False
     for line in lines:
