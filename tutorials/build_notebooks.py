@@ -8,66 +8,43 @@ machine that made them.
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
+
+import jupytext
+import nbformat
+from jupytext.combine import combine_inputs_with_outputs
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted(HERE.glob("[0-9][0-9]_*.py"))
 
 
-def cells(script):
-    """Yields (cell type, source) of a script in the percent format."""
-    text = "\n" + script.read_text(encoding="utf-8")
-    for part in re.split(r"\n(?=# %%)", text)[1:]:
-        head, _, body = part.partition("\n")
-        body = body.strip("\n")
-        if head == "# %% [markdown]":
-            yield "markdown", re.sub(r"^# ?", "", body, flags=re.M)
-        else:
-            yield "code", body
-
-
 def notebook(script):
-    """The notebook of a script, not executed."""
-    made = [
-        {
-            "id": f"cell-{number}",
-            "cell_type": kind,
-            "metadata": {},
-            "source": source,
-        }
-        | ({"outputs": [], "execution_count": None} if kind == "code" else {})
-        for number, (kind, source) in enumerate(cells(script))
-    ]
+    """Returns the notebook of a script in the percent format, not executed."""
+    made = jupytext.read(script)
     kernel = {"display_name": "Python 3", "language": "python"}
-    return {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {
-            "kernelspec": kernel | {"name": "python3"},
-            "language_info": {"name": "python"},
-        },
-        "cells": made,
+    made.metadata = {
+        "kernelspec": kernel | {"name": "python3"},
+        "language_info": {"name": "python"},
     }
+    for number, cell in enumerate(made.cells):
+        cell.id, cell.metadata = f"cell-{number}", {}
+    return made
 
 
 def execute(unexecuted):
-    """The notebook with its output, as a dictionary."""
-    import nbformat
+    """Returns the notebook with its output."""
     from nbclient import NotebookClient
 
-    node = nbformat.from_dict(unexecuted)
     client = NotebookClient(
-        node, timeout=3600, resources={"metadata": {"path": str(HERE)}}
+        unexecuted, timeout=3600, resources={"metadata": {"path": str(HERE)}}
     )
-    client.execute()
-    return json.loads(nbformat.writes(node))
+    return client.execute()
 
 
 def clean(executed):
-    """Leaves out what is only true on this machine, or only noise."""
+    """Removes what is only true on this machine, or only noise."""
     for cell in executed["cells"]:
         cell["metadata"] = {}
         if cell["cell_type"] != "code":
@@ -80,11 +57,11 @@ def clean(executed):
             if "image/png" in data:  # without it, the text is all there is
                 data.pop("text/plain", None)
     executed["metadata"]["language_info"] = {"name": "python"}
-    return executed
+    return nbformat.from_dict(executed)
 
 
 def merged(outputs):
-    """Without standard error; each run of standard output is one."""
+    """Returns outputs without standard error, joining standard output."""
     kept = []
     for output in outputs:
         if output.get("name") == "stderr":
@@ -98,7 +75,7 @@ def merged(outputs):
 
 
 def clean_text(text):
-    """As a screen shows it in the end, with no folder of this machine."""
+    """Returns text as a screen shows it, with no folder of this machine."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
     shown: list = []
     for character in text:
@@ -113,20 +90,16 @@ def clean_text(text):
 
 
 def with_new_text(script):
-    """The stored notebook, with the text between the code as it is now."""
-    stored = script.with_suffix(".ipynb").read_text(encoding="utf-8")
-    executed, new = json.loads(stored), notebook(script)["cells"]
-    old = executed["cells"]
-    if [code(cell) for cell in old] != [code(cell) for cell in new]:
+    """Returns the stored notebook with the script's text between the code."""
+    stored, new = jupytext.read(script.with_suffix(".ipynb")), notebook(script)
+    if codes(stored) != codes(new):
         sys.exit(f"The code of {script.stem} changed: leave out --text-only.")
-    for cell, now in zip(old, new, strict=True):
-        cell["source"] = now["source"]
-    return executed
+    return combine_inputs_with_outputs(new, stored)
 
 
-def code(cell):
-    """The source of a code cell, `None` for text."""
-    return "".join(cell["source"]) if cell["cell_type"] == "code" else None
+def codes(made):
+    """Returns the sources of the code cells."""
+    return [cell.source for cell in made.cells if cell.cell_type == "code"]
 
 
 def main(names, text_only):
@@ -138,8 +111,7 @@ def main(names, text_only):
             made = with_new_text(script)
         else:
             made = clean(execute(notebook(script)))
-        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-        script.with_suffix(".ipynb").write_text(text, encoding="utf-8")
+        jupytext.write(made, script.with_suffix(".ipynb"))
     return 0
 
 

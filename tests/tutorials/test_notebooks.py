@@ -3,6 +3,7 @@
 import json
 import re
 
+import jupytext
 import pytest
 
 from tests.tutorials.running import TUTORIALS
@@ -24,6 +25,12 @@ PICTURES = {
 }
 
 
+def cells(script):
+    """Returns (cell type, source) of what the script becomes."""
+    made = build_notebooks.notebook(script)
+    return [(cell.cell_type, cell.source) for cell in made.cells]
+
+
 def stored(script):
     text = script.with_suffix(".ipynb").read_text(encoding="utf-8")
     return json.loads(text), text
@@ -40,7 +47,7 @@ def test_script_and_notebook_have_the_same_cells(script):
         (cell["cell_type"], "".join(cell["source"]))
         for cell in notebook["cells"]
     ]
-    assert found == list(build_notebooks.cells(script)), (
+    assert found == cells(script), (
         f"Run: python tutorials/build_notebooks.py {script.stem}"
     )
 
@@ -69,7 +76,7 @@ def test_cells_are_cut_at_their_marks(tmp_path):
         "# %% [markdown]\n# # Title\n#\n# Text\n\n# %%\nx = 1\n\n\n"
         "# %%\n# a comment\ny = 2\n"
     )
-    assert list(build_notebooks.cells(script)) == [
+    assert cells(script) == [
         ("markdown", "# Title\n\nText"),
         ("code", "x = 1"),
         ("code", "# a comment\ny = 2"),
@@ -80,12 +87,14 @@ def test_new_text_is_taken_over_and_new_code_is_not(tmp_path):
     script = tmp_path / "00_example.py"
     script.write_text("# %% [markdown]\n# Old\n\n# %%\nx = 1\n")
     executed = build_notebooks.notebook(script)
-    executed["cells"][1]["execution_count"] = 1
+    output = {"output_type": "stream", "name": "stdout", "text": "1\n"}
+    executed.cells[1] |= {"execution_count": 1, "outputs": [output]}
     script.with_suffix(".ipynb").write_text(json.dumps(executed))
     script.write_text("# %% [markdown]\n# New\n\n# %%\nx = 1\n")
-    text, code = build_notebooks.with_new_text(script)["cells"]
-    assert text["source"] == "New"
-    assert code["execution_count"] == 1
+    text, code = build_notebooks.with_new_text(script).cells
+    assert text.source == "New"
+    assert code.execution_count == 1
+    assert code.outputs == [output]
     script.write_text("# %% [markdown]\n# New\n\n# %%\nx = 2\n")
     with pytest.raises(SystemExit, match="code of 00_example changed"):
         build_notebooks.with_new_text(script)
@@ -114,3 +123,18 @@ def test_output_is_one_text_without_warnings():
         stream("stdout", "c"),
     ]
     assert build_notebooks.merged(outputs) == [stream("stdout", "a\nbc")]
+
+
+def test_a_cleaned_notebook_is_written_as_it_is(tmp_path):
+    script = tmp_path / "00_example.py"
+    script.write_text("# %% [markdown]\n# Text\n\n# %%\nprint(1)\n")
+    executed = build_notebooks.notebook(script)
+    executed.cells[1].outputs = [
+        {"output_type": "stream", "name": name, "text": f"{name}\n"}
+        for name in ("stderr", "stdout")
+    ]
+    file = script.with_suffix(".ipynb")
+    jupytext.write(build_notebooks.clean(executed), file)
+    text, code = json.loads(file.read_text())["cells"]
+    assert (text["id"], text["source"]) == ("cell-0", ["Text"])
+    assert [output["text"] for output in code["outputs"]] == [["stdout\n"]]
