@@ -32,6 +32,7 @@ def telling_import(name, globals=None, locals=None, fromlist=(), level=0):
 import keras
 
 before = FRAMEWORKS & set(sys.modules)
+has_matplotlib = "matplotlib" in sys.modules
 builtins.__import__ = telling_import
 import keras_treegate
 
@@ -45,7 +46,7 @@ print(json.dumps({
         if name.startswith("keras_treegate.backend.")
     ),
     "attributes": sorted(vars(keras_treegate)),
-    "matplotlib": "matplotlib" in sys.modules,
+    "matplotlib": "matplotlib" in sys.modules and not has_matplotlib,
     "saved_name": keras.saving.get_registered_name(
         keras_treegate.layers.TreeGatedDense
     ),
