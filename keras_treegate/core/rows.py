@@ -195,7 +195,7 @@ def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
         distinct_rows(
             ops.right_shift(keys, depth - level),  # (G, B), ascending
             2**level,
-            smaller(batch, 2**level),
+            _slots_of(batch, 2**level),
         )
         for level in range(start, depth + 1)
     ]
@@ -236,6 +236,16 @@ def first_of_trees(num_trees: int, size: Tensor) -> Tensor:
     """(G, 1) int32: where each tree starts, of trees of a size."""
     trees = ops.arange(num_trees, dtype="int32")
     return ops.expand_dims(trees * size, 1)
+
+
+def _slots_of(batch: Any, rows: int) -> Any:
+    """The slots of a level of so many rows for a batch, in each tree.
+
+    One at least where the batch turns out to be empty: XLA takes no rows of a
+    table that has none.
+    """
+    slots = smaller(batch, rows)
+    return slots if isinstance(slots, int) else ops.maximum(slots, 1)
 
 
 def smaller(size: Tensor, bound: int) -> Tensor:

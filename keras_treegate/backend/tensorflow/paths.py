@@ -143,13 +143,30 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
 @tf.custom_gradient
 def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
     def gradient(outputs: Any) -> tuple:
-        of_inputs = compiled(_gradient_of_inputs)(outputs, sums, slots)
+        of_inputs = _of_inputs_if_any(outputs, sums, slots)
         if not sums.dtype.is_floating:
             return of_inputs, None, None
         of_sums = compiled(_gradient_of_sums)(inputs, outputs, sums, slots)
         return of_inputs, of_sums, None
 
     return compiled(_by_units)(inputs, sums, slots), gradient
+
+
+def _of_inputs_if_any(gradient: Any, sums: Any, slots: Any) -> Any:
+    """`_gradient_of_inputs`, or none where a batch may have no examples.
+
+    XLA sets no part of an array without numbers.
+    """
+    product = compiled(_gradient_of_inputs)
+    if gradient.shape[0] is not None:
+        return product(gradient, sums, slots)
+    shape = (None, slots.shape[0], sums.shape[1])
+    found = tf.cond(
+        tf.shape(gradient)[0] > 0,
+        lambda: product(gradient, sums, slots),
+        lambda: tf.zeros((0, *shape[1:]), gradient.dtype),
+    )
+    return tf.ensure_shape(found, shape)
 
 
 def _accumulator(dtype: Any) -> Any:
@@ -183,16 +200,11 @@ def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
 def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
     """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
-    dtype, examples = gradient.dtype, tf.shape(gradient)[0]
+    dtype = gradient.dtype
     gradient = tf.cast(gradient, _accumulator(dtype))
-    # One example at least: parts of a table without numbers cannot be set.
-    missing = tf.maximum(1 - examples, 0)
-    gradient = tf.pad(gradient, [[0, missing], [0, 0]])
-    slots = tf.pad(slots, [[0, 0], [0, missing]])
     lanes = xla_loops.lanes(units)
     if not lanes:
-        found = _gradient_by_trees(gradient, sums, slots)[:examples]
-        return tf.cast(found, dtype)
+        return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
     terms = units // lanes
     parts = tf.reshape(sums, (-1, lanes))
     batch = tf.shape(gradient)[0]
@@ -210,8 +222,7 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
 
     found = tf.zeros((trees * width, batch), gradient.dtype)
     found = tf.cast(_loop(trees * width, step, found), dtype)
-    found = tf.reshape(tf.transpose(found), (batch, trees, width))
-    return found[:examples]
+    return tf.reshape(tf.transpose(found), (batch, trees, width))
 
 
 def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
