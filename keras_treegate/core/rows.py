@@ -238,7 +238,7 @@ def first_of_trees(num_trees: int, size: Tensor) -> Tensor:
     return ops.expand_dims(trees * size, 1)
 
 
-def _slots_of(batch: Any, rows: int) -> Any:
+def _slots_of(batch: Tensor, rows: int) -> Tensor:
     """The slots of a level of so many rows for a batch, in each tree.
 
     One at least where the batch turns out to be empty: XLA takes no rows of a
