@@ -134,6 +134,7 @@ class Reinforce(keras.layers.Layer):
         """The `Route` of a gate source (..., S), sampled in training."""
         if not training or gate.depth == 0:
             return Route(gate(ops.stop_gradient(source), training=training))
+        seeds.check(self.seed_generator, source)
         activations = gate.activations(source, training=True)  # (..., G, D)
         dtype = at_least_float32(activations)
         logits = ops.cast(activations, dtype) / self.temperature
@@ -164,7 +165,7 @@ class Reinforce(keras.layers.Layer):
         if claim is None:
             return backend.watch(outputs, roots, None)
         claim.owner = roots.path.rpartition("/")[0]
-        return backend.watch(outputs, roots, claim.check)
+        return scores.watch(outputs, roots, claim)
 
     def kernels(self, forest: Any, route: Route) -> Any:
         """The kernel (B, P, Q) of each example."""

@@ -13,7 +13,7 @@ from keras_treegate.optimizers.entry import Entry, Step, caught_up
 
 def update_of(
     rule: Any, entry: Entry, clock: Any, step: Step, condition: Any
-) -> backend.RowUpdate:
+) -> backend.SharedUpdate:
     """Returns the update that a backend makes of `entry.tables`.
 
     A row with a gradient that is all zero stays as it is, and so do all of them
@@ -27,15 +27,15 @@ def update_of(
         condition: Boolean scalar or `None`.
     """
     key, kinds = rule.rule_key, entry.kinds
-    return backend.RowUpdate(
+    return backend.SharedUpdate(
         _update_by(weakref.ref(rule), kinds),
         (clock, *step, condition),
         None if key is None else (key, tuple(kinds), entry.last_step is None),
     )
 
 
-def _update_by(optimizer: weakref.ref, kinds: list) -> Callable:
-    """Returns the rule of a `RowUpdate`, which keeps no optimizer alive."""
+def _update_by(optimizer: Any, kinds: list) -> Callable:
+    """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
     count = len(kinds)
 
     def update(

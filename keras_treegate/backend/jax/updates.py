@@ -19,7 +19,7 @@ from keras_treegate.backend.jax.rows import (
 from keras_treegate.types import Tensor
 
 
-def outside_of_traces() -> Any:
+def outside_of_traces() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.row_update import RowUpdate
+from keras_treegate.backend.common.shared_update import SharedUpdate
 from keras_treegate.backend.tensorflow.rows import native, read_rows
 
 # The numbers of a table that a part has.
 CHUNK = 2**16
 
 
-def outside_of_traces() -> Any:
+def outside_of_traces() -> contextlib.AbstractContextManager:
     # Else TensorFlow makes variables by conditionals in the graph of the step,
     # which it then traces again, without them, and never lets go of.
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
@@ -48,9 +48,9 @@ def _updating_together() -> Iterator[Callable]:
             _update_at_once(variables, gradient, update)
         elif isinstance(gradient, RowGradient):
             rows = gradient.ids, gradient.rows
-            parts.append((tables, rows, _as_row_update(update)))
+            parts.append((tables, rows, _as_shared(update)))
         else:
-            whole.append((tables, gradient, _as_row_update(update)))
+            whole.append((tables, gradient, _as_shared(update)))
 
     yield update_rows
     if whole or parts:
@@ -72,7 +72,7 @@ def _update_all(whole: list, parts: list) -> None:
             _Update(
                 [_Table(*pair) for pair in zip(handles, kinds_of, strict=True)],
                 gradient,
-                RowUpdate(rule, operands),
+                SharedUpdate(rule, operands),
             )
             for (handles, gradient, operands), kinds_of, rule in zip(
                 arguments, kinds, rules, strict=True
@@ -88,8 +88,8 @@ def _update_all(whole: list, parts: list) -> None:
     _by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
 
 
-def _as_row_update(update: Callable) -> RowUpdate:
-    return update if isinstance(update, RowUpdate) else RowUpdate(update)
+def _as_shared(update: Callable) -> SharedUpdate:
+    return update if isinstance(update, SharedUpdate) else SharedUpdate(update)
 
 
 # By key and by what the arguments are.
@@ -188,7 +188,9 @@ def _update_together(updates: list) -> None:
 class _Update:
     """An update of tables by a gradient: ids and rows, or of all rows."""
 
-    def __init__(self, tables: list, gradient: Any, update: Callable) -> None:
+    def __init__(
+        self, tables: list, gradient: Any, update: SharedUpdate
+    ) -> None:
         self.tables = tables
         self.gradient = gradient
         self.update = update
@@ -243,8 +245,7 @@ def _update_at_once(variables: list, gradient: Any, update: Callable) -> None:
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
-    update = _as_row_update(update)
-    rule, arguments = update.rule, (old, gradient, update.operands)
+    rule, operands, key = _as_shared(update)
 
     def updated(rows: list, gradient: Any, operands: tuple) -> list:
         rows = list(rows)
@@ -252,10 +253,10 @@ def _update_at_once(variables: list, gradient: Any, update: Callable) -> None:
         return rows
 
     if tf.executing_eagerly():
-        new = updated(*arguments)
+        new = updated(old, gradient, operands)
     else:
         # One pass over memory instead of one for each operation.
-        new = _by_xla(updated, (update.key,), *arguments)
+        new = _by_xla(updated, (key,), old, gradient, operands)
     for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 

@@ -104,8 +104,17 @@ def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
     return tensor
 
 
+def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
+    # The hook goes with the graph of the tensor, where there is one.
+    return tensor.requires_grad or not other.requires_grad
+
+
 def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return tensor.device == like.device
+
+
+def can_assign(variable: Variable, tensor: Tensor) -> bool:
+    return True
 
 
 def assign_in_step(variable: Variable, value: Tensor) -> None:

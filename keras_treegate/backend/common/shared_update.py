@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 
-class RowUpdate(NamedTuple):
+class SharedUpdate(NamedTuple):
     """A function of tables and a gradient, apart from what it is given.
 
     rule: called with the tables, the gradient and the operands; sets the rows.
