@@ -12,6 +12,9 @@ from keras_treegate.backend.common.reference import take_slots as take_slots
 from keras_treegate.backend.common.row_gradient import (
     RowGradient as RowGradient,
 )
+from keras_treegate.backend.common.shared_update import (
+    SharedUpdate as SharedUpdate,
+)
 from keras_treegate.backend.contract import Backend as Backend
 from keras_treegate.backend.contract import RowUpdate as RowUpdate
 from keras_treegate.backend.contract import UpdateRows as UpdateRows
@@ -23,12 +26,14 @@ _running = cast(Backend, importlib.import_module(f"{__name__}.{NAME}"))
 DECAY_STATE_IS_TRAINABLE = _running.DECAY_STATE_IS_TRAINABLE
 PRODUCT = _running.PRODUCT
 assign_in_step = _running.assign_in_step
+can_assign = _running.can_assign
 compiled = _running.compiled
 count = _running.count
 is_dense = _running.is_dense
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
 lift = _running.lift
+outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
 read_level = _running.read_level
@@ -36,6 +41,7 @@ read_rows = _running.read_rows
 take_rows = _running.take_rows
 updating_rows = _running.updating_rows
 watch = _running.watch
+watch_ends_with_gradient = _running.watch_ends_with_gradient
 write_rows = _running.write_rows
 
 __all__ = [
@@ -45,14 +51,17 @@ __all__ = [
     "Backend",
     "RowGradient",
     "RowUpdate",
+    "SharedUpdate",
     "UpdateRows",
     "assign_in_step",
+    "can_assign",
     "compiled",
     "count",
     "is_dense",
     "is_of_trace",
     "leaf_sums",
     "lift",
+    "outside_of_traces",
     "owed_decay",
     "path_product",
     "read_level",
@@ -61,5 +70,6 @@ __all__ = [
     "take_slots",
     "updating_rows",
     "watch",
+    "watch_ends_with_gradient",
     "write_rows",
 ]

@@ -110,7 +110,15 @@ class Backend(Protocol):
         `update(tables, gradient)`, which takes slices of a list of rows of the
         variables and sets them anew; what it has set is what it takes next. Of
         a `RowGradient` only its rows are read and written, maybe a part at a
-        time; of a dense gradient all.
+        time; of a dense gradient all. Updates that are a `SharedUpdate` with
+        equal keys share what is compiled.
+        """
+
+    @staticmethod
+    def outside_of_traces() -> AbstractContextManager:
+        """Returns a context to make variables in while a step is traced.
+
+        The trace then has no part in how they are made.
         """
 
     @staticmethod
@@ -146,8 +154,16 @@ class Backend(Protocol):
     ) -> Tensor:
         """Returns the tensor, and has `check` called before its gradient is.
 
-        Under TensorFlow that is not the backward pass but Keras, when it asks
-        the `variable` for its regularization. `None` ends that.
+        In a graph of TensorFlow that is not the backward pass but Keras, when
+        it asks the `variable` for its regularization. `None` ends that.
+        """
+
+    @staticmethod
+    def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
+        """Returns whether the check of a watched tensor is let go in time.
+
+        That is when no gradient can be taken any more, through the tensor nor
+        through the other.
         """
 
     @staticmethod
@@ -164,6 +180,14 @@ class Backend(Protocol):
     @staticmethod
     def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
         """Returns whether a tensor can be used together with another."""
+
+    @staticmethod
+    def can_assign(variable: Variable, tensor: Tensor) -> bool:
+        """Returns whether what is made of a tensor can go into a variable.
+
+        Not under JAX inside of a loop (`scan`, `keras.layers.RNN`), an inner
+        `jit` or a `vmap`, which such values must not outlive.
+        """
 
     @staticmethod
     def assign_in_step(variable: Variable, value: Tensor) -> None:

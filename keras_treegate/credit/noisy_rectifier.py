@@ -83,6 +83,7 @@ class NoisyRectifier(keras.layers.Layer):
         dtype = at_least_float32(activations)
         activations = ops.cast(activations, dtype)  # (..., G, D)
         if training:
+            seeds.check(self.seed_generator, source)
             noise = ops.cast(self.noise(ops.shape(activations)), dtype)
             activations = activations + self.stddev * noise
         bits = without_subnormals(activations) > 0

@@ -140,6 +140,7 @@ class Reinforce(keras.layers.Layer):
         if not training or gate.depth == 0:
             source = ops.stop_gradient(source)
             return Route(gate(source, training=training, mask=mask))
+        seeds.check(self.seed_generator, source)
         # (..., G, D)
         activations = gate.activations(source, training=True, mask=mask)
         dtype = at_least_float32(activations)
@@ -172,7 +173,7 @@ class Reinforce(keras.layers.Layer):
         if claim is None:
             return backend.watch(outputs, roots, None)
         claim.owner = roots.path.rpartition("/")[0]
-        return backend.watch(outputs, roots, claim.check)
+        return scores.watch(outputs, roots, claim)
 
     def kernels(self, forest: Any, route: Route) -> Any:
         """The kernel (B, P, Q) of each example."""

@@ -8,9 +8,16 @@ of the layer then asks whether someone did, and takes the score away.
 The first call of a layer after a loss has claimed scores begins a new step, and
 takes away all that was claimed: a step calls its layers first and then its
 losses. A layer that is called twice in a step leaves two scores.
+
+A score waits no longer than a gradient can be taken through the outputs that it
+belongs to. A call by hand whose outputs are dropped, or that an exception ends,
+leaves none for a later step, and one without a gradient leaves none at all.
+Where a framework has no object that lives as long as that (in a graph, or in a
+trace), scores of another trace are told apart by their tensors.
 """
 
 import threading
+import weakref
 from typing import Any
 
 from keras_treegate import backend
@@ -22,6 +29,8 @@ MAX_WAITING = 256
 
 class Claim:
     """Whether losses have claimed a score; holds no tensors.
+
+    What is watched for gradients holds it, and so says how long it lives.
 
     owner: the name of the layer.
     losses: how many did.
@@ -60,7 +69,6 @@ class Score:
     log_probability: (..., ) of the sampled bits of each example or position.
     entropy: (..., ), the mean over the bits of their entropy.
     mask: booleans (..., ), false for positions that do not count; or `None`.
-    claim: its `Claim`.
     """
 
     def __init__(
@@ -75,7 +83,17 @@ class Score:
         self.log_probability = log_probability
         self.entropy = entropy
         self.mask = mask
-        self.claim = claim
+        self._claim = weakref.ref(claim)
+        self._kept: Claim | None = claim
+
+    @property
+    def claim(self) -> Any:
+        """Its `Claim`; `None` where no gradient can be taken any more."""
+        return self._claim()
+
+    def leave_to_gradient(self) -> None:
+        """Lets the score go with what is watched for gradients."""
+        self._kept = None
 
 
 class _Waiting(threading.local):
@@ -90,8 +108,8 @@ def add(
     credit: Any, log_probability: Any, entropy: Any, mask: Any = None
 ) -> Claim:
     """Leaves a score for the losses of this step; returns its claim."""
-    scores = _waiting.scores
-    scores[:] = [score for score in scores if not score.claim.losses]
+    scores = _alive()
+    scores[:] = [score for score in scores if not _losses_of(score)]
     own = [score for score in scores if score.credit is credit]
     if len(own) == MAX_WAITING:
         own[
@@ -105,9 +123,32 @@ def add(
     return claim
 
 
+def watch(outputs: Any, variable: Any, claim: Claim) -> Any:
+    """Returns the outputs that a claim is of, watched for gradients."""
+    outputs = backend.watch(outputs, variable, claim.check)
+    for score in _waiting.scores:
+        if score.claim is claim and backend.watch_ends_with_gradient(
+            outputs, score.log_probability
+        ):
+            score.leave_to_gradient()
+    return outputs
+
+
+def _alive() -> list[Score]:
+    """The scores that wait in this thread, without those that are over."""
+    scores = _waiting.scores
+    scores[:] = [score for score in scores if score.claim is not None]
+    return scores
+
+
+def _losses_of(score: Score) -> int:
+    claim = score.claim
+    return 0 if claim is None else claim.losses
+
+
 def due(losses: Any) -> list[Score]:
     """The scores that losses (B, ...) of this step can be multiplied with."""
-    scores = [score for score in _waiting.scores if _fits(score, losses)]
+    scores = [score for score in _alive() if _fits(score, losses)]
     for score in scores:
         score.claim.losses += 1
     return scores
@@ -135,4 +176,4 @@ def _fits(score: Score, losses: Any) -> bool:
 
 def waiting() -> int:
     """The number of scores that wait in this thread."""
-    return len(_waiting.scores)
+    return len(_alive())

@@ -5,7 +5,26 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_treegate import backend
+
 NAME = "seed_generator_state"
+
+
+def check(generator: Any, tensor: Any) -> None:
+    """Refuses to draw where the state of a generator cannot be kept.
+
+    Args:
+        generator: The `SeedGenerator`.
+        tensor: What the draws are for.
+    """
+    if not backend.can_assign(generator.state, tensor):
+        raise ValueError(
+            "`credit` must be 'straight' in training inside of what JAX traces "
+            "apart, as the cell of a keras.layers.RNN, a scan, an inner jit or "
+            "a vmap: the state of its random numbers cannot leave it. "
+            'Received: a credit that draws. Use `credit="straight"`, or make '
+            "the RNN with `unroll=True`."
+        )
 
 
 def save(store: Any, generator: Any) -> None:

@@ -230,6 +230,15 @@ class SignGate(keras.layers.Layer):
         if self.moving_mean is None:
             return None
         if training and self.trainable:
+            if not backend.can_assign(self.moving_mean, inputs):
+                raise ValueError(
+                    "`threshold` must be 'zero' in training inside of what JAX "
+                    "traces apart, as the cell of a keras.layers.RNN, a scan, "
+                    "an inner jit or a vmap: a running mean cannot leave it. "
+                    "Received: threshold='running_mean'. Use `SignGate()`, set "
+                    "`gate.trainable = False`, or make the RNN with "
+                    "`unroll=True`."
+                )
             source = _gate_units(inputs, self._units.value)
             source = ops.cast(source, at_least_float32(source))
             if mask is not None:

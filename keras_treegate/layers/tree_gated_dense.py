@@ -65,7 +65,8 @@ class TreeGatedDense(RoutedDense):
         bias_constraint: Constraint of the bias. Defaults to `None`.
         seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
         count_visits: Boolean, whether `leaf_visits` are counted in training.
-            Defaults to `True`.
+            Must be `False` in the cell of a `keras.layers.RNN` under JAX, if
+            that is not unrolled. Defaults to `True`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -341,7 +342,9 @@ class TreeGatedDense(RoutedDense):
 
         Since the last reset. An example, or a time step of one, that a layer
         which is trainable routes in training is one visit of each tree; what a
-        mask leaves out is none.
+        mask leaves out is none. Under TensorFlow and PyTorch,
+        `keras.layers.RNN` calls its cell once more in each step, before the
+        first time step, which is counted too.
         """
         self._check_built()
         return self.visits.counts()

@@ -45,6 +45,7 @@ class Entry:
         last_step: Variable (R,) with the step, from 1 on, in which each row was
             last written; `None` where no slot owes anything for idle steps.
         gradient: The gradient in the current `apply`, if it is one of rows.
+        kinds: The kinds of its slots.
     """
 
     def __init__(self, variable: Any, kinds: list[Slot], decays: bool) -> None:
@@ -55,12 +56,12 @@ class Entry:
         self.last_step: Any = None
         self.gradient: Any = None
         written = getattr(variable, "overwrite_with_gradient", False)
-        self._kinds = [] if written else kinds
+        self.kinds = [] if written else kinds
 
     def add_variables(self, optimizer: Any) -> None:
         """Makes the slots, as variables of an optimizer."""
         rows = None if self.level is None else self.variable.shape[0]
-        for kind in self._kinds:
+        for kind in self.kinds:
             initializer = keras.initializers.Constant(kind.initial)
             if kind.per_row and rows is not None:
                 slot = optimizer.add_variable(
@@ -74,7 +75,7 @@ class Entry:
                     self.variable, name=kind.name, initializer=initializer
                 )
             self.slots.append(slot)
-        if rows is not None and any(k.decay is not None for k in self._kinds):
+        if rows is not None and any(k.decay is not None for k in self.kinds):
             self.last_step = optimizer.add_variable(
                 shape=(rows,),
                 initializer="zeros",
@@ -92,7 +93,7 @@ class Entry:
         """Whether no gradient but zeros came; false where no slot tells."""
         return len(self.slots) > 0 and all(
             bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
-            for slot, kind in zip(self.slots, self._kinds, strict=True)
+            for slot, kind in zip(self.slots, self.kinds, strict=True)
         )
 
     def _name(self, name: str) -> str:
@@ -100,15 +101,22 @@ class Entry:
 
     def caught_up(self, slots: list, step: Any, last_step: Any = None) -> list:
         """The slots (R, ...) after the steps in which their rows were idle."""
-        if last_step is None:
-            return slots
-        idle = step - last_step - 1
-        caught_up = []
-        for kind, slot in zip(self._kinds, slots, strict=True):
-            if kind.decay is not None:
-                # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
-                rate = math.log(max(kind.decay, 1e-300))
-                factors = ops.exp(rate * ops.cast(idle, slot.dtype))
-                slot = slot * factors[:, None, None]
-            caught_up.append(slot)
-        return caught_up
+        return caught_up(self.kinds, slots, step, last_step)
+
+
+def caught_up(
+    kinds: list[Slot], slots: list, step: Any, last_step: Any = None
+) -> list:
+    """Returns slots (R, ...) of these kinds after the steps rows were idle."""
+    if last_step is None:
+        return slots
+    idle = step - last_step - 1
+    found = []
+    for kind, slot in zip(kinds, slots, strict=True):
+        if kind.decay is not None:
+            # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
+            rate = math.log(max(kind.decay, 1e-300))
+            factors = ops.exp(rate * ops.cast(idle, slot.dtype))
+            slot = slot * factors[:, None, None]
+        found.append(slot)
+    return found

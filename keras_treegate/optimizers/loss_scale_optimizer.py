@@ -76,6 +76,10 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             **kwargs,
         )
 
+    def build(self, var_list: list) -> None:
+        with backend.outside_of_traces():
+            super().build(var_list)
+
     def stateless_apply(
         self, optimizer_variables: list, grads: list, trainable_variables: list
     ) -> tuple:

@@ -72,6 +72,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._gates_told: set = set()
         self._updater: Any = None  # see `backend.updating_rows`
         self._condition: Any = None
+        self._applying = 0
+        # What a subclass adds to these is what its rule may depend on.
+        self._attributes_of_base: frozenset = frozenset()
+        self._attributes_of_base = frozenset(vars(self))
 
     @property
     def weight_decay(self) -> float | None:
@@ -115,10 +119,30 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """
         raise TypeError("A StepAwareOptimizer is used through its subclasses.")
 
+    @property
+    def rule_key(self) -> tuple | None:
+        """A value that optimizers with the same rule have in common.
+
+        It is the class and the hyperparameters. `None` where attributes of a
+        subclass are anything but numbers, strings and `None`: then no other
+        optimizer is known to have the same rule.
+        """
+        attributes = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in self._attributes_of_base
+        }
+        if not all(_is_plain(value) for value in attributes.values()):
+            return None
+        items = sorted(attributes.items())
+        return (type(self), *((name, repr(value)) for name, value in items))
+
     def build(self, variables: list) -> None:
-        if self.built:
-            return
-        variables = list(variables)
+        if not self.built:
+            with backend.outside_of_traces():
+                self._build(list(variables))
+
+    def _build(self, variables: list) -> None:
         _check_decay_state(variables)
         super().build(variables)
         kinds = self.slot_kinds()
@@ -322,6 +346,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             if entry.level is not None:
                 entry.level.settle()
         untrained_gates.warn(self, self._entries, self._gates_told)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _check_decay_state(variables: list) -> None:

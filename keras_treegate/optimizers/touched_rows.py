@@ -1,18 +1,20 @@
 """What a step does to the rows of a tree level that it touched."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
+from keras_treegate import backend
 from keras_treegate.core import decay
-from keras_treegate.optimizers.entry import Entry, Step
+from keras_treegate.optimizers.entry import Entry, Step, caught_up
 
 
 def update_of(
     rule: Any, entry: Entry, clock: Any, step: Step, condition: Any
-) -> Callable:
-    """The update that a backend makes of `entry.tables`.
+) -> backend.SharedUpdate:
+    """Returns the update that a backend makes of `entry.tables`.
 
     A row with a gradient that is all zero stays as it is, and so do all of them
     where the `condition` is given and false.
@@ -24,9 +26,27 @@ def update_of(
         step: The step.
         condition: Boolean scalar or `None`.
     """
-    count = len(entry.slots)
+    key, kinds = rule.rule_key, entry.kinds
+    return backend.SharedUpdate(
+        _update_by(weakref.ref(rule), kinds),
+        (clock, *step, condition),
+        None if key is None else (key, tuple(kinds), entry.last_step is None),
+    )
 
-    def update(tables: Any, gradient: Any) -> None:
+
+def _update_by(optimizer: Any, kinds: list) -> Callable:
+    """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
+    count = len(kinds)
+
+    def update(
+        tables: Any,
+        gradient: Any,
+        clock: Any,
+        number: Any,
+        learning_rate: Any,
+        condition: Any,
+    ) -> None:
+        rule, step = optimizer(), Step(number, learning_rate)
         # Faster than `ops.any`, and NaN is not zero either.
         touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
         if condition is not None:
@@ -34,9 +54,9 @@ def update_of(
         if count:
             old = tables[2:]
             slots, last_step = old[:count], old[count:]
-            new = entry.caught_up(slots, step.number, *last_step)
+            new = caught_up(kinds, slots, number, *last_step)
             new = rule.next_slots(gradient, new, step)
-            new += [step.number] * len(last_step)
+            new += [number] * len(last_step)
             tables[2:] = _where(touched, new, old)
         rows, stamps, *slots = tables[: 2 + count]
         value = decay.decayed(rows, decay.owed(clock, stamps))

@@ -68,10 +68,8 @@ def source_means(model: Any, layers: list, data: Any) -> list[SourceMean]:
 def _listen(layer: Any, mean: SourceMean) -> None:
     call = layer.call
 
-    def listening(
-        inputs: Any, gate_inputs: Any = None, training: bool | None = None
-    ) -> Any:
+    def listening(inputs: Any, gate_inputs: Any = None, **options: Any) -> Any:
         mean.add(inputs if gate_inputs is None else gate_inputs)
-        return call(inputs, gate_inputs=gate_inputs, training=training)
+        return call(inputs, gate_inputs=gate_inputs, **options)
 
     layer.call = listening

@@ -68,6 +68,14 @@ class LeafVisits:
             self.listener(codes, mask)
         if not training or self.low is None:
             return
+        if not backend.can_assign(self.low, codes):
+            raise ValueError(
+                "`count_visits` must be `False` for a layer inside of what JAX "
+                "traces apart, as the cell of a keras.layers.RNN, a scan, an "
+                "inner jit or a vmap: counts cannot leave it. Received: "
+                "count_visits=True. Make the layer with `count_visits=False`, "
+                "or the RNN with `unroll=True`."
+            )
         num_trees = self.trees.num_trees
         codes = ops.transpose(ops.reshape(codes, (-1, num_trees)))
         leaves = codes + first_of_trees(num_trees, 2**self.trees.depth)

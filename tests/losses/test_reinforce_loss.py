@@ -12,6 +12,7 @@ from keras_treegate.credit import Reinforce, scores
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from keras_treegate.optimizers import LossScaleOptimizer, StepAwareSGD
+from tests import gradients
 from tests.layers.cases import normal
 
 LABELS = np.array([0, 2, 1, 2, 0, 1])
@@ -60,14 +61,30 @@ def test_the_value_is_that_of_the_loss(case, weighted, mask):
         expected = plain._compile_loss._flat_losses[0].loss
     # With scores at hand, and without.
     for training in (False, True):
-        layer = sampled()
-        layer(normal(4, 3, 4), training=training)
-        assert scores.waiting() == training
-        found = loss(y, y_pred, weights)
-        np.testing.assert_allclose(
-            found, expected(y, y_pred, weights), rtol=1e-5
+        waited, found = during_a_gradient(
+            training, lambda: loss(y, y_pred, weights)
         )
-        scores._waiting.scores.clear()
+        assert waited == training
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found),
+            expected(y, y_pred, weights),
+            rtol=1e-5,
+        )
+
+
+def during_a_gradient(training, value):
+    """How many scores wait, and a value, while a gradient is taken."""
+    found = []
+
+    def of_outputs(outputs):
+        found.append(scores.waiting())
+        found.append(ops.stop_gradient(value()))
+        return ops.sum(outputs)
+
+    model = model_of(sampled(), shape=(3, 4))
+    take = gradients.BACKENDS[keras.backend.backend()]
+    take(model, of_outputs, [normal(4, 3, 4)], {"training": training})
+    return found
 
 
 def test_a_mask_of_the_loss_itself_is_kept():

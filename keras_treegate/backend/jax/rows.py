@@ -30,6 +30,9 @@ DECAY_STATE_IS_TRAINABLE = True
 
 records = RowRecords()
 
+# Traces of `jax.grad` and the like.
+GRADIENT_TRACES = ("JVPTrace", "LinearizeTrace")
+
 # The numbers of rows that a loop over many rows has at hand.
 CHUNK = 2**16
 
@@ -234,6 +237,11 @@ def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
     return tensor if check is None else _watched(tensor, check)
 
 
+def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
+    # Of a number there is no gradient, and a tracer is told by its trace.
+    return not any(isinstance(x, jax.core.Tracer) for x in (tensor, other))
+
+
 def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     try:
         jnp.negative(tensor)
@@ -246,7 +254,34 @@ def is_dense(value: Any) -> bool:
     return not isinstance(value, JAXSparse)
 
 
+def _staged_by(tensor: Any) -> list:
+    """The traces that a tensor is of, but for those that take gradients.
+
+    These go on with the value that they differentiate; of all others (a jit, a
+    loop, vmap) nothing may outlive the function that they trace.
+    """
+    found = []
+    trace = getattr(tensor, "_trace", None)
+    while trace is not None:
+        if type(trace).__name__ not in GRADIENT_TRACES:
+            found.append(trace)
+        trace = getattr(trace, "parent_trace", None)
+    return found
+
+
+def can_assign(variable: Variable, tensor: Tensor) -> bool:
+    value = variable.value
+    if not isinstance(value, jax.core.Tracer):
+        return True  # outside of a step, or where Keras drops the new value
+    known = _staged_by(value)
+    return all(
+        any(trace is other for other in known) for trace in _staged_by(tensor)
+    )
+
+
 def assign_in_step(variable: Variable, value: Tensor) -> None:
+    if not can_assign(variable, value):
+        return
     is_traced = isinstance(value, jax.core.Tracer)
     if is_traced and not isinstance(variable.value, jax.core.Tracer):
         return  # in a `jit` or `grad` that does not know the variable

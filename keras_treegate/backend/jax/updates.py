@@ -19,6 +19,10 @@ from keras_treegate.backend.jax.rows import (
 from keras_treegate.types import Tensor
 
 
+def outside_of_traces() -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def updating_rows() -> Iterator[Callable]:
     """All tables of a step together.

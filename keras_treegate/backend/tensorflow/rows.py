@@ -26,7 +26,7 @@ from keras_treegate.backend.common.row_records import RowRecords, key_of
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
-from keras_treegate.types import Tensor
+from keras_treegate.types import Tensor, Variable
 
 # What stands for the number of ids to count while it is not known.
 UNKNOWN_IDS = 2**16
@@ -287,6 +287,10 @@ def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
         variable.regularizer = None
         return tensor
 
+    if tf.executing_eagerly():
+        variable.regularizer = None
+        return _watched(tensor, check)
+
     # Not `tf.custom_gradient`, which keeps each graph alive for ever.
     def regularizer(value: Any) -> Any:
         check()
@@ -294,6 +298,27 @@ def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
 
     variable.regularizer = regularizer
     return tensor
+
+
+def _watched(tensor: Any, check: Callable) -> Any:
+    """The tensor; a tape that records it keeps the check as long as it lives.
+
+    In a tape alone: there TensorFlow lets go of it.
+    """
+
+    @tf.custom_gradient
+    def identity(tensor: Any) -> tuple:
+        def gradient(outputs: Any) -> Any:
+            check()
+            return outputs
+
+        return tf.identity(tensor), gradient
+
+    return identity(tensor)
+
+
+def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
+    return tf.executing_eagerly()
 
 
 def is_of_trace(tensor: Any, like: Any) -> bool:
@@ -311,6 +336,10 @@ def is_of_trace(tensor: Any, like: Any) -> bool:
 
 def is_dense(value: Any) -> bool:
     return not isinstance(value, tf.SparseTensor | tf.RaggedTensor)
+
+
+def can_assign(variable: Variable, tensor: Tensor) -> bool:
+    return True
 
 
 def assign_in_step(variable: Any, value: Any) -> None:

@@ -15,10 +15,19 @@ from typing import Any
 import tensorflow as tf
 
 from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.common.shared_update import SharedUpdate
 from keras_treegate.backend.tensorflow.rows import native, read_rows
 
 # The numbers of a table that a part has.
 CHUNK = 2**16
+
+
+def outside_of_traces() -> contextlib.AbstractContextManager:
+    # Else TensorFlow makes variables by conditionals in the graph of the step,
+    # which it then traces again, without them, and never lets go of.
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return contextlib.nullcontext()
+    return tf.init_scope()
 
 
 def updating_rows() -> Any:
@@ -30,7 +39,7 @@ def updating_rows() -> Any:
 
 @contextlib.contextmanager
 def _updating_together() -> Iterator[Callable]:
-    updates: list[_Update] = []
+    parts: list[tuple] = []
     whole: list[tuple] = []
 
     def update_rows(variables: list, gradient: Any, update: Callable) -> None:
@@ -38,32 +47,112 @@ def _updating_together() -> Iterator[Callable]:
         if not all(map(_is_on_cpu, tables)):
             _update_at_once(variables, gradient, update)
         elif isinstance(gradient, RowGradient):
-            updates.append(_Update(tables, gradient, update))
+            rows = gradient.ids, gradient.rows
+            parts.append((tables, rows, _as_shared(update)))
         else:
-            whole.append((tables, gradient, update))
-
-    def all_of_them() -> None:
-        for tables, gradient, update in whole:
-            _update_whole(tables, gradient, update)
-        if updates:
-            _update_together(updates)
+            whole.append((tables, gradient, _as_shared(update)))
 
     yield update_rows
-    if whole or updates:
-        # A function of its own: XLA writes the variables of one in place.
-        tf.function(all_of_them, jit_compile=True, autograph=False)()
+    if whole or parts:
+        _update_all(whole, parts)
+
+
+def _update_all(whole: list, parts: list) -> None:
+    """Makes all updates of a step in one function, shared by equal steps."""
+    steps = whole + parts
+    arguments = [
+        ([table.handle for table in tables], gradient, update.operands)
+        for tables, gradient, update in steps
+    ]
+    kinds = [[(t.shape, t.dtype) for t in tables] for tables, *_ in steps]
+    rules, num_whole = [update.rule for *_, update in steps], len(whole)
+
+    def all_of_them(*arguments: Any) -> None:
+        updates = [
+            _Update(
+                [_Table(*pair) for pair in zip(handles, kinds_of, strict=True)],
+                gradient,
+                SharedUpdate(rule, operands),
+            )
+            for (handles, gradient, operands), kinds_of, rule in zip(
+                arguments, kinds, rules, strict=True
+            )
+        ]
+        for update in updates[:num_whole]:
+            update.update_whole()
+        if updates[num_whole:]:
+            _update_together(updates[num_whole:])
+
+    keys = [update.key for *_, update in steps]
+    # A function of its own: XLA writes the variables of one in place.
+    _by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
+
+
+def _as_shared(update: Callable) -> SharedUpdate:
+    return update if isinstance(update, SharedUpdate) else SharedUpdate(update)
+
+
+# By key and by what the arguments are.
+_compiled: dict[tuple, Any] = {}
+
+
+def _by_xla(function: Callable, key: tuple, *arguments: Any) -> Any:
+    """Calls a function compiled by XLA, or one that was for an equal key.
+
+    What XLA compiles stays until the process ends, and so do graphs. A function
+    of variables that it is given, and not of a model's own, is compiled for the
+    first model and serves all that follow.
+    """
+    key = (*key, _signature(arguments))
+    compiled = _compiled.get(key)
+    if compiled is None:
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        trace = compiled.get_concrete_function(*arguments)
+        # A rule that reads a tensor or variable beside its arguments would give
+        # others what is its own.
+        if None not in key and not trace.captured_inputs:
+            _compiled[key] = compiled
+    return compiled(*arguments)
+
+
+def _signature(arguments: tuple) -> tuple:
+    """The structure of arguments, their shapes and dtypes, and which repeat."""
+    leaves = tf.nest.flatten(arguments)
+    first: dict[int, int] = {}
+    kinds = tuple(
+        None
+        if leaf is None
+        else (
+            tuple(leaf.shape),
+            leaf.dtype,
+            first.setdefault(id(leaf), number),
+        )
+        for number, leaf in enumerate(leaves)
+    )
+    lengths = tf.nest.map_structure(lambda _: 0, arguments)
+    return kinds, repr(lengths)
 
 
 def _is_on_cpu(table: Any) -> bool:
     return isinstance(table, tf.Variable) and "CPU" in table.device
 
 
-def _update_whole(tables: list, gradient: Any, update: Callable) -> None:
-    """Updates all rows of tables, of a dense gradient."""
-    values = [table.read_value() for table in tables]
-    update(values, gradient)
-    for table, value in zip(tables, values, strict=True):
-        table.assign(tf.cast(value, table.dtype))
+class _Table:
+    """A variable that is known by its handle, as a shared function gets it."""
+
+    def __init__(self, handle: Any, kind: tuple) -> None:
+        self.handle = handle
+        self.shape, self.dtype = kind
+
+    def read_value(self) -> Any:
+        value = tf.raw_ops.ReadVariableOp(
+            resource=self.handle, dtype=self.dtype
+        )
+        return tf.ensure_shape(value, self.shape)
+
+    def assign(self, value: Any) -> None:
+        value = tf.cast(value, self.dtype)
+        tf.raw_ops.AssignVariableOp(resource=self.handle, value=value)
 
 
 def _update_together(updates: list) -> None:
@@ -97,26 +186,34 @@ def _update_together(updates: list) -> None:
 
 
 class _Update:
-    """An update of some rows of tables."""
+    """An update of tables by a gradient: ids and rows, or of all rows."""
 
     def __init__(
-        self, tables: list, gradient: RowGradient, update: Callable
+        self, tables: list, gradient: Any, update: SharedUpdate
     ) -> None:
         self.tables = tables
+        self.gradient = gradient
         self.update = update
         self.shape = tables[0].shape[1:]
-        self.ids, self.rows = gradient.ids, gradient.rows
+
+    def update_whole(self) -> None:
+        """Updates all rows, of a dense gradient."""
+        values = [table.read_value() for table in self.tables]
+        self.update(values, self.gradient)
+        for table, value in zip(self.tables, values, strict=True):
+            table.assign(value)
 
     @property
     def count(self) -> Any:
         """How many rows: XLA knows when it compiles, if not before."""
-        return tf.shape(self.ids)[0]
+        return tf.shape(self.gradient[0])[0]
 
     def updated(self, tables: list, first: Any, count: Any) -> list:
         """The tables after the update of so many rows."""
-        rows = _RowsOf(tables, tf.slice(self.ids, [first], [count]))
+        ids, gradient = self.gradient
+        rows = _RowsOf(tables, tf.slice(ids, [first], [count]))
         size = [count, *self.shape]
-        self.update(rows, tf.slice(self.rows, [first, 0, 0], size))
+        self.update(rows, tf.slice(gradient, [first, 0, 0], size))
         return rows.tables
 
 
@@ -148,16 +245,19 @@ def _update_at_once(variables: list, gradient: Any, update: Callable) -> None:
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
+    rule, operands, key = _as_shared(update)
 
-    def updated(rows: list, gradient: Any) -> list:
+    def updated(rows: list, gradient: Any, operands: tuple) -> list:
         rows = list(rows)
-        update(rows, gradient)
+        rule(rows, gradient, *operands)
         return rows
 
-    if not tf.executing_eagerly():
+    if tf.executing_eagerly():
+        new = updated(old, gradient, operands)
+    else:
         # One pass over memory instead of one for each operation.
-        updated = tf.function(updated, jit_compile=True, autograph=False)
-    for variable, rows in zip(variables, updated(old, gradient), strict=True):
+        new = _by_xla(updated, (key,), old, gradient, operands)
+    for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 
 

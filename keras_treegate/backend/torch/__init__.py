@@ -7,6 +7,7 @@ from keras_treegate.backend.torch.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
 from keras_treegate.backend.torch.rows import assign_in_step as assign_in_step
+from keras_treegate.backend.torch.rows import can_assign as can_assign
 from keras_treegate.backend.torch.rows import compiled as compiled
 from keras_treegate.backend.torch.rows import count as count
 from keras_treegate.backend.torch.rows import is_dense as is_dense
@@ -17,5 +18,11 @@ from keras_treegate.backend.torch.rows import read_level as read_level
 from keras_treegate.backend.torch.rows import read_rows as read_rows
 from keras_treegate.backend.torch.rows import take_rows as take_rows
 from keras_treegate.backend.torch.rows import watch as watch
+from keras_treegate.backend.torch.rows import (
+    watch_ends_with_gradient as watch_ends_with_gradient,
+)
 from keras_treegate.backend.torch.rows import write_rows as write_rows
+from keras_treegate.backend.torch.updates import (
+    outside_of_traces as outside_of_traces,
+)
 from keras_treegate.backend.torch.updates import updating_rows as updating_rows

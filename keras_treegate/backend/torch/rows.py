@@ -108,6 +108,11 @@ def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
     return tensor
 
 
+def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
+    # The hook goes with the graph of the tensor, where there is one.
+    return tensor.requires_grad or not other.requires_grad
+
+
 def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return tensor.device == like.device
 
@@ -115,6 +120,10 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
 def is_dense(value: Any) -> bool:
     strided = not isinstance(value, torch.Tensor)
     return strided or (value.layout == torch.strided and not value.is_nested)
+
+
+def can_assign(variable: Variable, tensor: Tensor) -> bool:
+    return True
 
 
 def assign_in_step(variable: Variable, value: Tensor) -> None:

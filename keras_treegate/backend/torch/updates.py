@@ -15,6 +15,10 @@ from keras_treegate.types import Tensor, Variable
 CHUNK = 2**18
 
 
+def outside_of_traces() -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
 def updating_rows() -> Tensor:
     return contextlib.nullcontext(_update_rows)
 
