@@ -123,7 +123,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         kinds = self.slot_kinds()
         self._entries = [
-            Entry(variable, kinds, decays=not self._is_excluded(variable))
+            Entry(variable, kinds, decays=not self.is_excluded(variable))
             for variable in variables
         ]
         for entry in self._entries:
@@ -143,12 +143,20 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             tuple(map(id, var_list or ())),
             tuple(var_names or ()),
         )
+        for entry in self._entries:  # where it was built before
+            entry.decays = not self.is_excluded(entry.variable)
 
-    def _is_excluded(self, variable: Any) -> bool:
+    def is_excluded(self, variable: Any) -> bool:
+        """Returns whether a variable was excluded from weight decay."""
         ids, names = self._excluded
         return id(variable) in ids or any(
             re.search(name, variable.name) for name in names
         )
+
+    @property
+    def excluded_names(self) -> tuple[str, ...]:
+        """The patterns of names that were excluded from weight decay."""
+        return self._excluded[1]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Updates the variables, each of the rows its gradient touches.
