@@ -23,6 +23,7 @@ _running = cast(Backend, importlib.import_module(f"{__name__}.{NAME}"))
 DECAY_STATE_IS_TRAINABLE = _running.DECAY_STATE_IS_TRAINABLE
 PRODUCT = _running.PRODUCT
 assign_in_step = _running.assign_in_step
+before_native_steps = _running.before_native_steps
 compiled = _running.compiled
 count = _running.count
 is_dense = _running.is_dense
@@ -31,8 +32,10 @@ leaf_sums = _running.leaf_sums
 lift = _running.lift
 owed_decay = _running.owed_decay
 path_product = _running.path_product
+read_clock = _running.read_clock
 read_level = _running.read_level
 read_rows = _running.read_rows
+settle = _running.settle
 take_rows = _running.take_rows
 updating_rows = _running.updating_rows
 watch = _running.watch
@@ -47,6 +50,7 @@ __all__ = [
     "RowUpdate",
     "UpdateRows",
     "assign_in_step",
+    "before_native_steps",
     "compiled",
     "count",
     "is_dense",
@@ -55,8 +59,10 @@ __all__ = [
     "lift",
     "owed_decay",
     "path_product",
+    "read_clock",
     "read_level",
     "read_rows",
+    "settle",
     "take_rows",
     "take_slots",
     "updating_rows",

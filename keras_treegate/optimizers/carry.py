@@ -31,6 +31,8 @@ def carry_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
         _copy(old.iterations, new.iterations)
         old, new = old.inner_optimizer, new.inner_optimizer
     _copy(old.iterations, new.iterations)
+    if old.steps_taken is not None:
+        _copy(old.steps_taken, new.steps_taken)
     entries = {id(entry.variable): entry for entry in new._entries}
     for entry in old._entries:
         target = entries.get(id(variables.get(id(entry.variable))))

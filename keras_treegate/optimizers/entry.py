@@ -26,12 +26,14 @@ class Slot(NamedTuple):
 class Step(NamedTuple):
     """What the rule of an optimizer is told of a step.
 
-    number: int32 scalar, counted from 1.
+    number: int32 scalar, `iterations` counted from 1; what a user sets it to.
     learning_rate: scalar of the variable's dtype.
+    count: int32 scalar, the steps that were taken, this one included.
     """
 
     number: Any
     learning_rate: Any
+    count: Any
 
 
 class Entry:
@@ -98,11 +100,15 @@ class Entry:
     def _name(self, name: str) -> str:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 
-    def caught_up(self, slots: list, step: Any, last_step: Any = None) -> list:
-        """The slots (R, ...) after the steps in which their rows were idle."""
+    def caught_up(self, slots: list, count: Any, last_step: Any = None) -> list:
+        """The slots (R, ...) after the steps in which their rows were idle.
+
+        `count` is that of this step, `last_step` (R,) those of their last ones.
+        """
         if last_step is None:
             return slots
-        idle = step - last_step - 1
+        # Not below 0: weights of a later time may have been put back.
+        idle = ops.maximum(count - last_step - 1, 0)
         caught_up = []
         for kind, slot in zip(self._kinds, slots, strict=True):
             if kind.decay is not None:

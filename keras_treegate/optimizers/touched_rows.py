@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_treegate import backend
 from keras_treegate.core import decay
 from keras_treegate.optimizers.entry import Entry, Step
 
@@ -25,6 +26,10 @@ def update_of(
         condition: Boolean scalar or `None`.
     """
     count = len(entry.slots)
+    time, negative = backend.read_clock(clock)
+
+    def read(_: Any) -> tuple:
+        return time, negative
 
     def update(tables: Any, gradient: Any) -> None:
         # Faster than `ops.any`, and NaN is not zero either.
@@ -34,14 +39,15 @@ def update_of(
         if count:
             old = tables[2:]
             slots, last_step = old[:count], old[count:]
-            new = entry.caught_up(slots, step.number, *last_step)
+            new = entry.caught_up(slots, step.count, *last_step)
             new = rule.next_slots(gradient, new, step)
-            new += [step.number] * len(last_step)
+            new += [step.count] * len(last_step)
             tables[2:] = _where(touched, new, old)
         rows, stamps, *slots = tables[: 2 + count]
-        value = decay.decayed(rows, decay.owed(clock, stamps))
+        value = decay.decayed(rows, decay.owed(clock, stamps, read))
         value = rule.next_value(value, gradient, slots, step)
-        tables[:2] = _where(touched, [value, clock], [rows, stamps])
+        value = decay.signed(value, negative)
+        tables[:2] = _where(touched, [value, time], [rows, stamps])
 
     return update
 
