@@ -27,6 +27,7 @@ DECAY_STATE_IS_TRAINABLE = _running.DECAY_STATE_IS_TRAINABLE
 PRODUCT = _running.PRODUCT
 assign_in_step = _running.assign_in_step
 can_assign = _running.can_assign
+before_native_steps = _running.before_native_steps
 compiled = _running.compiled
 count = _running.count
 is_dense = _running.is_dense
@@ -36,8 +37,10 @@ lift = _running.lift
 outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
+read_clock = _running.read_clock
 read_level = _running.read_level
 read_rows = _running.read_rows
+settle = _running.settle
 take_rows = _running.take_rows
 updating_rows = _running.updating_rows
 watch = _running.watch
@@ -54,6 +57,7 @@ __all__ = [
     "SharedUpdate",
     "UpdateRows",
     "assign_in_step",
+    "before_native_steps",
     "can_assign",
     "compiled",
     "count",
@@ -64,8 +68,10 @@ __all__ = [
     "outside_of_traces",
     "owed_decay",
     "path_product",
+    "read_clock",
     "read_level",
     "read_rows",
+    "settle",
     "take_rows",
     "take_slots",
     "updating_rows",

@@ -132,9 +132,30 @@ class Backend(Protocol):
     def owed_decay(
         clock: Variable, stamps: Variable, ids: Tensor | None
     ) -> Tensor:
-        """Returns `core.decay.owed` of two variables (R,).
+        """Returns `core.decay.owed` of two variables (R,), without a gradient.
 
-        Where these are trainable weights, each has itself for a gradient.
+        Where these are trainable weights, their gradients are zeros.
+        """
+
+    @staticmethod
+    def read_clock(clock: Tensor) -> tuple[Tensor, Any]:
+        """Returns `core.decay.read_clock`; the sign as a `bool` if known."""
+
+    @staticmethod
+    def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
+        """Pays the decay that rows owe, and sets clock and stamps to zero.
+
+        Does nothing where none is owed. Works in a step as well, eager or
+        traced.
+        """
+
+    @staticmethod
+    def before_native_steps(
+        variable: Variable, settle: Callable[[], None]
+    ) -> None:
+        """Has a method called before a native optimizer writes a variable.
+
+        An optimizer of the framework's own, where the framework tells of that.
         """
 
     @staticmethod

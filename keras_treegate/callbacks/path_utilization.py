@@ -167,7 +167,10 @@ def decay_debt(layer: Any) -> float:
     for level in layer.levels:
         clock = ops.convert_to_numpy(level.clock).astype("float64")
         stamps = ops.convert_to_numpy(level.stamps).astype("float64")
-        owed = (clock - stamps).sum(axis=-1)  # logarithms, see `decay`
-        shares -= float(np.expm1(owed).sum())
+        sizes = (clock - stamps).sum(axis=-1)  # logarithms, see `decay`
+        negative = ops.convert_to_numpy(level.read_owed()) < 0
+        # Exact for a small debt, where 1 - exp(size) would be all rounding.
+        owed = np.where(negative, 1 + np.exp(sizes), -np.expm1(sizes))
+        shares += float(owed.sum())
         rows += len(owed)
     return shares / rows

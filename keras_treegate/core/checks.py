@@ -113,9 +113,9 @@ def number(
     value: Any,
     *,
     least: float | None = None,
+    most: float | None = None,
     above: float | None = None,
     below: float = math.inf,
-    most: float | None = None,
 ) -> float:
     """Returns `value` as a finite `float` within bounds, or raises."""
     try:
@@ -125,7 +125,8 @@ def number(
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     inside = (
-        found < below
+        math.isfinite(found)
+        and found < below
         and (least is None or found >= least)
         and (above is None or found > above)
         and (most is None or found <= most)
@@ -137,9 +138,10 @@ def number(
             *([f"below {below:g}"] if below < math.inf else []),
             *([f"at most {most:g}"] if most is not None else []),
         ]
+        accepted = " ".join(["a finite number", " and ".join(bounds)]).strip()
         raise ValueError(
-            f"`{name}` must be a finite number {' and '.join(bounds)}. "
-            f"Received: {name}={shown(value)}. Leave it out for its default."
+            f"`{name}` must be {accepted}. Received: {name}={shown(value)} (of "
+            f"type {type(value).__name__}). Leave it out for its default."
         )
     return found
 

@@ -1,5 +1,7 @@
 """Optimizers whose step costs nothing for rows that the batch did not touch."""
 
+import keras
+
 from keras_treegate.optimizers.loss_scale_optimizer import (
     LossScaleOptimizer as LossScaleOptimizer,
 )
@@ -19,3 +21,15 @@ __all__ = [
     "StepAwareAdam",
     "StepAwareSGD",
 ]
+
+# What `compile` takes a string for. "LossScaleOptimizer" stays Keras's own.
+keras.saving.get_custom_objects().update(
+    {
+        "step_aware_adagrad": StepAwareAdagrad,
+        "step_aware_adam": StepAwareAdam,
+        "step_aware_sgd": StepAwareSGD,
+        "StepAwareAdagrad": StepAwareAdagrad,
+        "StepAwareAdam": StepAwareAdam,
+        "StepAwareSGD": StepAwareSGD,
+    }
+)

@@ -31,6 +31,8 @@ def carry_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
         _copy(old.iterations, new.iterations)
         old, new = old.inner_optimizer, new.inner_optimizer
     _copy(old.iterations, new.iterations)
+    if old.steps_taken is not None:
+        _copy(old.steps_taken, new.steps_taken)
     entries = {id(entry.variable): entry for entry in new._entries}
     for entry in old._entries:
         target = entries.get(id(variables.get(id(entry.variable))))
@@ -47,17 +49,46 @@ def transfer_exclusions(
 ) -> None:
     """Excludes from weight decay in a new optimizer what the old one excluded.
 
+    It works before and after the new optimizer is built, for step-aware and
+    stock optimizers, and for those inside a `LossScaleOptimizer` or a
+    `MultiOptimizer`.
+
     Args:
         old: an optimizer.
-        new: an optimizer that is not built.
-        variables: pairs of an old variable and its copy.
+        new: an optimizer of the same class.
+        variables: pairs of an old variable and its copy. Excluded names hold
+            for variables without a copy as well.
     """
-    if isinstance(old, LossScaleOptimizer):
-        old, new = old.inner_optimizer, new.inner_optimizer
-    if isinstance(old, StepAwareOptimizer):
-        ids, names = old._excluded
-        copies = [copy for one, copy in variables if id(one) in ids]
-        new.exclude_from_weight_decay(copies, list(names))
+    pairs = list(variables)
+    sources, targets = _of_wrapped(old), _of_wrapped(new)
+    for source, target in zip(sources, targets, strict=True):
+        copies = [copy for one, copy in pairs if _is_excluded(source, one)]
+        names = _excluded_names(source)
+        if copies or names:
+            target.exclude_from_weight_decay(var_list=copies, var_names=names)
+
+
+def _of_wrapped(optimizer: Any) -> list:
+    """Returns the optimizers that do the work of one, maybe itself alone."""
+    if hasattr(optimizer, "inner_optimizer"):
+        return _of_wrapped(optimizer.inner_optimizer)
+    return list(getattr(optimizer, "optimizers", [optimizer]))
+
+
+# Keras has no public name for what was excluded in its own optimizers.
+
+
+def _is_excluded(optimizer: Any, variable: Any) -> bool:
+    if isinstance(optimizer, StepAwareOptimizer):
+        return optimizer.is_excluded(variable)
+    return not optimizer._use_weight_decay(variable)
+
+
+def _excluded_names(optimizer: Any) -> list[str]:
+    if isinstance(optimizer, StepAwareOptimizer):
+        return list(optimizer.excluded_names)
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    return [] if pattern is None else [pattern.pattern]
 
 
 def _copy(source: Any, target: Any) -> None:

@@ -26,12 +26,14 @@ class Slot(NamedTuple):
 class Step(NamedTuple):
     """What the rule of an optimizer is told of a step.
 
-    number: int32 scalar, counted from 1.
+    number: int32 scalar, `iterations` counted from 1; what a user sets it to.
     learning_rate: scalar of the variable's dtype.
+    count: int32 scalar, the steps that were taken, this one included.
     """
 
     number: Any
     learning_rate: Any
+    count: Any
 
 
 class Entry:
@@ -99,18 +101,22 @@ class Entry:
     def _name(self, name: str) -> str:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 
-    def caught_up(self, slots: list, step: Any, last_step: Any = None) -> list:
-        """The slots (R, ...) after the steps in which their rows were idle."""
-        return caught_up(self.kinds, slots, step, last_step)
+    def caught_up(self, slots: list, count: Any, last_step: Any = None) -> list:
+        """Returns slots (R, ...) after the steps that rows were idle."""
+        return caught_up(self.kinds, slots, count, last_step)
 
 
 def caught_up(
-    kinds: list[Slot], slots: list, step: Any, last_step: Any = None
+    kinds: list[Slot], slots: list, count: Any, last_step: Any = None
 ) -> list:
-    """Returns slots (R, ...) of these kinds after the steps rows were idle."""
+    """Returns slots (R, ...) of these kinds after the steps rows were idle.
+
+    `count` is that of this step, `last_step` (R,) those of their last ones.
+    """
     if last_step is None:
         return slots
-    idle = step - last_step - 1
+    # Not below 0: weights of a later time may have been put back.
+    idle = ops.maximum(count - last_step - 1, 0)
     found = []
     for kind, slot in zip(kinds, slots, strict=True):
         if kind.decay is not None:

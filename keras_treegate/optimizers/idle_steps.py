@@ -15,9 +15,9 @@ def idle_steps(level: Any) -> np.ndarray | None:
     """
     told: list[tuple[int, np.ndarray]] = []
     for optimizer in level.listeners:
-        step = int(ops.convert_to_numpy(optimizer.iterations))
         last_step = optimizer.last_steps(level.nodes)
         if last_step is not None:
+            step = int(ops.convert_to_numpy(optimizer.steps_taken))
             last_step = ops.convert_to_numpy(last_step).astype("int64")
             told.append((step, step - last_step))
     if not told:

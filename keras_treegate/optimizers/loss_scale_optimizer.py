@@ -6,9 +6,10 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import loading
+from keras_treegate.core import checks, loading
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.trees import level as tree_level
 
 
 @register
@@ -26,7 +27,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         `dynamic_growth_steps` steps without one:  scale = scale * 2
 
     A skipped step leaves the weights, all slots, the decay and the iterations
-    as they are.
+    as they are. Variables with `overwrite_with_gradient`, such as the scales of
+    float8 layers, are not divided.
 
     Reference: P. Micikevicius et al., "Mixed Precision Training",
     arXiv 1710.03740.
@@ -40,7 +42,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         **kwargs: As for `keras.optimizers.LossScaleOptimizer`.
 
     Raises:
-        ValueError: For an inner optimizer that is not step-aware.
+        ValueError: For an inner optimizer that is not step-aware, and for a
+            scale or a number of steps that is not positive.
 
     Example:
 
@@ -70,8 +73,12 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             )
         super().__init__(
             inner_optimizer,
-            initial_scale=initial_scale,
-            dynamic_growth_steps=dynamic_growth_steps,
+            initial_scale=checks.number(
+                "initial_scale", initial_scale, above=0
+            ),
+            dynamic_growth_steps=checks.integer(
+                "dynamic_growth_steps", dynamic_growth_steps, 1
+            ),
             name=name,
             **kwargs,
         )
@@ -79,6 +86,29 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     def build(self, var_list: list) -> None:
         with backend.outside_of_traces():
             super().build(var_list)
+
+    @property
+    def weight_decay(self) -> float | None:
+        """That of the inner optimizer, which it can be set by as well."""
+        inner = getattr(self, "inner_optimizer", None)
+        return None if inner is None else inner.weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        # Keras sets `None` before there is an inner optimizer.
+        if hasattr(self, "inner_optimizer"):
+            self.inner_optimizer.weight_decay = value
+
+    def exclude_from_weight_decay(
+        self, var_list: list | None = None, var_names: list | None = None
+    ) -> None:
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def load_own_variables(self, store: Any) -> None:
+        inner = self.inner_optimizer
+        with inner.counting_steps(store, self.variables) as complete:
+            loading.check_optimizer(complete, self)
+            super().load_own_variables(complete)
 
     def stateless_apply(
         self, optimizer_variables: list, grads: list, trainable_variables: list
@@ -88,23 +118,27 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             self, optimizer_variables, grads, trainable_variables
         )
 
-    def load_own_variables(self, store: Any) -> None:
-        loading.check_optimizer(store, self)
-        super().load_own_variables(store)
-
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         if not self.built:
             self.build(list(trainable_variables))
         inner = self.inner_optimizer
-        gradients = inner.lifted(grads, trainable_variables)
+        variables = inner.variables_of(grads, trainable_variables)
+        gradients = inner.lifted(grads, variables)
         finite = ops.convert_to_tensor(True)
         for gradient in gradients:
             if gradient is not None:
                 rows = _rows(gradient)
                 finite = ops.logical_and(finite, ops.all(ops.isfinite(rows)))
         scale = ops.convert_to_tensor(self.dynamic_scale.value)
-        unscaled = [_divided(gradient, scale) for gradient in gradients]
-        inner.apply_where(finite, unscaled, trainable_variables)
+        with tree_level.step_aware():
+            unscaled = [
+                # What overwrites its variable is no gradient of the loss.
+                gradient
+                if variable.overwrite_with_gradient
+                else _divided(gradient, scale)
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        inner.apply_where(finite, unscaled, variables)
         count = ops.convert_to_tensor(self.step_counter.value)
         grows = ops.equal(count, self.dynamic_growth_steps - 1)
         factor = ops.where(finite, ops.where(grows, 2.0, 1.0), 0.5)

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
@@ -35,7 +36,7 @@ class StepAwareAdagrad(StepAwareOptimizer):
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
             or callable. Defaults to `0.001`.
         initial_accumulator_value: Float of at least 0. Defaults to `0.1`.
-        epsilon: Float. Defaults to `1e-07`.
+        epsilon: Float of at least 0. Defaults to `1e-07`.
         rowwise: Boolean, one accumulator for each row of a tree level. Defaults
             to `False`.
         weight_decay: Float of at least 0, or `None`. Decoupled: weights are
@@ -46,9 +47,10 @@ class StepAwareAdagrad(StepAwareOptimizer):
             `loss_scale_factor`, as for all Keras optimizers.
 
     Raises:
-        ValueError: For a negative `initial_accumulator_value` or
-            `weight_decay`, and for `use_ema` and `gradient_accumulation_steps`,
-            which would touch every row.
+        ValueError: For arguments of a wrong type, numbers that are not finite,
+            a negative `initial_accumulator_value`, `epsilon` or `weight_decay`,
+            and for `use_ema` and `gradient_accumulation_steps`, which would
+            touch every row.
 
     Example:
 
@@ -71,12 +73,11 @@ class StepAwareAdagrad(StepAwareOptimizer):
         name: str = "step_aware_adagrad",
         **kwargs: Any,
     ) -> None:
-        if not initial_accumulator_value >= 0:
-            raise ValueError(
-                "`initial_accumulator_value` must be a number of at least 0. "
-                "Received: initial_accumulator_value="
-                f"{initial_accumulator_value}. Leave it out for 0.1."
-            )
+        initial_accumulator_value = checks.number(
+            "initial_accumulator_value", initial_accumulator_value, least=0
+        )
+        epsilon = checks.number("epsilon", epsilon, least=0)
+        rowwise = checks.boolean("rowwise", rowwise)
         super().__init__(
             learning_rate, weight_decay=weight_decay, name=name, **kwargs
         )

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
@@ -37,7 +38,7 @@ class StepAwareAdam(StepAwareOptimizer):
             or callable. Defaults to `0.001`.
         beta_1: Float in [0, 1). Defaults to `0.9`.
         beta_2: Float in [0, 1). Defaults to `0.999`.
-        epsilon: Float. Defaults to `1e-07`.
+        epsilon: Float of at least 0. Defaults to `1e-07`.
         weight_decay: Float of at least 0, or `None`. Decoupled: weights are
             multiplied by `1 - learning_rate * weight_decay`. Defaults to
             `None`.
@@ -48,7 +49,8 @@ class StepAwareAdam(StepAwareOptimizer):
             `loss_scale_factor`, as for all Keras optimizers.
 
     Raises:
-        ValueError: For `amsgrad`, betas outside [0, 1), a negative
+        ValueError: For arguments of a wrong type, numbers that are not finite,
+            `amsgrad`, betas outside [0, 1), a negative `epsilon` or
             `weight_decay`, and for `use_ema` and `gradient_accumulation_steps`,
             which would touch every row.
 
@@ -71,24 +73,21 @@ class StepAwareAdam(StepAwareOptimizer):
         name: str = "step_aware_adam",
         **kwargs: Any,
     ) -> None:
-        if amsgrad:
+        if checks.boolean("amsgrad", amsgrad):
             raise ValueError(
                 "`amsgrad` must be `False`: the largest second moment a row "
                 "has had does not follow from the steps that touched it. "
                 f"Received: amsgrad={amsgrad}. Leave it out, or use "
                 "`keras.optimizers.AdamW(amsgrad=True)`, which trains densely."
             )
-        for argument, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= beta < 1:
-                raise ValueError(
-                    f"`{argument}` must be a number of at least 0 and below 1. "
-                    f"Received: {argument}={beta}. Leave it out."
-                )
+        beta_1 = checks.number("beta_1", beta_1, least=0, below=1)
+        beta_2 = checks.number("beta_2", beta_2, least=0, below=1)
+        epsilon = checks.number("epsilon", epsilon, least=0)
         super().__init__(
             learning_rate, weight_decay=weight_decay, name=name, **kwargs
         )
-        self.beta_1 = float(beta_1)
-        self.beta_2 = float(beta_2)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
         self.epsilon = epsilon
 
     def slot_kinds(self) -> list[Slot]:

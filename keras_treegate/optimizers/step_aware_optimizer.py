@@ -1,15 +1,17 @@
 """What the step-aware optimizers have in common."""
 
+import contextlib
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import decay, loading
-from keras_treegate.optimizers import touched_rows, untrained_gates
+from keras_treegate.core import checks, decay, loading
+from keras_treegate.optimizers import arguments, touched_rows, untrained_gates
 from keras_treegate.optimizers.entry import Entry, Slot, Step
 from keras_treegate.trees import level as tree_level
 
@@ -44,27 +46,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         gradient_accumulation_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if use_ema:
-            raise ValueError(
-                "`use_ema` must be `False`: an average of all weights would "
-                "read and write every row in every step. Received: "
-                f"use_ema={use_ema}. Leave it out, or use a stock Keras "
-                "optimizer, which trains the layer densely."
-            )
-        if gradient_accumulation_steps is not None:
-            raise ValueError(
-                "`gradient_accumulation_steps` must be `None`: an accumulator "
-                "of the gradient would be as large as the trees. Received: "
-                f"gradient_accumulation_steps={gradient_accumulation_steps}. "
-                "Use a larger batch, which touches each row once."
-            )
-        if weight_decay is not None and not weight_decay >= 0:
-            raise ValueError(
-                "`weight_decay` must be `None` or a number of at least 0. "
-                f"Received: weight_decay={weight_decay}. Try 0.01."
-            )
+        arguments.refuse_dense(use_ema, gradient_accumulation_steps)
         super().__init__(
-            learning_rate=learning_rate, weight_decay=weight_decay, **kwargs
+            learning_rate=arguments.learning_rate(learning_rate),
+            weight_decay=weight_decay,
+            **arguments.scales(kwargs),
         )
         self._excluded: tuple = ((), ())
         self._entries: list[Entry] = []
@@ -72,7 +58,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._gates_told: set = set()
         self._updater: Any = None  # see `backend.updating_rows`
         self._condition: Any = None
-        self._applying = 0
+        self._steps_taken: Any = None  # once built, where a slot needs it
         # What a subclass adds to these is what its rule may depend on.
         self._attributes_of_base: frozenset = frozenset()
         self._attributes_of_base = frozenset(vars(self))
@@ -84,6 +70,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     @weight_decay.setter
     def weight_decay(self, value: float | None) -> None:
+        if value is not None:
+            value = checks.number("weight_decay", value, least=0)
         self._weight_decay = value
 
     def slot_kinds(self) -> list[Slot]:
@@ -144,20 +132,27 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _build(self, variables: list) -> None:
         _check_decay_state(variables)
-        super().build(variables)
-        kinds = self.slot_kinds()
-        self._entries = [
-            Entry(variable, kinds, decays=not self._is_excluded(variable))
-            for variable in variables
-        ]
+        with tree_level.step_aware():
+            super().build(variables)
+            kinds = self.slot_kinds()
+            self._entries = [
+                Entry(variable, kinds, decays=not self.is_excluded(variable))
+                for variable in variables
+            ]
         for entry in self._entries:
             entry.add_variables(self)
             if entry.level is not None:
                 entry.level.listeners.add(self)
-
-    def load_own_variables(self, store: Any) -> None:
-        loading.check_optimizer(store, self)
-        super().load_own_variables(store)
+        if any(entry.last_step is not None for entry in self._entries):
+            # Not `iterations`, which a user may set. The last variable, so that
+            # a file without it can be told.
+            self._steps_taken = self.add_variable(
+                shape=(),
+                initializer="zeros",
+                dtype="int32",
+                aggregation="only_first_replica",
+                name="steps_taken",
+            )
 
     def exclude_from_weight_decay(
         self, var_list: list | None = None, var_names: list | None = None
@@ -167,12 +162,20 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             tuple(map(id, var_list or ())),
             tuple(var_names or ()),
         )
+        for entry in self._entries:  # where it was built before
+            entry.decays = not self.is_excluded(entry.variable)
 
-    def _is_excluded(self, variable: Any) -> bool:
+    def is_excluded(self, variable: Any) -> bool:
+        """Returns whether a variable was excluded from weight decay."""
         ids, names = self._excluded
         return id(variable) in ids or any(
             re.search(name, variable.name) for name in names
         )
+
+    @property
+    def excluded_names(self) -> tuple[str, ...]:
+        """The patterns of names that were excluded from weight decay."""
+        return self._excluded[1]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Updates the variables, each of the rows its gradient touches.
@@ -184,18 +187,23 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         grads = list(grads)
         if not grads:
             return
-        variables = self._variables_of(grads, trainable_variables)
+        variables = self.variables_of(grads, trainable_variables)
         gradients = self.lifted(grads, variables)
         states = self._decay_states()
-        kept = [
-            (self._handed_over(gradient, variable), variable)
-            for gradient, variable in zip(gradients, variables, strict=True)
-            if id(variable) not in states
-        ]
         self._applying += 1
         try:
-            with backend.updating_rows() as self._updater:
-                super().apply(*map(list, zip(*kept, strict=True)))
+            with tree_level.step_aware():
+                kept = [
+                    (self._handed_over(gradient, variable), variable)
+                    for gradient, variable in zip(
+                        gradients, variables, strict=True
+                    )
+                    if id(variable) not in states
+                ]
+                with backend.updating_rows() as self._updater:
+                    super().apply(*map(list, zip(*kept, strict=True)))
+            if self._steps_taken is not None:
+                self._steps_taken.assign_add(1)
         finally:
             self._applying -= 1
             if not self._applying:
@@ -212,8 +220,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             self.apply(grads, trainable_variables)
         finally:
             self._condition = None
-        skipped = ops.cast(ops.logical_not(condition), self.iterations.dtype)
-        self.iterations.assign(self.iterations - skipped)
+        for count in (self.iterations, self._steps_taken):
+            if count is not None:
+                skipped = ops.cast(ops.logical_not(condition), count.dtype)
+                count.assign(count - skipped)
 
     def lifted(self, grads: Any, trainable_variables: Any = None) -> list:
         """The gradients: those of tree levels as rows, where they were carried.
@@ -221,7 +231,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         Those of other variables are dense, and those of clocks and stamps,
         which are not updated by a gradient, are `None`.
         """
-        variables = self._variables_of(grads, trainable_variables)
+        variables = self.variables_of(grads, trainable_variables)
         states = self._decay_states()
         lifted = []
         causes: dict[tuple, list] = {}
@@ -239,7 +249,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._warn_once(causes)
         return lifted
 
-    def _variables_of(self, grads: Any, trainable_variables: Any) -> list:
+    def variables_of(self, grads: Any, trainable_variables: Any) -> list:
+        """Returns the variables of gradients, and builds the optimizer."""
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
@@ -257,6 +268,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _handed_over(self, gradient: Any, variable: Any) -> Any:
         """What Keras gets for a gradient; its rows, where it has but some."""
+        if gradient is not None and variable.overwrite_with_gradient:
+            # Keras assigns it at once, whatever the condition of the step.
+            return self._if_applied(gradient, variable.value)
         if not isinstance(gradient, backend.RowGradient):
             return gradient
         self._entries[self._get_variable_index(variable)].gradient = gradient
@@ -296,10 +310,12 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         entry = self._entries[self._get_variable_index(variable)]
         # Now: an update of rows may be made after Keras has counted the step.
-        step = Step(
-            ops.cast(self.iterations + 1, "int32"),
-            ops.cast(learning_rate, variable.dtype),
-        )
+        number = ops.cast(self.iterations + 1, "int32")
+        count = number
+        if self._steps_taken is not None:
+            count = ops.convert_to_tensor(self._steps_taken + 1)
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        step = Step(number, learning_rate, count)
         gradient = self._given_back(gradient, entry)
         rate = 0.0
         if entry.decays and self._weight_decay:
@@ -335,10 +351,46 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def last_steps(self, nodes: Any) -> Any:
         """The step in which each row of a tree level was last written.
 
-        Counted from 1, and 0 for never. `None` where the optimizer does not
-        keep it: its slots owe nothing for the steps in between.
+        Counted from 1, and 0 for never, as `steps_taken` counts. `None` where
+        the optimizer does not keep it: its slots owe nothing for the steps in
+        between.
         """
         return self._entries[self._get_variable_index(nodes)].last_step
+
+    @property
+    def steps_taken(self) -> Any:
+        """The number of steps, also where a user has set `iterations`.
+
+        A variable; `None` where no slot needs it.
+        """
+        return self._steps_taken
+
+    def load_own_variables(self, store: Any) -> None:
+        with self.counting_steps(store, self.variables) as complete:
+            loading.check_optimizer(complete, self)
+            super().load_own_variables(complete)
+
+    @contextlib.contextmanager
+    def counting_steps(self, store: Any, variables: list) -> Iterator[Any]:
+        """Yields a store of numbered variables that has the steps taken too.
+
+        They are the last of the variables, and files of version 0.1.0 are
+        without them. What is loaded then tells them.
+        """
+        last = str(len(variables) - 1)
+        numbers = list(map(str, range(len(variables) - 1)))
+        if self._steps_taken is None or set(store.keys()) != set(numbers):
+            yield store
+            return
+        yield {**{number: store[number] for number in numbers}, last: 0}
+        steps = [self.iterations, *(e.last_step for e in self._entries)]
+        self._steps_taken.assign(
+            max(
+                int(ops.convert_to_numpy(step).max())
+                for step in steps
+                if step is not None
+            )
+        )
 
     def finalize_variable_values(self, var_list: list) -> None:
         """Settles all decay that rows still owe; `fit` calls it at its end."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.entry import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
@@ -40,9 +41,10 @@ class StepAwareSGD(StepAwareOptimizer):
             `loss_scale_factor`, as for all Keras optimizers.
 
     Raises:
-        ValueError: For a momentum outside [0, 1], a negative `weight_decay`,
-            and for `use_ema` and `gradient_accumulation_steps`, which would
-            touch every row.
+        ValueError: For arguments of a wrong type, numbers that are not finite,
+            a momentum outside [0, 1], a negative `weight_decay`, and for
+            `use_ema` and `gradient_accumulation_steps`, which would touch every
+            row.
 
     Example:
 
@@ -64,15 +66,12 @@ class StepAwareSGD(StepAwareOptimizer):
         name: str = "step_aware_sgd",
         **kwargs: Any,
     ) -> None:
-        if not 0 <= momentum <= 1:
-            raise ValueError(
-                "`momentum` must be a number of 0 to 1. Received: "
-                f"momentum={momentum}. Try 0.9."
-            )
+        momentum = checks.number("momentum", momentum, least=0, most=1)
+        nesterov = checks.boolean("nesterov", nesterov)
         super().__init__(
             learning_rate, weight_decay=weight_decay, name=name, **kwargs
         )
-        self.momentum = float(momentum)
+        self.momentum = momentum
         self.nesterov = nesterov
 
     def slot_kinds(self) -> list[Slot]:

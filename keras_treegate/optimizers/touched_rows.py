@@ -29,39 +29,41 @@ def update_of(
     key, kinds = rule.rule_key, entry.kinds
     return backend.SharedUpdate(
         _update_by(weakref.ref(rule), kinds),
-        (clock, *step, condition),
+        (*backend.read_clock(clock), *step, condition),
         None if key is None else (key, tuple(kinds), entry.last_step is None),
     )
 
 
 def _update_by(optimizer: Any, kinds: list) -> Callable:
     """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
-    count = len(kinds)
 
     def update(
         tables: Any,
         gradient: Any,
-        clock: Any,
+        time: Any,
+        negative: Any,
         number: Any,
         learning_rate: Any,
+        count: Any,
         condition: Any,
     ) -> None:
-        rule, step = optimizer(), Step(number, learning_rate)
+        rule, step = optimizer(), Step(number, learning_rate, count)
         # Faster than `ops.any`, and NaN is not zero either.
         touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
         if condition is not None:
             touched = ops.logical_and(touched, condition)
-        if count:
+        if kinds:
             old = tables[2:]
-            slots, last_step = old[:count], old[count:]
-            new = caught_up(kinds, slots, number, *last_step)
+            slots, last_step = old[: len(kinds)], old[len(kinds) :]
+            new = caught_up(kinds, slots, count, *last_step)
             new = rule.next_slots(gradient, new, step)
-            new += [number] * len(last_step)
+            new += [count] * len(last_step)
             tables[2:] = _where(touched, new, old)
-        rows, stamps, *slots = tables[: 2 + count]
-        value = decay.decayed(rows, decay.owed(clock, stamps))
+        rows, stamps, *slots = tables[: 2 + len(kinds)]
+        value = decay.decayed(rows, decay.owed_at(time, negative, stamps))
         value = rule.next_value(value, gradient, slots, step)
-        tables[:2] = _where(touched, [value, clock], [rows, stamps])
+        value = decay.signed(value, negative)
+        tables[:2] = _where(touched, [value, time], [rows, stamps])
 
     return update
 

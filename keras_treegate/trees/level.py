@@ -1,17 +1,63 @@
 """One level of nodes and the decay that its rows owe.
 
-A layer reads its levels through this, and an optimizer finds it on the variable
-of the nodes: that is all the two know of each other.
+A layer reads its levels through this, and a step-aware optimizer finds it on
+the variable of the nodes: that is all the two know of each other. Any other
+optimizer is to find rows that owe nothing. There is no telling which one will
+make the next step, but before an optimizer of Keras writes a variable, it asks
+that variable whether to overwrite it with its gradient; a level that is asked
+by an optimizer that does not know of it settles, in that very step.
 """
 
+import contextlib
+import threading
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
-from keras import ops
+import keras
 
 from keras_treegate import backend
-from keras_treegate.core import decay
 from keras_treegate.core.rows import LevelTables
+
+
+class _Asking(threading.local):
+    """Whether it is a step-aware optimizer that asks, in this thread."""
+
+    step_aware = 0
+
+
+_asking = _Asking()
+
+
+@contextlib.contextmanager
+def step_aware() -> Iterator[None]:
+    """A context in which levels that are asked by an optimizer still owe."""
+    _asking.step_aware += 1
+    try:
+        yield
+    finally:
+        _asking.step_aware -= 1
+
+
+class LevelVariable(keras.Variable):
+    """A variable of a level, which the optimizers of Keras ask in each step.
+
+    `add_weight` makes plain variables; they become such by their `__class__`.
+    """
+
+    level: weakref.ref
+
+    @property
+    def overwrite_with_gradient(self) -> bool:
+        """Whether an optimizer assigns the gradient; settles the level."""
+        level = self.level()
+        if level is not None and not _asking.step_aware:
+            level.settle_in_step()
+        return super().overwrite_with_gradient
+
+    @overwrite_with_gradient.setter
+    def overwrite_with_gradient(self, value: bool) -> None:
+        keras.Variable.overwrite_with_gradient.fset(self, value)
 
 
 class TreeLevel:
@@ -19,10 +65,10 @@ class TreeLevel:
 
     nodes: (N, W, Q), the rows as they were last written.
     clock, stamps: (2,) and (N, 2) float32, see `keras_treegate.core.decay`.
-        Written by step-aware optimizers alone. Where an optimizer can write
-        only trainable weights they are such, with `overwrite_with_gradient` and
-        themselves for a gradient, so that a stock optimizer leaves them as they
-        are.
+        Written by step-aware optimizers and by `settle`. Where an optimizer can
+        write only trainable weights they are such, with
+        `overwrite_with_gradient` and zeros for a gradient: what `settle` leaves
+        of them.
     listeners: the optimizers that look for gradients as rows.
     """
 
@@ -32,6 +78,10 @@ class TreeLevel:
         self.stamps = stamps
         self.listeners: weakref.WeakSet = weakref.WeakSet()
         nodes.tree_level = self
+        for variable in (nodes, clock, stamps):
+            variable.__class__ = LevelVariable
+            variable.level = weakref.ref(self)
+        backend.before_native_steps(nodes, self.settle)
 
     @classmethod
     def of_layer(cls, layer: Any, number: int, nodes: Any) -> "TreeLevel":
@@ -65,20 +115,24 @@ class TreeLevel:
         """
         return backend.read_level(self.tables, ids)
 
+    def read_owed(self, ids: Any = None) -> Any:
+        """The factor that each of the rows `ids` owes (R,); `None` for all."""
+        return backend.owed_decay(self.clock, self.stamps, ids)
+
     def settle(self) -> None:
         """Pays the decay into every row, and sets the clock back to zero."""
-        try:
-            clock = self.clock.value
-        except TypeError:
-            # Under JAX a first step that failed leaves variables of no value.
-            # Its error is to be seen, and not one of ours.
-            return
-        if not bool(ops.any(clock != 0)):
-            return
-        owed = decay.owed(self.clock.value, self.stamps.value)
-        self.nodes.assign(decay.decayed(self.nodes.value, owed))
-        self.stamps.assign(ops.zeros_like(self.stamps.value))
-        self.clock.assign(ops.zeros_like(self.clock.value))
+        backend.settle(self.nodes, self.clock, self.stamps)
+
+    def settle_in_step(self) -> None:
+        """Settles for an optimizer that does not know of the decay."""
+        if self.clock.trainable and not self.nodes.trainable:
+            raise ValueError(
+                "The nodes of a tree level must be trained along with its "
+                f"clock and stamps. Received: nodes {self.nodes.path!r} that "
+                "are not trainable. Freeze the layer, `layer.trainable = "
+                "False`, and not one of its variables."
+            )
+        self.settle()
 
 
 def of(variable: Any) -> TreeLevel | None:

@@ -139,11 +139,12 @@ def test_rows_are_written_in_the_dtype_of_the_table():
 @pytest.mark.parametrize("ids", [IDS, None])
 def test_owed_decay(ids):
     random = np.random.default_rng(0)
-    clock = keras.Variable(random.normal(size=2), dtype="float32")
-    stamps = keras.Variable(random.normal(size=(9, 2)), dtype="float32")
+    low = [1.0, 1e-3]  # the second number is the smaller one
+    clock = keras.Variable(random.normal(size=2) * low, dtype="float32")
+    stamps = keras.Variable(random.normal(size=(9, 2)) * low, dtype="float32")
     given = None if ids is None else tensor(ids, "int32")
     owed = ops.convert_to_numpy(backend.owed_decay(clock, stamps, given))
-    expected = (clock.numpy() - stamps.numpy()).sum(axis=1)
+    expected = np.exp((clock.numpy() - stamps.numpy()).sum(axis=1))
     expected = expected if ids is None else expected[ids]
     np.testing.assert_allclose(owed, expected, rtol=1e-5, atol=1e-6)
 

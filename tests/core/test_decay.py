@@ -34,6 +34,32 @@ def split(value):
     return np.stack([high, low])
 
 
+def signed(factors):
+    """The clock after steps of decay by these factors, `1 - rate` each."""
+    clock = np.zeros(2, "float32")
+    for factor in factors:
+        clock = advance(clock, 1 - factor)
+    return clock
+
+
+def time_of(clock):
+    """The time of a clock, as NumPy: what a row is stamped with."""
+    return ops.convert_to_numpy(decay.read_clock(tensor(clock))[0])
+
+
+def sign_of(clock):
+    negative = decay.read_clock(tensor(clock))[1]
+    return float(decay.signed(tensor(1.0), negative))
+
+
+def values_at(clock, writes):
+    """What rows are worth at a clock that were 1 at those of `writes`."""
+    stamps = np.stack([time_of(then) for then in writes])
+    rows = np.array([sign_of(then) for then in writes])  # as they are written
+    owed = decay.owed(tensor(clock), tensor(stamps))
+    return rows * ops.convert_to_numpy(owed)
+
+
 def cosine(steps, start):
     return start * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
 
@@ -116,14 +142,16 @@ def test_rows_owe_the_clock_since_their_stamp():
     owed = ops.convert_to_numpy(decay.owed(tensor(clock), tensor(stamps)))
     assert owed.shape == (40,)
     # Near the clock, where the two are almost equal, as well as far from it.
-    np.testing.assert_allclose(owed, times[-1] - times, rtol=3e-7)
+    np.testing.assert_allclose(
+        np.log(owed), times[-1] - times, rtol=1e-5, atol=3e-7
+    )
 
 
 def test_rows_just_stamped_owe_nothing():
     clock = advance(advance(np.zeros(2), 0.1), 1e-6)
     stamps = np.tile(clock, (3, 1))
     owed = decay.owed(tensor(clock), tensor(stamps))
-    np.testing.assert_array_equal(ops.convert_to_numpy(owed), np.zeros(3))
+    np.testing.assert_array_equal(ops.convert_to_numpy(owed), np.ones(3))
 
 
 def test_decayed_rows_are_the_product_of_the_factors():
@@ -143,7 +171,7 @@ def test_decayed_rows_are_the_product_of_the_factors():
 
 def test_rows_that_owe_nothing_are_the_same_bits():
     rows = tensor(np.random.default_rng(0).normal(size=(5, 2, 3)))
-    same = decay.decayed(rows, tensor(np.zeros(5)))
+    same = decay.decayed(rows, tensor(np.ones(5)))
     np.testing.assert_array_equal(
         ops.convert_to_numpy(same), ops.convert_to_numpy(rows)
     )
@@ -153,14 +181,60 @@ def test_rows_that_owe_nothing_are_the_same_bits():
 def test_decayed_rows_keep_their_dtype_and_are_rounded_once(dtype):
     rows = np.random.default_rng(0).normal(size=(50, 2, 3))
     rows = ops.cast(tensor(rows), dtype)
-    owed = -np.linspace(0, 3, 50)
+    owed = np.linspace(-1, 1, 50)
     actual = decay.decayed(rows, tensor(owed))
     assert keras.backend.standardize_dtype(actual.dtype) == dtype
     exact = ops.convert_to_numpy(ops.cast(rows, "float32"))
-    exact = exact * np.exp(owed)[:, None, None].astype("float32")
+    exact = exact * owed[:, None, None].astype("float32")
     expected = ops.cast(tensor(exact), dtype)
     np.testing.assert_allclose(
         ops.convert_to_numpy(ops.cast(actual, "float32")),
         ops.convert_to_numpy(ops.cast(expected, "float32")),
         rtol={"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-6}[dtype],
     )
+
+
+# --- Rates of 1 and above: factors of 0 and below --------------------------
+
+SIGNED = {
+    "to 0": [0.9, 0.0, 0.9],
+    "past 0": [0.9, -0.5, 0.25],
+    "past 0 and back": [0.5, -0.5, -0.25, 0.75],
+    "its own negative at once": [-1.0],
+    "its own negative, and smaller": [-1.0, 0.5],
+    "its own negative twice": [-1.0, -1.0, 0.5],
+    "to 0 from both sides": [-0.5, 0.0, -0.5],
+    "larger than itself": [-1.5, -2.0, 0.5],
+    "growing": [1.25, 0.5, -0.5],
+    "often to 0": [0.0, 0.5] * 20,
+}
+
+
+@pytest.mark.parametrize("case", SIGNED)
+def test_factors_of_any_sign_are_multiplied(case):
+    factors = SIGNED[case]
+    stamps = [signed(factors[:number]) for number in range(len(factors) + 1)]
+    expected = [np.prod(factors[number:]) for number in range(len(factors) + 1)]
+    actual = values_at(stamps[-1], stamps)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=0)
+
+
+def test_a_factor_of_0_leaves_exactly_0_in_every_dtype():
+    clock = signed([0.0])
+    owed = decay.owed(tensor(clock), tensor(np.zeros((1, 2))))
+    for dtype in ("float16", "bfloat16", "float32"):
+        rows = ops.cast(tensor(np.full((1, 1, 1), 1e4)), dtype)
+        assert float(decay.decayed(rows, owed)[0, 0, 0]) == 0
+
+
+def test_tiny_steps_are_not_lost_while_the_product_is_negative():
+    clock, rate, steps = advance(np.zeros(2, "float32"), 1.5), 1e-7, 3000
+    for _ in range(steps):
+        clock = advance(clock, rate)
+    owed = values_at(clock, [advance(np.zeros(2, "float32"), 1.5)])
+    assert np.log(owed[0]) == pytest.approx(step_of(rate) * steps, rel=1e-3)
+    assert values_at(clock, [np.zeros(2)])[0] == pytest.approx(-0.5, rel=1e-3)
+
+
+def test_a_rate_that_is_no_number_is_not_hidden():
+    assert np.all(np.isnan(total(advance(np.zeros(2, "float32"), np.nan))))

@@ -56,8 +56,8 @@ def apply(optimizer, gradients):
         pairs.append((gradient, variable))
         level = getattr(variable, "tree_level", None)
         if level is not None and level.clock.trainable:
-            pairs.append((level.clock.value, level.clock))
-            pairs.append((level.stamps.value, level.stamps))
+            for state in (level.clock, level.stamps):
+                pairs.append((ops.zeros_like(state.value), state))
     with keras.name_scope("feeding"):
         optimizer.apply(*zip(*pairs, strict=True))
 

@@ -329,21 +329,3 @@ def test_after_fit_a_stock_optimizer_goes_on_as_if_nothing_had_been(stock):
     assert_owes_nothing(again)
     for one, two in zip(again.nodes, fresh.nodes, strict=True):
         assert_close(one.numpy(), two.numpy(), 1e-6)
-
-
-@pytest.mark.parametrize("uses", [1, 2])
-@pytest.mark.parametrize("stock", STOCK)
-@pytest.mark.filterwarnings("ignore:The gradient of")
-def test_a_stock_optimizer_leaves_clock_and_stamps_alone(stock, uses):
-    model, layer = owing_layer(
-        StepAwareSGD(RATE, weight_decay=DECAY), uses=uses
-    )
-    clocks = [level.clock.numpy() for level in layer.levels]
-    stamps = [level.stamps.numpy() for level in layer.levels]
-    model.compile(STOCK[stock](), ["mse"] * uses, run_eagerly=True)
-    _, x, y = data()
-    for _ in range(2):
-        train_on_batch(model, x[:4], y[:4])
-    for level, clock, stamp in zip(layer.levels, clocks, stamps, strict=True):
-        np.testing.assert_array_equal(level.clock.numpy(), clock)
-        np.testing.assert_array_equal(level.stamps.numpy(), stamp)

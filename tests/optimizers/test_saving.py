@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_treegate.optimizers import LossScaleOptimizer, StepAwareAdam
 from tests.optimizers.continue_training import RULE_NAMES, begin, go_on
+from tests.optimizers.routing import make_layer
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -74,4 +76,33 @@ def test_state_round_trips_through_save_own_variables():
     again.load_own_variables(store)
     for one, two in zip(ours.variables, again.variables, strict=True):
         assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+@pytest.mark.parametrize("iterations", [3, 1])
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_files_without_the_steps_taken_are_loaded(is_scaled, iterations):
+    """Those of version 0.1.0, where `iterations` may have been set since."""
+    optimizers, layers = [], []
+    for _ in range(2):
+        optimizer = inner = StepAwareAdam()
+        if is_scaled:
+            optimizer = LossScaleOptimizer(inner)
+        layer = make_layer(2, 1, 2)
+        optimizer.build(layer.trainable_variables)
+        optimizers.append((optimizer, inner))
+        layers.append(layer)
+    (old, inner_of_old), (new, inner_of_new) = optimizers
+    inner_of_old.iterations.assign(iterations)
+    inner_of_old.steps_taken.assign(3)
+    inner_of_old.last_steps(layers[0].nodes[0]).assign([3])
+    store = {}
+    old.save_own_variables(store)
+    new.load_own_variables(dict(store))
+    for one, two in zip(old.variables, new.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    del store[str(len(old.variables) - 1)]
+    inner_of_new.steps_taken.assign(0)
+    new.load_own_variables(store)
+    for one, two in zip(old.variables, new.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())

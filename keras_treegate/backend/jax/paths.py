@@ -19,7 +19,7 @@ from keras_treegate.backend.common.row_gradient import RowGradient, Summands
 from keras_treegate.backend.common.row_records import key_of
 from keras_treegate.backend.jax.rows import (
     CHUNK,
-    own_gradients,
+    decay_state,
     recorded,
     rows_at,
     steps,
@@ -48,7 +48,7 @@ HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
 def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
     # Reads each table once.
     nodes = [level.nodes.value for level in levels]
-    states = [own_gradients(level.clock, level.stamps) for level in levels]
+    states = [decay_state(level.clock, level.stamps) for level in levels]
     keys = tuple(key_of(level.nodes) for level in levels)
     return _leaf_sums(nodes, states, rows, keys)
 
@@ -138,7 +138,7 @@ def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Tensor) -> tuple:
             pairs = sums.reshape(sizes[number], 2, *sums.shape[1:])
             sums = pairs[:, 0] + pairs[:, 1]
         gradients[number] = sums
-    return gradients, states, None
+    return gradients, None, None
 
 
 _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)

@@ -8,13 +8,13 @@ or `remat`), no record is found and the dense gradient is used, which is right.
 """
 
 import math
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.sparse import JAXSparse
 
 from keras_treegate.backend.common.row_gradient import RowGradient
@@ -159,42 +159,47 @@ def steps(step: Callable, count: int, size: int, carry: Tensor) -> Tensor:
     return step(full * size, rest, carry) if rest else carry
 
 
-# The tracers of the clocks that a gradient of their own was asked for.
-_clocks_in_use: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+def decay_state(clock: Variable, stamps: Variable) -> tuple:
+    """The values of two variables, whose gradients are zero.
 
-
-@jax.custom_vjp
-def _owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
-    return decay.owed(clock, stamps if ids is None else rows_at(stamps, ids))
-
-
-def _owed_forward(clock: Variable, stamps: Variable, ids: Tensor) -> tuple:
-    return _owed_decay(clock, stamps, ids), (clock, stamps)
-
-
-def _owed_backward(values: tuple, gradient: Tensor) -> tuple:
-    return (*values, None)
-
-
-_owed_decay.defvjp(_owed_forward, _owed_backward)
-
-
-def own_gradients(clock: Variable, stamps: Variable) -> tuple:
-    """The values of two variables, that are to be their own gradients.
-
-    Without a gradient in a second use of a layer: gradients add up, and one is
-    enough.
+    A stock optimizer overwrites them with these gradients, and has settled the
+    level before it does.
     """
-    values = clock.value, stamps.value
-    if isinstance(values[0], jax.core.Tracer):
-        if _clocks_in_use.get(id(clock)) is values[0]:
-            return jax.lax.stop_gradient(values)
-        _clocks_in_use[id(clock)] = values[0]
-    return values
+    return jax.lax.stop_gradient((clock.value, stamps.value))
+
+
+read_clock = decay.read_clock
 
 
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
-    return _owed_decay(*own_gradients(clock, stamps), ids)
+    now, then = decay_state(clock, stamps)
+    return decay.owed(now, then if ids is None else rows_at(then, ids))
+
+
+def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
+    try:
+        values = [variable.value for variable in (nodes, clock, stamps)]
+    except TypeError:
+        # Variables of no value: those that `fit` has lent to a step, and those
+        # of a first step that failed, whose error is to be seen and not ours.
+        return
+    table, now, then = values
+    if not isinstance(now, jax.core.Tracer) and not np.any(np.asarray(now)):
+        return
+    if len({isinstance(value, jax.core.Tracer) for value in values}) > 1:
+        raise ValueError(
+            "An optimizer must be given the clock and stamps of each tree "
+            f"level along with its nodes. Received: nodes {nodes.path!r}, "
+            "whose rows owe weight decay, without them. Call `layer.settle()` "
+            "before the step, or pass all of `model.trainable_variables`."
+        )
+    nodes.assign(decay.decayed(table, decay.owed(now, then)))
+    stamps.assign(jnp.zeros_like(then))
+    clock.assign(jnp.zeros_like(now))
+
+
+def before_native_steps(variable: Variable, settle: Callable) -> None:
+    pass  # JAX has no optimizers, and those of others write no variables
 
 
 def count(

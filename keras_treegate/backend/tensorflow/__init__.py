@@ -9,6 +9,9 @@ from keras_treegate.backend.tensorflow.rows import (
 from keras_treegate.backend.tensorflow.rows import (
     assign_in_step as assign_in_step,
 )
+from keras_treegate.backend.tensorflow.rows import (
+    before_native_steps as before_native_steps,
+)
 from keras_treegate.backend.tensorflow.rows import can_assign as can_assign
 from keras_treegate.backend.tensorflow.rows import compiled as compiled
 from keras_treegate.backend.tensorflow.rows import count as count
@@ -16,8 +19,10 @@ from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.tensorflow.rows import lift as lift
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
+from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
 from keras_treegate.backend.tensorflow.rows import read_level as read_level
 from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
+from keras_treegate.backend.tensorflow.rows import settle as settle
 from keras_treegate.backend.tensorflow.rows import take_rows as take_rows
 from keras_treegate.backend.tensorflow.rows import watch as watch
 from keras_treegate.backend.tensorflow.rows import (

@@ -224,8 +224,60 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
 
 
+read_clock = decay.read_clock
+
+
 def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+
+
+def settle(nodes: Any, clock: Any, stamps: Any) -> None:
+    tables = [native(variable) for variable in (nodes, clock, stamps)]
+    if not all(isinstance(table, tf.Variable) for table in tables):
+        _pay(nodes, clock, stamps)  # in a `StatelessScope`
+        return
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        _pay_if_owed(*tables)
+    elif tf.distribute.in_cross_replica_context():
+        _settle_replicas(strategy, *tables)
+    else:
+        replica = tf.distribute.get_replica_context()
+        replica.merge_call(_settle_replicas, args=tables)
+
+
+def _settle_replicas(
+    strategy: Any, nodes: Any, clock: Any, stamps: Any
+) -> None:
+    strategy.extended.update(
+        nodes, _pay_if_owed, args=(clock, stamps), group=False
+    )
+
+
+def _pay_if_owed(nodes: Any, clock: Any, stamps: Any) -> None:
+    is_owed = tf.reduce_any(clock != 0)
+    if tf.executing_eagerly():
+        if is_owed:
+            _pay(nodes, clock, stamps)
+        return
+
+    def pay() -> Any:
+        _pay(nodes, clock, stamps)
+        return tf.constant(True)
+
+    tf.cond(is_owed, pay, lambda: tf.constant(False))
+
+
+def _pay(nodes: Any, clock: Any, stamps: Any) -> None:
+    now, then = read_rows(clock, None), read_rows(stamps, None)
+    rows = read_rows(nodes, None)
+    nodes.assign(decay.decayed(rows, decay.owed(now, then)))
+    stamps.assign(tf.zeros_like(then))
+    clock.assign(tf.zeros_like(now))
+
+
+def before_native_steps(variable: Any, settle: Callable) -> None:
+    pass  # TensorFlow has no optimizers but Keras's
 
 
 def count(low: Any, high: Any, ids: Any, added: Any) -> None:

@@ -7,6 +7,9 @@ from keras_treegate.backend.torch.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
 from keras_treegate.backend.torch.rows import assign_in_step as assign_in_step
+from keras_treegate.backend.torch.rows import (
+    before_native_steps as before_native_steps,
+)
 from keras_treegate.backend.torch.rows import can_assign as can_assign
 from keras_treegate.backend.torch.rows import compiled as compiled
 from keras_treegate.backend.torch.rows import count as count
@@ -14,8 +17,10 @@ from keras_treegate.backend.torch.rows import is_dense as is_dense
 from keras_treegate.backend.torch.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.torch.rows import lift as lift
 from keras_treegate.backend.torch.rows import owed_decay as owed_decay
+from keras_treegate.backend.torch.rows import read_clock as read_clock
 from keras_treegate.backend.torch.rows import read_level as read_level
 from keras_treegate.backend.torch.rows import read_rows as read_rows
+from keras_treegate.backend.torch.rows import settle as settle
 from keras_treegate.backend.torch.rows import take_rows as take_rows
 from keras_treegate.backend.torch.rows import watch as watch
 from keras_treegate.backend.torch.rows import (

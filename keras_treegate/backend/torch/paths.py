@@ -10,7 +10,7 @@ import torch
 
 from keras_treegate.backend.common import reference
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
-from keras_treegate.backend.torch.rows import read_level, read_rows
+from keras_treegate.backend.torch.rows import owed_decay, read_level
 from keras_treegate.core import decay
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Shape, Tensor
@@ -43,9 +43,7 @@ class _LeafSums(torch.autograd.Function):
         for table, state, needed in zip(
             tables, states, rows.levels, strict=True
         ):
-            owed = decay.owed(
-                read_rows(state[0], None), read_rows(state[1], needed.ids)
-            )
+            owed = owed_decay(state[0], state[1], needed.ids)
             level = table.detach()
             if needed.ids is not None:
                 level = level.index_select(0, needed.ids)

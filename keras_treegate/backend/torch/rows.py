@@ -1,9 +1,12 @@
 """Row gradients under PyTorch, as a tensor that is dense only on demand."""
 
+import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
@@ -72,8 +75,62 @@ def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
         variable.value[start : start + rows.shape[0]] = rows
 
 
+def read_clock(clock: Tensor) -> tuple[Tensor, Any]:
+    if not clock.is_cpu or torch.compiler.is_compiling():
+        return decay.read_clock(clock)
+    # A question to the numbers costs less than operations.
+    first, second = clock.tolist()
+    negative = abs(first) < abs(second)
+    return (clock.flip(0) if negative else clock), negative
+
+
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
-    return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
+    now, then = read_rows(clock, None), read_rows(stamps, ids)
+    return decay.owed_at(*read_clock(now), then)
+
+
+def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
+    if nodes.value.is_meta or torch.compiler.is_compiling():
+        return
+    now, then = read_rows(clock, None), read_rows(stamps, None)
+    if not bool(torch.any(now != 0)):
+        return
+    rows = read_rows(nodes, None)
+    nodes.assign(decay.decayed(rows, decay.owed(now, then)))
+    stamps.assign(torch.zeros_like(then))
+    clock.assign(torch.zeros_like(now))
+
+
+# The variables that are settled before an optimizer of PyTorch's own steps, by
+# id, each with the function that does it.
+_settled_before_steps: dict[int, tuple[weakref.ref, weakref.WeakMethod]] = {}
+
+
+def before_native_steps(variable: Variable, settle: Callable) -> None:
+    _listen_to_steps()
+    key = id(variable)
+    _settled_before_steps[key] = (
+        weakref.ref(variable),
+        weakref.WeakMethod(settle),
+    )
+    weakref.finalize(variable, _settled_before_steps.pop, key, None)
+
+
+@functools.cache
+def _listen_to_steps() -> None:
+    register_optimizer_step_pre_hook(_settle_before_step)
+
+
+def _settle_before_step(optimizer: Any, *_: Any) -> None:
+    written = {
+        id(parameter)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for variable, settle in list(_settled_before_steps.values()):
+        held, method = variable(), settle()
+        if held is not None and method and id(held.value) in written:
+            method()
 
 
 def count(

@@ -296,3 +296,48 @@ def test_two_models_trained_in_two_threads_do_not_mix():
             np.testing.assert_array_equal(one, two)
     gc.collect()
     assert len(records) == 0
+
+
+# --- Levels that owe decay, and optimizers that do not know of it ----------
+
+
+def a_level_that_owes():
+    level = make_level()
+    level.clock.assign([-0.5, 0.0])
+    return level
+
+
+def test_nodes_without_the_state_of_their_decay_are_refused():
+    level = a_level_that_owes()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build([keras.Variable(np.zeros(3))])
+
+    def step(nodes):
+        mapping = [(level.nodes, nodes)]
+        with keras.StatelessScope(state_mapping=mapping):
+            level.settle_in_step()
+        return nodes
+
+    match = "given the clock and stamps.*Received: nodes.*layer.settle"
+    with pytest.raises(ValueError, match=match):
+        jax.jit(step)(level.nodes.value)
+    level.settle()
+    jax.jit(step)(level.nodes.value)
+
+
+def test_nodes_that_are_frozen_by_themselves_are_refused():
+    level = a_level_that_owes()
+    level.nodes.trainable = False
+    match = "must be trained along with.*Received: nodes.*Freeze the layer"
+    with pytest.raises(ValueError, match=match):
+        keras.optimizers.SGD(0.1, momentum=0.9).build(
+            [level.clock, level.stamps]
+        )
+
+
+def test_clock_and_stamps_have_gradients_of_zero():
+    """Which is what a stock optimizer that settled overwrites them with."""
+    level = a_level_that_owes()
+    values = [v.value for v in (level.nodes, level.clock, level.stamps)]
+    for gradient in jax.grad(loss_of(level))(values)[1:]:
+        np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))

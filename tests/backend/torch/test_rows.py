@@ -1,6 +1,7 @@
 """The gradient that PyTorch carries: lazy, and dense to everyone else."""
 
 import copy
+import gc
 import io
 import pickle
 
@@ -11,6 +12,7 @@ import torch
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.backend.torch import rows as torch_rows
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.optimizers import StepAwareSGD
 from tests.optimizers.routing import inputs_for, make_layer, make_model
@@ -440,3 +442,49 @@ def test_an_unknown_operation_makes_it_dense_with_a_warning():
     ):
         model.optimizer.apply([gradient], [nodes])
     np.testing.assert_allclose(nodes.numpy(), expected, rtol=1e-6)
+
+
+# --- Optimizers of PyTorch's own -------------------------------------------
+
+NATIVE = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, 0.1),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, 0.1),
+}
+
+
+@pytest.mark.parametrize("native", NATIVE)
+def test_optimizers_of_pytorch_meet_rows_that_owe_nothing(native):
+    """Also those that write only some of the levels, and these alone."""
+    random = np.random.default_rng(0)
+    codes = np.array([[0], [1], [1], [3]])
+    x = inputs_for(random, codes, 2)
+    trained = []
+    for settles in (False, True):
+        layer = make_layer(3, 1, 2, row_levels="all")
+        model = make_model(layer, StepAwareSGD(0.1, weight_decay=5.0))
+        for part in np.split(x, 2):
+            model.train_on_batch(part, np.ones((2, 3)))
+        if settles:
+            layer.settle()
+        written = [nodes.value for nodes in layer.nodes[1:]]
+        optimizer = NATIVE[native](written)
+        for _ in range(2):
+            optimizer.zero_grad()
+            outputs = layer(torch.as_tensor(x), training=True)
+            outputs.square().mean().backward()
+            optimizer.step()
+        owing = [bool(np.any(level.clock.numpy())) for level in layer.levels]
+        assert owing == [not settles, False, False]
+        trained.append([level.read().detach() for level in layer.levels])
+    for one, two in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_levels_that_are_gone_leave_nothing_to_settle():
+    gc.collect()
+    before = len(torch_rows._settled_before_steps)
+    layer = make_layer(3, 1, 2)
+    assert len(torch_rows._settled_before_steps) == before + 3
+    del layer
+    gc.collect()
+    assert len(torch_rows._settled_before_steps) == before
