@@ -13,11 +13,11 @@ from keras_treegate.core.numerics import (
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
-from keras_treegate.credit.route import Route
+from keras_treegate.credit.base import Credit, Route
 
 
 @register
-class NoisyRectifier(keras.layers.Layer):
+class NoisyRectifier(keras.layers.Layer, Credit):
     """Scales each node by the rectified, noisy gates on the path to it.
 
     Use it where gates should learn by the ordinary gradient: the output is a
@@ -88,23 +88,13 @@ class NoisyRectifier(keras.layers.Layer):
             activations = activations + self.stddev * noise
         bits = without_subnormals(activations) > 0
         rectified = ops.where(bits, activations, -activations)
-        return Route(codes_from_bits(bits), _running_product(rectified))
+        return Route(codes_from_bits(bits), scales=_running_product(rectified))
 
     def noise(self, shape: tuple) -> Any:
         """Draws from Normal(0, 1), float32."""
         return keras.random.normal(
             shape, dtype="float32", seed=self.seed_generator
         )
-
-    def multiply(self, forest: Any, x: Any, route: Route) -> Any:
-        """Inputs (B, P), each times the kernel of its route: (B, Q)."""
-        return forest.multiply_scaled(
-            x, forest.flat(route.codes), route.carried
-        )
-
-    def kernels(self, forest: Any, route: Route) -> Any:
-        """The kernel (B, P, Q) of each example."""
-        return forest.kernels_scaled(forest.flat(route.codes), route.carried)
 
     def check_foldable(self) -> None:
         """Raises: the sum along a path is not the kernel of a leaf."""

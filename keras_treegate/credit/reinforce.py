@@ -12,7 +12,7 @@ from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import scores, seeds
-from keras_treegate.credit.route import Route
+from keras_treegate.credit.base import Credit, Route
 
 BASELINES = ("moving_mean", None)
 
@@ -21,7 +21,7 @@ MAX_BASELINES = 8
 
 
 @register
-class Reinforce(keras.layers.Layer):
+class Reinforce(keras.layers.Layer, Credit):
     """Samples the bits in training, and credits them with the loss.
 
     Use it where the units that gate have no other way to learn, such as a
@@ -87,7 +87,6 @@ class Reinforce(keras.layers.Layer):
     >>> model.compile(loss=keras_treegate.losses.ReinforceLoss("mse"))
     """
 
-    foldable = True
     trains_gates = True
 
     def __init__(
@@ -157,7 +156,7 @@ class Reinforce(keras.layers.Layer):
             ),
             mask,
         )
-        return Route(codes_from_bits(bits), claim)
+        return Route(codes_from_bits(bits), claim=claim)
 
     def sample(self, probabilities: Any) -> Any:
         """Boolean bits, each true with its probability (..., G, D)."""
@@ -165,22 +164,6 @@ class Reinforce(keras.layers.Layer):
             ops.shape(probabilities), dtype="float32", seed=self.seed_generator
         )
         return ops.cast(draw, probabilities.dtype) < probabilities
-
-    def multiply(self, forest: Any, x: Any, route: Route) -> Any:
-        """Inputs (B, P), each times the kernel of its route: (B, Q)."""
-        outputs = forest.multiply(x, forest.flat(route.codes))
-        roots, claim = forest.levels[0].nodes, route.carried
-        if claim is None:
-            return backend.watch(outputs, roots, None)
-        claim.owner = roots.path.rpartition("/")[0]
-        return scores.watch(outputs, roots, claim)
-
-    def kernels(self, forest: Any, route: Route) -> Any:
-        """The kernel (B, P, Q) of each example."""
-        return forest.kernels(forest.flat(route.codes))
-
-    def check_foldable(self) -> None:
-        """Raises where the sum along a path is not the kernel of a leaf."""
 
     def baseline_of(self, loss: int) -> Any:
         """The baseline of a step's n-th loss, a scalar."""

@@ -123,8 +123,14 @@ def add(
     return claim
 
 
-def watch(outputs: Any, variable: Any, claim: Claim) -> Any:
-    """Returns the outputs that a claim is of, watched for gradients."""
+def watch(outputs: Any, variable: Any, claim: Claim | None) -> Any:
+    """Returns outputs, watched for gradients where a claim is of them.
+
+    `variable` is one of the layer that they are of.
+    """
+    if claim is None:
+        return backend.watch(outputs, variable, None)
+    claim.owner = variable.path.rpartition("/")[0]
     outputs = backend.watch(outputs, variable, claim.check)
     for score in _waiting.scores:
         if score.claim is claim and backend.watch_ends_with_gradient(

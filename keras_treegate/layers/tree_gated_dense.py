@@ -10,6 +10,7 @@ from keras_treegate import gates
 from keras_treegate.core import checks, masks
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
+from keras_treegate.credit import Route, scores
 from keras_treegate.credit import get as get_credit
 from keras_treegate.layers.routed_dense import RoutedDense, check_input
 from keras_treegate.trees import find as tree_layers
@@ -52,8 +53,8 @@ class TreeGatedDense(RoutedDense):
             `"auto"`.
         gate: A `keras_treegate.gates.SignGate`, or `None` for
             `SignGate(seed=seed)`. Defaults to `None`.
-        credit: How the gates learn, a name or object of
-            `keras_treegate.credit`. Defaults to `"straight"`.
+        credit: How the gates learn, a `keras_treegate.credit.Credit` or the
+            name of one. Defaults to `"straight"`.
         activation: Activation function. Defaults to `None`.
         use_bias: Boolean. Defaults to `True`.
         kernel_initializer: Initializer of the roots, drawn as one Dense kernel
@@ -213,13 +214,16 @@ class TreeGatedDense(RoutedDense):
         )
         route = self._route(inputs, gate_inputs, training, kept)
         self.visits.record(route.codes, training, kept)
-        products = self.credit.multiply(self._forest, self._flat(inputs), route)
+        products = self._forest.multiply(
+            self._flat(inputs), route.codes, route.scales
+        )
+        products = scores.watch(products, self.nodes[0], route.claim)
         return self._outputs(products, inputs)
 
     def _route(
         self, inputs: Any, gate_inputs: Any, training: bool, kept: Any = None
-    ) -> Any:
-        """Where the examples go, a `credit.route.Route`.
+    ) -> Route:
+        """Returns where the examples go.
 
         What is not `kept` is routed too, and leaves no trace.
         """
@@ -259,7 +263,7 @@ class TreeGatedDense(RoutedDense):
         self._check_built()
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
         route = self._route(inputs, gate_inputs, training=False)
-        kernels = self.credit.kernels(self._forest, route)
+        kernels = self._forest.kernels(route.codes, route.scales)
         trees = self._forest.trees
         shape = (*ops.shape(inputs)[:-1], trees.inputs, trees.units)
         return ops.reshape(kernels, shape)
@@ -353,21 +357,6 @@ class TreeGatedDense(RoutedDense):
         """Sets `leaf_visits` to zero, outside of a step."""
         self._check_built()
         self.visits.reset()
-
-    def layers_of_gate_inputs(self) -> list:
-        """The layers that compute `gate_inputs`, where nothing trains them.
-
-        That is where the credit gives gates no gradient. They may be trained by
-        what else is made of their outputs. Known in functional models only.
-        """
-        try:
-            tensors = keras.tree.flatten(self.input)
-        except (AttributeError, TypeError, ValueError):
-            return []  # called by a subclassed model, or with inputs alone
-        if self.credit.trains_gates or len(tensors) != 2:
-            return []
-        sources = keras.utils.get_source_inputs(tensors[1])
-        return keras.Model(sources, tensors[1]).layers
 
     def _own_variables(self) -> dict:
         """By name, and not as Keras does by number, which files keep."""

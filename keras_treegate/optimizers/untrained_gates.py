@@ -8,6 +8,7 @@ on every backend is that slots are what they were at the beginning.
 import warnings
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -26,7 +27,7 @@ def warn(optimizer: Any, entries: list, told: set) -> None:
             continue
         names = [
             inner.name
-            for inner in layer.layers_of_gate_inputs()
+            for inner in _layers_of_gate_inputs(layer)
             if _is_untrained(inner, of_variables)
         ]
         if names and not int(ops.convert_to_numpy(optimizer.iterations)):
@@ -43,6 +44,22 @@ def warn(optimizer: Any, entries: list, told: set) -> None:
                 "elsewhere.",
                 stacklevel=4,
             )
+
+
+def _layers_of_gate_inputs(layer: Any) -> list[keras.layers.Layer]:
+    """Finds the layers that compute `gate_inputs`, where nothing trains them.
+
+    That is where the credit gives gates no gradient. They may be trained by
+    what else is made of their outputs. Known in functional models only.
+    """
+    try:
+        tensors = keras.tree.flatten(layer.input)
+    except (AttributeError, TypeError, ValueError):
+        return []  # called by a subclassed model, or with inputs alone
+    if layer.credit.trains_gates or len(tensors) != 2:
+        return []
+    sources = keras.utils.get_source_inputs(tensors[1])
+    return list(keras.Model(sources, tensors[1]).layers)
 
 
 def _is_untrained(layer: Any, of_variables: dict) -> bool:

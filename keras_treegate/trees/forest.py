@@ -16,6 +16,7 @@ from keras_treegate.core.rows import (
     rows_of_sorted,
 )
 from keras_treegate.trees.level import TreeLevel
+from keras_treegate.types import Tensor
 
 
 class Forest:
@@ -68,11 +69,25 @@ class Forest:
         ]
         return cls(trees, levels)
 
-    def multiply(self, x: Any, codes: Any) -> Any:
-        """Inputs (B, P), each times the kernel of its own paths: (B, Q).
+    def multiply(
+        self, x: Tensor, codes: Tensor, scales: Tensor = None
+    ) -> Tensor:
+        """Multiplies inputs (B, P), each with the kernel of its own paths.
 
-        `codes` are the leaf codes (B, G). The result has the dtype of `x`.
+            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
+                scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
+
+        Args:
+            x: (B, P).
+            codes: the leaf codes (..., G).
+            scales: those of the levels 1..D, (..., G, D); `None` for ones.
+
+        Returns:
+            (B, Q), of the dtype of `x`.
         """
+        codes = self._flat(codes)
+        if scales is not None:
+            return self._multiply_scaled(x, codes, scales)
         if self.trees.depth == 0:
             kernel = self.trees.kernels(self.levels[0].read())
             return ops.matmul(x, ops.cast(kernel, x.dtype))
@@ -86,23 +101,18 @@ class Forest:
         """The rows that the leaf codes (B, G) of a batch need."""
         return batch_rows(codes, self.trees.depth, self.row_levels)
 
-    def multiply_scaled(self, x: Any, codes: Any, scales: Any) -> Any:
-        """As `multiply`, with a factor for each node below the root.
-
-            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
-                scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
-
-        `scales` are those of the levels 1..D, (..., G, D).
-        """
+    def _multiply_scaled(
+        self, x: Tensor, codes: Tensor, scales: Tensor
+    ) -> Tensor:
         if x.shape[0] == 0:
             scales = ops.reshape(scales, (0, *scales.shape[-2:]))
-            return self.multiply_scaled(*one_example(x, codes, scales))[:0]
+            return self._multiply_scaled(*one_example(x, codes, scales))[:0]
         rows, slots = self._rows_by_level(codes)
         blocks = self.trees.blocks(x)
         roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
         outputs = ops.matmul(x, roots)
         for level in range(1, self.trees.depth + 1):
-            scale = ops.cast(self.flat(scales[..., level - 1]), x.dtype)
+            scale = ops.cast(self._flat(scales[..., level - 1]), x.dtype)
             outputs = outputs + backend.path_product(
                 blocks * scale[..., None],
                 ops.cast(rows[level], x.dtype),
@@ -110,11 +120,10 @@ class Forest:
             )
         return outputs
 
-    def kernels_scaled(self, codes: Any, scales: Any) -> Any:
-        """The kernel (B, P, Q) of each example in `multiply_scaled`."""
+    def _kernels_scaled(self, codes: Tensor, scales: Tensor) -> Tensor:
         if codes.shape[0] == 0:
             scales = ops.reshape(scales, (0, *scales.shape[-2:]))
-            return self.kernels_scaled(*one_example(codes, scales))[:0]
+            return self._kernels_scaled(*one_example(codes, scales))[:0]
         rows, slots = self._rows_by_level(codes)
         shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
         total: Any = 0
@@ -123,7 +132,7 @@ class Forest:
             blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
             if level:
                 scale = ops.cast(
-                    self.flat(scales[..., level - 1]), blocks.dtype
+                    self._flat(scales[..., level - 1]), blocks.dtype
                 )
                 blocks = blocks * scale[..., None, None]
             total = total + blocks
@@ -141,12 +150,15 @@ class Forest:
         ]
         return read, rows.example_slots()
 
-    def flat(self, tensor: Any) -> Any:
+    def _flat(self, tensor: Any) -> Any:
         """A tensor (..., G) with its leading axes as one (B, G)."""
         return ops.reshape(tensor, (-1, self.trees.num_trees))
 
-    def kernels(self, codes: Any) -> Any:
-        """The kernel (B, P, Q) of each example, of leaf codes (B, G)."""
+    def kernels(self, codes: Tensor, scales: Tensor = None) -> Tensor:
+        """Returns the kernel (B, P, Q) that `multiply` uses, by example."""
+        codes = self._flat(codes)
+        if scales is not None:
+            return self._kernels_scaled(codes, scales)
         if codes.shape[0] == 0:
             return self.kernels(*one_example(codes))[:0]
         rows = self._rows(codes)

@@ -1,0 +1,108 @@
+"""What a credit assignment must do, and what it tells a layer."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+
+from keras_treegate.types import Config, Tensor
+
+
+class Route(NamedTuple):
+    """The paths of a batch, and what the layer needs to use them.
+
+    codes: (..., G) int32, the leaf codes.
+    scales: (..., G, D), a factor for each node below the root; `None` where
+        each node counts in full.
+    claim: what asks a loss for credit, see `credit.scores`; `None` where no
+        loss is needed.
+    """
+
+    codes: Tensor
+    scales: Tensor = None
+    claim: Any = None
+
+
+class Credit:
+    """Base of the credit assignments: how gates learn from what they decide.
+
+    A `TreeGatedDense` calls `route` once in each forward pass, and multiplies
+    its inputs with the kernels of the route that it gets. For a rule of your
+    own, write `route`, say in `foldable` and `trains_gates` what holds, and
+    register the class with `keras.saving.register_keras_serializable`. A rule
+    with state (a seed generator, a moving mean) is a `keras.layers.Layer` as
+    well: `class MyCredit(keras.layers.Layer, Credit)`.
+
+    The gate of the layer offers `gate(source, training=, mask=)`, the leaf
+    codes (..., G), and `gate.activations(source, training=, mask=)`, how far
+    each gate unit is above its threshold (..., G, D).
+
+    Attributes:
+        foldable: Whether the outputs at inference are those of one kernel for
+            each leaf, so that `keras_treegate.fold` can store it. Defaults to
+            `True`.
+        trains_gates: Whether a gradient reaches what the gates are read from.
+            Defaults to `False`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_treegate.credit import Credit, Route
+    >>> @keras.saving.register_keras_serializable("example")
+    ... class Frozen(Credit):
+    ...     def route(self, gate, source, training, mask=None):
+    ...         return Route(gate(keras.ops.stop_gradient(source)))
+    >>> import keras_treegate
+    >>> layer = keras_treegate.layers.TreeGatedDense(8, credit=Frozen())
+    """
+
+    foldable: ClassVar[bool] = True
+    trains_gates: ClassVar[bool] = False
+
+    def route(
+        self,
+        gate: keras.layers.Layer,
+        source: Tensor,
+        training: bool,
+        mask: Tensor | None = None,
+    ) -> Route:
+        """Returns where each example goes.
+
+        Args:
+            gate: The gate of the layer.
+            source: The gate source (..., S).
+            training: Whether this is a training step.
+            mask: Booleans (...), false for padding, which no moving mean may
+                see; `None` where there is none. Defaults to `None`.
+
+        Returns:
+            A `Route`, with leaf codes (..., G).
+        """
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must define `route(gate, source, "
+            "training, mask=None)`, which returns a "
+            "`keras_treegate.credit.Route`."
+        )
+
+    @property
+    def stored_variables(self) -> dict[str, Any]:
+        """What a file holds of the state, by name; none by default."""
+        return {}
+
+    def check_foldable(self) -> None:
+        """Raises where one kernel for each leaf gives other outputs."""
+        if not self.foldable:
+            raise ValueError(
+                "`credit` must be foldable for a table of leaves, so that one "
+                "kernel for each leaf gives the same outputs. Received: "
+                f"credit={type(self).__name__}. Use the layer as it is, or "
+                'train with `credit="straight"` or "reinforce".'
+            )
+
+    def get_config(self) -> Config:
+        """Returns the arguments of the constructor, for saved files."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Credit":
+        """Returns a credit assignment of these arguments."""
+        return cls(**config)
