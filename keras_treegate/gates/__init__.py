@@ -3,22 +3,24 @@
 from typing import Any
 
 from keras_treegate.core import saving
+from keras_treegate.core.rows import codes_from_bits as codes_from_bits
+from keras_treegate.gates.base import Gate as Gate
 from keras_treegate.gates.sign_gate import SignGate as SignGate
 
-__all__ = ["SignGate", "get"]
+__all__ = ["Gate", "SignGate", "codes_from_bits", "get"]
 
 
-def get(identifier: Any, seed: int | None = None) -> SignGate:
+def get(identifier: Any, seed: int | None = None) -> Gate:
     """Returns a gate: one as it is, one from its config, or a default one.
 
     Args:
-        identifier: `None` for `SignGate(seed=seed)`, a `SignGate`, or the
+        identifier: `None` for `SignGate(seed=seed)`, a `Gate`, or the
             dictionary that `keras.saving.serialize_keras_object` makes of one.
         seed: Integer or `None`, the seed of the default gate. Defaults to
             `None`.
 
     Returns:
-        A `SignGate`.
+        A `Gate`.
 
     Raises:
         ValueError: For anything else.
@@ -34,9 +36,9 @@ def get(identifier: Any, seed: int | None = None) -> SignGate:
     found = identifier
     if isinstance(identifier, dict):
         found = saving.deserialized(identifier)
-    if not isinstance(found, SignGate):
+    if not isinstance(found, Gate):
         raise ValueError(
-            "`gate` must be `None`, a `keras_treegate.gates.SignGate` or its "
+            "`gate` must be `None`, a `keras_treegate.gates.Gate` or its "
             f"config. Received: gate={identifier!r}. Write e.g. "
             '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
         )

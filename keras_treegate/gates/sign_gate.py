@@ -3,24 +3,24 @@
 import random
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, loading, masks
+from keras_treegate.core import checks, masks
 from keras_treegate.core.numerics import (
     at_least_float32,
     without_subnormals,
 )
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
+from keras_treegate.gates.base import Gate
 
 THRESHOLDS = ("zero", "running_mean")
 
 
 @register
-class SignGate(keras.layers.Layer):
+class SignGate(Gate):
     """Reads `depth` sign bits for each tree from units of the gate source.
 
     The gate of a `TreeGatedDense`, which builds it with its number of trees
@@ -106,8 +106,7 @@ class SignGate(keras.layers.Layer):
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         self._given_units = None if units is None else _unit_array(units)
-        super().__init__(autocast=False, **kwargs)
-        self.supports_masking = True
+        super().__init__(**kwargs)
         self.threshold = threshold
         self.momentum = momentum
         self.seed = seed
@@ -115,9 +114,6 @@ class SignGate(keras.layers.Layer):
         self._units: Any = None
         self.moving_mean: Any = None
         self.updates: Any = None
-        self.num_trees: int | None = None
-        self.depth: int | None = None
-        self.refusal: loading.Refusal | None = None  # that of its layer
         if self._given_units is not None:
             self.num_trees, self.depth = self._given_units.shape
 
@@ -136,20 +132,13 @@ class SignGate(keras.layers.Layer):
     def check(
         self, source_shape: Any, num_trees: int | None, depth: int | None
     ) -> int:
-        """Refuses what the gate cannot be built for; returns its width."""
-        if self.built:
-            raise ValueError(
-                f"The gate {self.name!r} is already built and belongs to "
-                "another layer. Give each layer a gate of its own, e.g. "
-                f"`{type(self).__name__}.from_config(gate.get_config())`."
-            )
-        num_sources = checks.feature_axis("gate_inputs", source_shape)
-        if num_trees is None or depth is None:
+        if not self.built and (num_trees is None or depth is None):
             raise ValueError(
                 "A gate without `units` is built by its TreeGatedDense, which "
                 "knows the number of trees and the depth. Received: units=None."
                 " Pass `units=` to use a gate by itself."
             )
+        num_sources = super().check(source_shape, num_trees, depth)
         units = self._given_units
         if units is not None and units.shape != (num_trees, depth):
             raise ValueError(
@@ -163,7 +152,7 @@ class SignGate(keras.layers.Layer):
                 f"{num_sources} units. Received: a largest index of "
                 f"{units.max()}. Use indices of 0 to {num_sources - 1}."
             )
-        if units is None and depth > num_sources:
+        if units is None and (depth or 0) > num_sources:
             raise ValueError(
                 f"`depth` must be at most the number of gate source units, "
                 f"{num_sources}: each bit of a tree is read from a unit of its "
@@ -172,16 +161,10 @@ class SignGate(keras.layers.Layer):
             )
         return num_sources
 
-    def setup(self, num_trees: int, depth: int) -> None:
-        """Tells the gate the sizes of its layer's trees, before it is built."""
-        self.num_trees, self.depth = num_trees, depth
-
     def build(self, input_shape: Any) -> None:
-        num_sources = self.check(input_shape, self.num_trees, self.depth)
+        super().build(input_shape)
+        num_sources = self.input_spec.axes[-1]
         shape = (self.num_trees, self.depth)
-        self.input_spec = keras.layers.InputSpec(
-            min_ndim=2, axes={-1: num_sources}
-        )
         self._units = self.add_weight(
             name="units",
             shape=shape,
@@ -276,38 +259,55 @@ class SignGate(keras.layers.Layer):
         ]
         return np.stack(order)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple:
-        return (*input_shape[:-1], self.num_trees)
+    def with_depth(self, depth: int, generator: np.random.Generator) -> Gate:
+        units = self.units[:, :depth]
+        sources = np.arange(self.input_spec.axes[-1])
+        if depth > len(sources):
+            raise ValueError(
+                "`depth` must be at most the number of units that the gates "
+                f"can read. Received: depth={depth}, for a gate that reads "
+                f"{len(sources)}. Lower it."
+            )
+        more = depth - units.shape[1]
+        if more:  # without replacement in each tree
+            rest = [np.setdiff1d(sources, tree) for tree in units]
+            drawn = [generator.permutation(left)[:more] for left in rest]
+            units = np.concatenate([units, drawn], axis=1)
+        config = self.get_config() | {"units": units.tolist()}
+        return type(self).from_config(config)
 
-    def compute_output_spec(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> keras.KerasTensor:
-        return keras.KerasTensor(
-            self.compute_output_shape(inputs.shape), dtype="int32"
-        )
+    def take_over(self, old: Gate) -> None:
+        """Copies the moving means, those of new units from other trees.
 
-    def rematerialized_call(
-        self, layer_call: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        return layer_call  # there is nothing to save in integers
-
-    def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None
-    ) -> None:
-        """Raises, for its layer: Keras asks the layers inside of layers."""
-        checks.no_quantization(self.path or self.name, mode)
+        A unit that no tree has read starts at the average of all means.
+        """
+        if self.moving_mean is None:
+            return
+        means = ops.convert_to_numpy(old.moving_mean)
+        known = dict(zip(old.units.flat, means.flat, strict=True))
+        average = float(np.mean(means)) if means.size else 0.0
+        units = self.units
+        found = np.array([known.get(unit, average) for unit in units.flat])
+        found = found.reshape(units.shape)
+        kept = min(means.shape[1], units.shape[1])
+        found[:, :kept] = means[:, :kept]
+        self.moving_mean.assign(found)
+        self.updates.assign(ops.copy(ops.convert_to_tensor(old.updates)))
 
     @property
-    def stored_variables(self) -> dict:
-        """The variables that files have, by their names there."""
-        return loading.numbered(self.non_trainable_variables)
+    def needs_means(self) -> bool:
+        return self.moving_mean is not None
 
-    def load_own_variables(self, store: Any) -> None:
-        loading.load_part(self, store, self.stored_variables)
-
-    # The layer that owns the gate builds it, also when it is loaded.
-    def get_build_config(self) -> None:
-        return None
+    def set_means(
+        self, means: np.ndarray, batches: int, first: int = 0
+    ) -> None:
+        values = means[self.units]
+        if float(ops.convert_to_numpy(self.updates)):
+            learned = ops.convert_to_numpy(self.moving_mean)
+            values[:, :first] = learned[:, :first]
+        else:
+            self.updates.assign(batches)
+        self.moving_mean.assign(values)
 
     def get_config(self) -> dict:
         config = super().get_config()

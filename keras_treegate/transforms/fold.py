@@ -10,7 +10,6 @@ from keras_treegate import backend
 from keras_treegate.core.numerics import restored, rounded
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.layers.folded_tree_dense import check_table_dtype
-from keras_treegate.transforms.configs import remade
 from keras_treegate.transforms.leaves import (
     StoredLeaves,
     chunks,
@@ -119,16 +118,13 @@ def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
     folded = FoldedTreeDense(
         **{name: getattr(layer, name) for name in KEPT},
         dtype=layer.dtype_policy,
-        gate=remade(layer.gate),
+        gate=layer.gate.with_depth(layer.depth, np.random.default_rng()),
         activation=copied_activation(layer.activation),
         table_dtype=dtype,
         stored_leaves=None if all_differ else leaves.keys.shape[1],
     )
     folded.build(*input_shapes(layer))
-    for source, target in zip(
-        layer.gate.variables, folded.gate.variables, strict=True
-    ):
-        copy_variable(source, target)
+    folded.gate.take_over(layer.gate)
     if layer.bias is not None:
         copy_variable(layer.bias, folded.bias)
     if folded.slots is not None:

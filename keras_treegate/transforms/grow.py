@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.core import checks
+from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.choose import chosen
-from keras_treegate.transforms.configs import remade
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.recompile import compile_like
 from keras_treegate.transforms.state import copy_variable, tree_like
@@ -83,10 +83,11 @@ def grow(
     for layer in found:
         _check(layer, depth)
     generator = np.random.default_rng(seed)
+    gates = [layer.gate.with_depth(depth, generator) for layer in found]
     made: list = []
     makers = {
-        id(layer): partial(_grown, layer, depth, generator, made)
-        for layer in found
+        id(layer): partial(_grown, layer, gate, depth, made)
+        for layer, gate in zip(found, gates, strict=True)
     }
     new, _, variables = rebuilt(model, makers)
     if calibrate is not None:
@@ -121,86 +122,38 @@ def _check(layer: Any, depth: int) -> None:
             f"depth={depth}, for {layer.name!r} of depth {layer.depth}. Choose "
             "`layers`, or lower the depth with `keras_treegate.prune`."
         )
-    sources = layer.gate.input_spec.axes[-1]
-    if depth > sources:
-        raise ValueError(
-            "`depth` must be at most the number of units that the gates can "
-            f"read. Received: depth={depth}, for {layer.name!r} with "
-            f"{sources}. Lower it."
-        )
     num_trees, width, units = layer.nodes[0].shape
     itemsize = checks.itemsize(layer.variable_dtype)
     checks.tree_size(num_trees, depth, width, units, itemsize)
 
 
-def _grown(
-    layer: Any, depth: int, generator: np.random.Generator, made: list
-) -> TreeGatedDense:
-    """A deeper layer, built and with the weights of the old one."""
-    units = _more_units(layer, depth, generator)
-    new = with_gate_units(layer, depth, units)
+def _grown(layer: Any, gate: Gate, depth: int, made: list) -> TreeGatedDense:
+    """Returns a deeper layer, built and with the weights of the old one."""
+    new = tree_like(layer, depth=depth, gate=gate)
     for source, target in _same_variables(layer, new):
         copy_variable(source, target)
     for nodes in new.nodes[layer.depth + 1 :]:  # whatever the initializer is
         nodes.assign(ops.zeros(nodes.shape, dtype=nodes.dtype))
-    gate = new.gate
-    if gate.moving_mean is not None:
-        means = layer.gate.moving_mean.numpy()
-        known = dict(zip(layer.gate.units.flat, means.flat, strict=True))
-        average = float(np.mean(means)) if means.size else 0.0
-        more = np.array([known.get(unit, average) for unit in units.flat])
-        more = more.reshape(units.shape)
-        more[:, : layer.depth] = means
-        gate.moving_mean.assign(more)
+    new.gate.take_over(layer.gate)
     made.append((layer, new))
     return new
 
 
-def with_gate_units(layer: Any, depth: int, units: np.ndarray) -> Any:
-    """A fresh layer of another depth, built, whose gates read these units."""
-    gate = remade(layer.gate, units=units.tolist())
-    return tree_like(layer, depth=depth, gate=gate)
-
-
-def _more_units(
-    layer: Any, depth: int, generator: np.random.Generator
-) -> np.ndarray:
-    """The gate units (G, D), and new ones without replacement in each tree."""
-    sources = np.arange(layer.gate.input_spec.axes[-1])
-    return np.stack(
-        [
-            np.append(
-                tree,
-                generator.permutation(np.setdiff1d(sources, tree))[
-                    : depth - layer.depth
-                ],
-            )
-            for tree in layer.gate.units
-        ]
-    )
-
-
 def _same_variables(layer: Any, new: Any) -> list[tuple[Any, Any]]:
-    """Pairs of variables of the same name and shape, but for the gate units."""
+    """Finds pairs of variables of the same name and shape, but for the gate."""
+    of_gate = {id(variable) for variable in layer.gate.variables}
     targets = {variable.name: variable for variable in new.variables}
     return [
         (source, targets[source.name])
         for source in layer.variables
         if source.name in targets
-        and source.name != "units"
+        and id(source) not in of_gate
         and source.shape == targets[source.name].shape
     ]
 
 
 def _calibrate(new: Any, made: list, data: Any) -> None:
-    made = [pair for pair in made if pair[1].gate.moving_mean is not None]
-    layers = [grown for _, grown in made]
-    means = source_means(new, layers, data)
+    made = [pair for pair in made if pair[1].gate.needs_means]
+    means = source_means(new, [grown for _, grown in made], data)
     for (layer, grown), mean in zip(made, means, strict=True):
-        gate = grown.gate
-        values = mean.mean[gate.units]
-        if float(layer.gate.updates.value):
-            values[:, : layer.depth] = layer.gate.moving_mean.numpy()
-        else:
-            gate.updates.assign(mean.batches)
-        gate.moving_mean.assign(values)
+        grown.gate.set_means(mean.mean, mean.batches, first=layer.depth)

@@ -11,11 +11,11 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import checks
 from keras_treegate.transforms.calibrate import batches
-from keras_treegate.transforms.grow import tree_layers, with_gate_units
+from keras_treegate.transforms.grow import tree_layers
 from keras_treegate.transforms.leaves import chunks, read, row_bytes
 from keras_treegate.transforms.prune_report import PruneReport
 from keras_treegate.transforms.rebuild import check_model, rebuilt
-from keras_treegate.transforms.state import copy_variable
+from keras_treegate.transforms.state import copy_variable, tree_like
 
 MAX_VISITS = 2**62  # of a leaf, so that a few of them have a sum
 
@@ -171,13 +171,11 @@ def _by_level(layer: Any, visits: np.ndarray) -> list[np.ndarray]:
 def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
     """A layer of the nodes that are kept, built and with its weights."""
     depth = max(level for level, keep in enumerate(kept) if np.any(keep))
-    gate = layer.gate
-    new = with_gate_units(layer, depth, gate.units[:, :depth])
+    gate = layer.gate.with_depth(depth, np.random.default_rng())
+    new = tree_like(layer, depth=depth, gate=gate)
+    new.gate.take_over(layer.gate)
     if layer.bias is not None:
         copy_variable(layer.bias, new.bias)
-    if gate.moving_mean is not None:
-        new.gate.moving_mean.assign(gate.moving_mean.numpy()[:, :depth])
-        copy_variable(gate.updates, new.gate.updates)
     if layer.count_visits:
         counts = layer.leaf_visits  # its own, also where others were given
         leaves = (layer.num_trees, 2**depth, -1)

@@ -134,8 +134,7 @@ def upcycle(
     if calibrate is not None:
         means = source_means(new, made, calibrate)
         for layer, mean in zip(made, means, strict=True):
-            layer.gate.moving_mean.assign(mean.mean[layer.gate.units])
-            layer.gate.updates.assign(mean.batches)
+            layer.gate.set_means(mean.mean, mean.batches)
     return new
 
 
