@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.common.shared_update import SharedUpdate
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Tensor, Variable
 
@@ -24,9 +25,9 @@ Result = TypeVar("Result")
 # rows of the first.
 RowUpdate: TypeAlias = Callable[[Any, Tensor], None]
 
-# Called with the variables of the tables, a gradient and a `RowUpdate`.
+# Called with the variables of the tables, a gradient and an update of rows.
 UpdateRows: TypeAlias = Callable[
-    [list[Variable], Tensor | RowGradient, RowUpdate], None
+    [list[Variable], Tensor | RowGradient, RowUpdate | SharedUpdate], None
 ]
 
 

@@ -5,11 +5,16 @@ import keras
 from keras_treegate.optimizers.loss_scale_optimizer import (
     LossScaleOptimizer as LossScaleOptimizer,
 )
+from keras_treegate.optimizers.row_state import Slot as Slot
+from keras_treegate.optimizers.row_state import Step as Step
 from keras_treegate.optimizers.step_aware_adagrad import (
     StepAwareAdagrad as StepAwareAdagrad,
 )
 from keras_treegate.optimizers.step_aware_adam import (
     StepAwareAdam as StepAwareAdam,
+)
+from keras_treegate.optimizers.step_aware_optimizer import (
+    StepAwareOptimizer as StepAwareOptimizer,
 )
 from keras_treegate.optimizers.step_aware_sgd import (
     StepAwareSGD as StepAwareSGD,
@@ -17,8 +22,11 @@ from keras_treegate.optimizers.step_aware_sgd import (
 
 __all__ = [
     "LossScaleOptimizer",
+    "Slot",
+    "Step",
     "StepAwareAdagrad",
     "StepAwareAdam",
+    "StepAwareOptimizer",
     "StepAwareSGD",
 ]
 

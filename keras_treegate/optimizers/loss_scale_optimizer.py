@@ -8,6 +8,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import checks, loading
 from keras_treegate.core.saving import register
+from keras_treegate.optimizers.row_state import counting_steps
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.trees import level as tree_level
 
@@ -106,7 +107,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
     def load_own_variables(self, store: Any) -> None:
         inner = self.inner_optimizer
-        with inner.counting_steps(store, self.variables) as complete:
+        with counting_steps(inner, store, self.variables) as complete:
             loading.check_optimizer(complete, self)
             super().load_own_variables(complete)
 
@@ -123,7 +124,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             self.build(list(trainable_variables))
         inner = self.inner_optimizer
         variables = inner.variables_of(grads, trainable_variables)
-        gradients = inner.lifted(grads, variables)
+        gradients = inner.as_row_gradients(grads, variables)
         finite = ops.convert_to_tensor(True)
         for gradient in gradients:
             if gradient is not None:

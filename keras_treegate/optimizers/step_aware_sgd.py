@@ -4,7 +4,7 @@ from typing import Any
 
 from keras_treegate.core import checks
 from keras_treegate.core.saving import register
-from keras_treegate.optimizers.entry import Slot, Step
+from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 
 

@@ -12,17 +12,17 @@ import keras
 from keras import ops
 
 
-def warn(optimizer: Any, entries: list, told: set) -> None:
+def warn(optimizer: Any, states: list, told: set) -> None:
     """Warns of layers whose outputs are gate inputs and that never learned.
 
     Args:
         optimizer: the step-aware optimizer.
-        entries: its state of each variable.
+        states: its state of each variable.
         told: the ids of tree layers that need no warning, which are added to.
     """
-    of_variables = {id(entry.variable): entry for entry in entries}
-    for entry in entries:
-        layer = getattr(entry.variable, "tree_layer", lambda: None)()
+    of_variables = {id(state.variable): state for state in states}
+    for state in states:
+        layer = getattr(state.variable, "tree_layer", lambda: None)()
         if layer is None or id(layer) in told:
             continue
         names = [
@@ -63,7 +63,7 @@ def _layers_of_gate_inputs(layer: Any) -> list[keras.layers.Layer]:
 
 
 def _is_untrained(layer: Any, of_variables: dict) -> bool:
-    entries = [of_variables.get(id(v)) for v in layer.trainable_variables]
-    return len(entries) > 0 and all(
-        entry is not None and entry.is_untouched() for entry in entries
+    states = [of_variables.get(id(v)) for v in layer.trainable_variables]
+    return len(states) > 0 and all(
+        state is not None and state.is_untouched() for state in states
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_treegate.optimizers.idle_steps import idle_steps
+from keras_treegate.optimizers.row_state import idle_steps
 from keras_treegate.plotting import canvas
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import keras
 
-from keras_treegate.optimizers.carry import (
-    can_carry,
-    carry_state,
+from keras_treegate.optimizers.transfer_state import (
+    can_transfer,
     transfer_exclusions,
+    transfer_state,
 )
 from keras_treegate.transforms.configs import live_config, remade
 
@@ -108,9 +108,9 @@ def _carry(old: Any, new: Any, trainable: list, variables: list) -> None:
     transfer_exclusions(old, new, variables)
     if not old.built:
         return
-    if can_carry(old, new):
+    if can_transfer(old, new):
         new.build(trainable)
-        carry_state(old, new, {id(one): copy for one, copy in variables})
+        transfer_state(old, new, {id(one): copy for one, copy in variables})
         return
     warnings.warn(
         f"The state of the optimizer {old.name!r} is not kept: that of "

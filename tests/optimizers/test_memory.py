@@ -9,7 +9,7 @@ import pytest
 
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
-from keras_treegate.optimizers.entry import Slot
+from keras_treegate.optimizers.row_state import Slot
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from tests.optimizers.rules import RULES
 

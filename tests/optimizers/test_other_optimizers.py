@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
-from keras_treegate.optimizers.idle_steps import idle_steps
+from keras_treegate.optimizers.row_state import idle_steps
 from tests.optimizers.loops import LOOPS
 from tests.optimizers.routing import inputs_for, make_layer, zipf_codes
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_treegate.optimizers import LossScaleOptimizer, StepAwareSGD
-from keras_treegate.optimizers.carry import transfer_exclusions
+from keras_treegate.optimizers.transfer_state import transfer_exclusions
 from tests.optimizers import feeding
 
 RATE, DECAY = 0.1, 0.5

@@ -1,20 +1,18 @@
 """What is kept of a variable catches up on the steps it was idle for."""
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.optimizers.entry import Entry, Slot
+from keras_treegate.optimizers.row_state import Slot, caught_up
 
 
 def test_slots_decay_once_for_each_idle_step():
     decays = [0.0, 0.5, None]
     kinds = [Slot(str(decay), decay=decay) for decay in decays]
-    entry = Entry(keras.Variable(np.ones((3, 2, 2))), kinds, decays=False)
     slots = [ops.ones((3, 2, 2)) for _ in kinds]
     last_step = ops.convert_to_tensor([4, 3, 0], dtype="int32")
-    caught_up = entry.caught_up(slots, 5, last_step)
+    found = caught_up(kinds, slots, 5, last_step)
     expected = [[1, 0, 0], [1, 0.5, 0.0625], [1, 1, 1]]
-    for got, rows in zip(caught_up, expected, strict=True):
+    for got, rows in zip(found, expected, strict=True):
         got = ops.convert_to_numpy(got)[:, 0, 0]
         np.testing.assert_allclose(got, rows, rtol=1e-6, atol=0)

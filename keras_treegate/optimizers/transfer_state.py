@@ -9,14 +9,14 @@ from keras_treegate.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 
 
-def can_carry(old: Any, new: Any) -> bool:
-    """Whether `carry_state` knows both optimizers."""
+def can_transfer(old: Any, new: Any) -> bool:
+    """Whether `transfer_state` knows both optimizers."""
     if isinstance(old, LossScaleOptimizer):
         old, new = old.inner_optimizer, getattr(new, "inner_optimizer", None)
     return isinstance(old, StepAwareOptimizer) and type(old) is type(new)
 
 
-def carry_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
+def transfer_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
     """Copies what an optimizer knows of variables that another has copies of.
 
     Args:
@@ -33,15 +33,15 @@ def carry_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
     _copy(old.iterations, new.iterations)
     if old.steps_taken is not None:
         _copy(old.steps_taken, new.steps_taken)
-    entries = {id(entry.variable): entry for entry in new._entries}
-    for entry in old._entries:
-        target = entries.get(id(variables.get(id(entry.variable))))
+    states = {id(state.variable): state for state in new.states}
+    for state in old.states:
+        target = states.get(id(variables.get(id(state.variable))))
         if target is None:
             continue
-        for source, slot in zip(entry.slots, target.slots, strict=True):
+        for source, slot in zip(state.slots, target.slots, strict=True):
             _copy(source, slot)
-        if entry.last_step is not None:
-            _copy(entry.last_step, target.last_step)
+        if state.last_step is not None:
+            _copy(state.last_step, target.last_step)
 
 
 def transfer_exclusions(

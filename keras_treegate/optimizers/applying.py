@@ -1,0 +1,75 @@
+"""The state of one `apply` of a step-aware optimizer.
+
+The way of a gradient, from the backward pass to the rows of a level:
+
+    backward pass          the framework carries the rows of the gradient: a
+      |                    lazy tensor, `IndexedSlices`, or a record of an array
+    as_row_gradients       RowGradient(ids, rows, num_rows); dense where the
+      |                    rows were lost, with a warning
+    Applying.hand_over     Keras gets the rows alone, as if they were dense
+      |
+    Keras's `apply`        scales, clips and calls `update_step` for each
+      |
+    Applying.take_back     what Keras made of the rows, with their ids again
+      |
+    update_step            any other variable: the rule, and an assignment;
+      |                    a level: its clock advances, and its rows are queued
+    Applying.update_rows   the backend updates the rows of all levels together,
+                           before `apply` ends
+"""
+
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.types import Tensor, Variable
+
+
+class Applying:
+    """What must be remembered while gradients are on their way through Keras.
+
+    Args:
+        update_rows: Queues updates of rows, see `backend.updating_rows`.
+        condition: Boolean scalar, false for a step that changes nothing;
+            `None` for a step that is made in any case.
+    """
+
+    def __init__(
+        self,
+        update_rows: backend.UpdateRows,
+        condition: Tensor | None = None,
+    ) -> None:
+        self.update_rows = update_rows
+        self.condition = condition
+        self._gradients: dict[int, backend.RowGradient] = {}
+
+    def hand_over(
+        self, gradient: Tensor | backend.RowGradient, variable: Variable
+    ) -> Tensor:
+        """Returns what Keras is to see of a gradient: its rows, if it has some.
+
+        They have the norm of the dense gradient that they stand for.
+        """
+        if isinstance(gradient, backend.RowGradient):
+            self._gradients[id(variable)] = gradient
+            return gradient.rows
+        if gradient is not None and variable.overwrite_with_gradient:
+            # Keras assigns it at once, whatever the condition of the step.
+            return self.if_applied(gradient, variable.value)
+        return gradient
+
+    def take_back(
+        self, gradient: Tensor, variable: Variable
+    ) -> Tensor | backend.RowGradient:
+        """Returns what Keras made of a gradient, with the ids of its rows."""
+        gradient = ops.cast(gradient, variable.dtype)
+        handed = self._gradients.get(id(variable))
+        if handed is None:
+            return gradient
+        # As it was, with the sums that its rows are of, if nothing happened.
+        return handed if gradient is handed.rows else handed.with_rows(gradient)
+
+    def if_applied(self, new: Tensor, old: Tensor) -> Tensor:
+        """Returns the new value, or the old one in a step that is not made."""
+        if self.condition is None:
+            return new
+        return ops.where(self.condition, new, old)

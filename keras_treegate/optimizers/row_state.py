@@ -1,0 +1,278 @@
+"""State that a step-aware optimizer keeps of each variable, and of each row."""
+
+import contextlib
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core import decay
+from keras_treegate.trees import level as tree_level
+
+
+class Slot(NamedTuple):
+    """A kind of optimizer state that each variable has.
+
+    Args:
+        name: Its name, a part of that of the variables.
+        decay: The factor by which a step with a zero gradient multiplies it;
+            `None` where such a step leaves it as it is. Defaults to `None`.
+        initial: Its value at the start. Defaults to `0.0`.
+        per_row: Whether a row of a tree level has one number, and not one for
+            each weight. Defaults to `False`.
+    """
+
+    name: str
+    decay: float | None = None
+    initial: float = 0.0
+    per_row: bool = False
+
+
+class Step(NamedTuple):
+    """A step, as the rule of an optimizer sees it.
+
+    Args:
+        number: int32 scalar, `iterations` counted from 1; a user may set it.
+        learning_rate: Scalar of the variable's dtype.
+        count: int32 scalar, the steps that were taken, this one included.
+    """
+
+    number: Any
+    learning_rate: Any
+    count: Any
+
+
+class VariableState:
+    """The state of one variable; opaque to Keras's tracking.
+
+    Attributes:
+        variable: The variable.
+        level: The `TreeLevel` that it holds the nodes of, or `None`.
+        decays: Whether weight decay applies to it.
+        slots: Variables, one for each kind.
+        last_step: Variable (R,) with the step, from 1 on, in which each row was
+            last written; `None` where no slot owes anything for idle steps.
+        kinds: The kinds of its slots.
+    """
+
+    def __init__(self, variable: Any, kinds: list[Slot], decays: bool) -> None:
+        self.variable = variable
+        self.level: Any = tree_level.of(variable)
+        self.decays = decays
+        self.slots: list = []
+        self.last_step: Any = None
+        written = getattr(variable, "overwrite_with_gradient", False)
+        self.kinds = [] if written else kinds
+
+    def add_variables(self, optimizer: Any) -> None:
+        """Makes the slots, as variables of an optimizer."""
+        rows = None if self.level is None else self.variable.shape[0]
+        for kind in self.kinds:
+            initializer = keras.initializers.Constant(kind.initial)
+            if kind.per_row and rows is not None:
+                slot = optimizer.add_variable(
+                    shape=(rows, 1, 1),
+                    initializer=initializer,
+                    dtype=self.variable.dtype,
+                    name=self._name(kind.name),
+                )
+            else:
+                slot = optimizer.add_variable_from_reference(
+                    self.variable, name=kind.name, initializer=initializer
+                )
+            self.slots.append(slot)
+        if rows is not None and any(k.decay is not None for k in self.kinds):
+            self.last_step = optimizer.add_variable(
+                shape=(rows,),
+                initializer="zeros",
+                dtype="int32",
+                name=self._name("last_step"),
+            )
+
+    @property
+    def tables(self) -> list:
+        """All that is kept of each row of a level, see `update_of`."""
+        tables = [self.level.nodes, self.level.stamps, *self.slots]
+        return tables + [self.last_step] * (self.last_step is not None)
+
+    def is_untouched(self) -> bool:
+        """Whether no gradient but zeros came; false where no slot tells."""
+        return len(self.slots) > 0 and all(
+            bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
+            for slot, kind in zip(self.slots, self.kinds, strict=True)
+        )
+
+    def _name(self, name: str) -> str:
+        return f"{self.variable.path.replace('/', '_')}_{name}"
+
+
+def caught_up(
+    kinds: list[Slot], slots: list, count: Any, last_step: Any = None
+) -> list:
+    """Returns slots (R, ...) of these kinds after the steps rows were idle.
+
+    `count` is that of this step, `last_step` (R,) those of their last ones.
+    """
+    if last_step is None:
+        return slots
+    # Not below 0: weights of a later time may have been put back.
+    idle = ops.maximum(count - last_step - 1, 0)
+    found = []
+    for kind, slot in zip(kinds, slots, strict=True):
+        if kind.decay is not None:
+            # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
+            rate = math.log(max(kind.decay, 1e-300))
+            factors = ops.exp(rate * ops.cast(idle, slot.dtype))
+            slot = slot * factors[:, None, None]
+        found.append(slot)
+    return found
+
+
+def update_of(
+    rule: Any, state: VariableState, clock: Any, step: Step, condition: Any
+) -> backend.SharedUpdate:
+    """Returns the update that a backend makes of `state.tables`.
+
+    A row with a gradient that is all zero stays as it is, and so do all of them
+    where the `condition` is given and false.
+
+    Args:
+        rule: The optimizer.
+        state: What it keeps of the level.
+        clock: The decay clock after this step.
+        step: The step.
+        condition: Boolean scalar or `None`.
+    """
+    key, kinds = rule.rule_key, state.kinds
+    return backend.SharedUpdate(
+        _update_by(weakref.ref(rule), kinds),
+        (*backend.read_clock(clock), *step, condition),
+        None if key is None else (key, tuple(kinds), state.last_step is None),
+    )
+
+
+def _update_by(optimizer: Any, kinds: list) -> Callable:
+    """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
+
+    def update(
+        tables: Any,
+        gradient: Any,
+        time: Any,
+        negative: Any,
+        number: Any,
+        learning_rate: Any,
+        count: Any,
+        condition: Any,
+    ) -> None:
+        rule, step = optimizer(), Step(number, learning_rate, count)
+        # Faster than `ops.any`, and NaN is not zero either.
+        touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
+        if condition is not None:
+            touched = ops.logical_and(touched, condition)
+        if kinds:
+            old = tables[2:]
+            slots, last_step = old[: len(kinds)], old[len(kinds) :]
+            new = caught_up(kinds, slots, count, *last_step)
+            new = rule.next_slots(gradient, new, step)
+            new += [count] * len(last_step)
+            tables[2:] = _where(touched, new, old)
+        rows, stamps, *slots = tables[: 2 + len(kinds)]
+        value = decay.decayed(rows, decay.owed_at(time, negative, stamps))
+        value = rule.next_value(value, gradient, slots, step)
+        value = decay.signed(value, negative)
+        tables[:2] = _where(touched, [value, time], [rows, stamps])
+
+    return update
+
+
+def _where(touched: Any, new: list, old: list) -> list:
+    """New rows where they are touched (R,), of any rank; else the old."""
+
+    def chosen(new: Any, old: Any) -> Any:
+        axes = (1,) * (len(old.shape) - 1)
+        return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
+
+    return [chosen(*pair) for pair in zip(new, old, strict=True)]
+
+
+def idle_steps(level: Any) -> np.ndarray | None:
+    """The steps since each row of a tree level was last written, (N,) int64.
+
+    Of the optimizers that listen to the level, the one that has taken the most
+    steps tells; `None` where none of them keeps this. A row that was never
+    written has been idle for all its steps.
+    """
+    told: list[tuple[int, np.ndarray]] = []
+    for optimizer in level.listeners:
+        last_step = optimizer.last_steps(level.nodes)
+        if last_step is not None:
+            step = int(ops.convert_to_numpy(optimizer.steps_taken))
+            last_step = ops.convert_to_numpy(last_step).astype("int64")
+            told.append((step, step - last_step))
+    if not told:
+        return None
+    return max(told, key=lambda pair: pair[0])[1]
+
+
+def check_decay_state(variables: list) -> None:
+    """Refuses nodes without their clock and stamps, where these train."""
+    given = {id(variable) for variable in variables}
+    for variable in variables:
+        level = tree_level.of(variable)
+        if level is None or not level.clock.trainable:
+            continue
+        if not {id(level.clock), id(level.stamps)} <= given:
+            raise ValueError(
+                "`variables` must hold the clock and stamps of each tree level "
+                "along with its nodes. Received: nodes "
+                f"{variable.path!r} without them. Pass all of "
+                "`model.trainable_variables`."
+            )
+
+
+def key_of_rule(optimizer: Any, attributes_of_base: frozenset) -> tuple | None:
+    """Returns what optimizers with the same rule have in common.
+
+    That is the class and the hyperparameters. `None` where attributes of a
+    subclass are anything but numbers, strings and `None`.
+    """
+    attributes = {
+        name: value
+        for name, value in vars(optimizer).items()
+        if name not in attributes_of_base
+    }
+    plain = bool | int | float | str | None
+    if not all(isinstance(value, plain) for value in attributes.values()):
+        return None
+    items = sorted(attributes.items())
+    return (type(optimizer), *((name, repr(value)) for name, value in items))
+
+
+@contextlib.contextmanager
+def counting_steps(
+    optimizer: Any, store: Any, variables: list
+) -> Iterator[Any]:
+    """Yields a store of numbered variables that has the steps taken too.
+
+    They are the last of the variables, and files of version 0.1.0 are
+    without them. What is loaded then tells them.
+    """
+    last = str(len(variables) - 1)
+    numbers = list(map(str, range(len(variables) - 1)))
+    if optimizer.steps_taken is None or set(store.keys()) != set(numbers):
+        yield store
+        return
+    yield {**{number: store[number] for number in numbers}, last: 0}
+    steps = [optimizer.iterations, *(s.last_step for s in optimizer.states)]
+    optimizer.steps_taken.assign(
+        max(
+            int(ops.convert_to_numpy(step).max())
+            for step in steps
+            if step is not None
+        )
+    )
