@@ -85,7 +85,22 @@ class TreeShape(NamedTuple):
 
 
 def codes_from_bits(bits: Tensor) -> Tensor:
-    """Leaf codes (..., G) int32 of boolean bits (..., G, D)."""
+    """Returns the leaf codes of bits: `sum over l of b(g, l) * 2^(D - l)`.
+
+    Args:
+        bits: Booleans (..., G, D), the first of which decides at the root.
+
+    Returns:
+        (..., G), int32.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_treegate
+    >>> bits = np.array([[[True, False]]])  # one example, one tree
+    >>> np.array(keras_treegate.gates.codes_from_bits(bits)).tolist()
+    [[2]]
+    """
     depth = bits.shape[-1]
     place_values = ops.convert_to_tensor(
         [2 ** (depth - level) for level in range(1, depth + 1)], dtype="int32"

@@ -10,11 +10,19 @@ from keras_treegate.types import Config, Tensor
 class Route(NamedTuple):
     """The paths of a batch, and what the layer needs to use them.
 
-    codes: (..., G) int32, the leaf codes.
-    scales: (..., G, D), a factor for each node below the root; `None` where
-        each node counts in full.
-    claim: what asks a loss for credit, see `credit.scores`; `None` where no
-        loss is needed.
+    Args:
+        codes: (..., G) int32, the leaf codes.
+        scales: (..., G, D), a factor for each node below the root; `None`
+            where each node counts in full. Defaults to `None`.
+        claim: What asks a `ReinforceLoss` for credit, of `Reinforce` alone.
+            Defaults to `None`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_treegate
+    >>> keras_treegate.credit.Route(np.array([[2]])).scales is None
+    True
     """
 
     codes: Tensor

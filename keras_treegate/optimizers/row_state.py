@@ -25,6 +25,12 @@ class Slot(NamedTuple):
         initial: Its value at the start. Defaults to `0.0`.
         per_row: Whether a row of a tree level has one number, and not one for
             each weight. Defaults to `False`.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> keras_treegate.optimizers.Slot("velocity", decay=0.9).initial
+    0.0
     """
 
     name: str
@@ -40,6 +46,12 @@ class Step(NamedTuple):
         number: int32 scalar, `iterations` counted from 1; a user may set it.
         learning_rate: Scalar of the variable's dtype.
         count: int32 scalar, the steps that were taken, this one included.
+
+    Example:
+
+    >>> import keras_treegate
+    >>> keras_treegate.optimizers.Step(1, 0.01, 1).learning_rate
+    0.01
     """
 
     number: Any
