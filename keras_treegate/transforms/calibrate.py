@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_treegate.core import masks
+
 BATCH = 256
 
 
@@ -18,9 +20,12 @@ class SourceMean:
         self.count: Any = 0
         self.batches = 0
 
-    def add(self, source: Any) -> None:
+    def add(self, source: Any, kept: Any = None) -> None:
+        """Adds the rows of a gate source (..., S) that are kept (...)."""
         values = ops.convert_to_numpy(ops.cast(source, "float32"))
         values = values.reshape(-1, values.shape[-1]).astype("float64")
+        if kept is not None:
+            values = values[ops.convert_to_numpy(kept).reshape(-1)]
         finite = np.isfinite(values)
         self.total = self.total + np.where(finite, values, 0).sum(axis=0)
         self.count = self.count + finite.sum(axis=0)
@@ -69,7 +74,12 @@ def _listen(layer: Any, mean: SourceMean) -> None:
     call = layer.call
 
     def listening(inputs: Any, gate_inputs: Any = None, **options: Any) -> Any:
-        mean.add(inputs if gate_inputs is None else gate_inputs)
+        mask = options.get("mask")
+        mask = options.get("inputs_mask") if mask is None else mask
+        kept = masks.combined(
+            inputs, mask=mask, gate_inputs_mask=options.get("gate_inputs_mask")
+        )
+        mean.add(inputs if gate_inputs is None else gate_inputs, kept)
         return call(inputs, gate_inputs=gate_inputs, **options)
 
     layer.call = listening

@@ -215,3 +215,19 @@ def test_trees_beyond_the_bound_are_refused(monkeypatch):
     monkeypatch.setenv("KERAS_TREEGATE_MAX_LAYER_GIB", "0.00001")
     with pytest.raises(ValueError, match=r"(?s)`units` and `depth` must make"):
         keras_treegate.grow(one_layer()[0], depth=8)
+
+
+def test_calibration_leaves_padding_out():
+    gate = SignGate(threshold="running_mean", seed=0)
+    layer = TreeGatedDense(3, depth=2, num_trees=2, gate=gate)
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, layer(keras.layers.Masking()(inputs)))
+    x = normal(4, 5, 6) + 5
+    real = np.arange(5) < np.array([5, 2, 1, 3])[:, None]
+    x[~real] = 0
+    model(x, training=True)
+    grown = keras_treegate.grow(model, depth=4, calibrate=x)
+    (new,) = [each for each in grown.layers if hasattr(each, "gate")]
+    expected = x[real].mean(axis=0)[new.gate.units[:, 2:]]
+    found = new.gate.moving_mean.numpy()[:, 2:]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
