@@ -53,7 +53,8 @@ class LevelVariable(keras.Variable):
         level = self.level()
         if level is not None and not _asking.step_aware:
             level.settle_in_step()
-        return super().overwrite_with_gradient
+        # By its name: `torch.compile` takes `super()` for something else here.
+        return bool(keras.Variable.overwrite_with_gradient.fget(self))
 
     @overwrite_with_gradient.setter
     def overwrite_with_gradient(self, value: bool) -> None:
