@@ -124,6 +124,78 @@ def test_only_public_names_of_keras(file):
     assert "keras.src" not in file.read_text()
 
 
+# Private names of Keras and the frameworks, each with the one file that uses
+# it. A new one is a decision: `docs/design.md` lists them.
+PRIVATE = {
+    "_tracker": "transforms/places.py",
+    "_track_variables": "transforms/rebuild.py",
+    "_compile_config": "transforms/recompile.py",
+    "_get_variable_index": "optimizers/step_aware_optimizer.py",
+    "_use_weight_decay": "optimizers/transfer_state.py",
+    "_exclude_from_weight_decay_pattern": "optimizers/transfer_state.py",
+    "_trace": "backend/jax/rows.py",
+    "parent_trace": "backend/jax/rows.py",
+    "_C": "backend/torch/lazy_gradient.py",
+    "_make_wrapper_subclass": "backend/torch/lazy_gradient.py",
+    "_schema": "backend/torch/lazy_gradient.py",
+}
+
+NAMED_TUPLE = {"_asdict", "_fields", "_replace"}  # public, in spite of the name
+
+
+def own_names(tree):
+    """Yields the names that a file defines, as attributes or otherwise."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(
+            node.ctx, ast.Store
+        ):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+
+
+def private_names(tree):
+    """Yields the private attributes that a file asks for, dynamically too."""
+    for node in ast.walk(tree):
+        name = ""
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+        elif isinstance(node, ast.Call) and len(node.args) > 1:
+            asked = getattr(node.func, "id", "") in ("getattr", "hasattr")
+            if asked and isinstance(node.args[1], ast.Constant):
+                name = str(node.args[1].value)
+        dunder = name.startswith("__") and name.endswith("__")
+        if (name.startswith("_") and not dunder) or name in PRIVATE:
+            yield name
+
+
+OWN = {
+    name for file in FILES for name in own_names(ast.parse(file.read_text()))
+}
+
+
+@each_file
+def test_private_names_of_others_are_a_decision(file):
+    here = file.relative_to(PACKAGE).as_posix()
+    found = {
+        name
+        for name in private_names(ast.parse(file.read_text()))
+        if name not in OWN | NAMED_TUPLE and PRIVATE.get(name) != here
+    }
+    assert found == set()
+
+
+def test_every_private_name_is_on_the_page_of_the_design():
+    page = PACKAGE.parent / "docs" / "design.md"
+    text = page.read_text(encoding="utf-8")
+    names = set(PRIVATE) - {"_C"}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+
+
 @each_file
 def test_errors_are_raised_and_not_asserted(file):
     found = list(asserts(ast.parse(file.read_text())))

@@ -105,7 +105,7 @@ class PathUtilization(RoutingCallback):
         )
         if warn_below is not None:
             warn_below = checks.number(
-                "warn_below", warn_below, least=0, most=1
+                "warn_below", warn_below, least=0, most=1, or_none=True
             )
         self.warn_below = warn_below
 

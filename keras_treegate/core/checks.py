@@ -116,8 +116,12 @@ def number(
     most: float | None = None,
     above: float | None = None,
     below: float = math.inf,
+    or_none: bool = False,
 ) -> float:
-    """Returns `value` as a finite `float` within bounds, or raises."""
+    """Returns `value` as a finite `float` within bounds, or raises.
+
+    `or_none` says that the caller takes `None` as well.
+    """
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError
@@ -136,9 +140,10 @@ def number(
             *([f"of at least {least:g}"] if least is not None else []),
             *([f"above {above:g}"] if above is not None else []),
             *([f"below {below:g}"] if below < math.inf else []),
-            *([f"at most {most:g}"] if most is not None else []),
+            *([f"of at most {most:g}"] if most is not None else []),
         ]
-        accepted = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        kind = "`None` or a finite number" if or_none else "a finite number"
+        accepted = " ".join([kind, " and ".join(bounds)]).strip()
         raise ValueError(
             f"`{name}` must be {accepted}. Received: {name}={shown(value)} (of "
             f"type {type(value).__name__}). Leave it out for its default."

@@ -230,7 +230,7 @@ REFUSED = {
     "seed": ({"seed": -1}, "(?s)`seed` must be.*Received: seed=-1"),
     "threshold": (
         {"gate_threshold": "mean"},
-        "(?s)`threshold` must be.*Received: threshold='mean'",
+        "(?s)`gate_threshold` must be.*Received: gate_threshold='mean'",
     ),
     "nothing to calibrate": (
         {"gate_threshold": "zero", "calibrate": normal(3, 6)},
