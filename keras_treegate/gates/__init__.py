@@ -38,8 +38,8 @@ def get(identifier: Any, seed: int | None = None) -> Gate:
         found = saving.deserialized(identifier)
     if not isinstance(found, Gate):
         raise ValueError(
-            "`gate` must be `None`, a `keras_treegate.gates.Gate` or its "
-            f"config. Received: gate={identifier!r}. Write e.g. "
-            '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
+            "`gate` must be `None`, a `keras_treegate.gates.Gate`, such as a "
+            f"`SignGate`, or its config. Received: gate={identifier!r}. Write "
+            'e.g. `gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
         )
     return found

@@ -53,10 +53,10 @@ class Patterns:
     def _probabilities(self):
         found, add = [], scores.add
 
-        def recording(credit, log_probability, entropy):
+        def recording(credit, log_probability, *others):
             values = ops.convert_to_numpy(ops.stop_gradient(log_probability))
             found.append(values.reshape(len(values), -1).sum(axis=1))
-            return add(credit, log_probability, entropy)
+            return add(credit, log_probability, *others)
 
         scores.add = recording
         try:

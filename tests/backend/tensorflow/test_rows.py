@@ -479,7 +479,7 @@ def test_tables_are_written_in_place(count, monkeypatch):
     monkeypatch.setattr(tensorflow_updates, "CHUNK", 16)
     tables = [tf.Variable(tf.zeros((512, 2, 4))) for _ in range(2)]
     ids = tf.constant(np.arange(count) * 3, "int32")
-    gradient = backend.RowGradient(ids, tf.ones((count, 2, 4)), 512)
+    gradient = ids, tf.ones((count, 2, 4))
 
     def update(tables, gradient):
         tables[1:] = [tables[1:][0] * 0.9 + gradient]
