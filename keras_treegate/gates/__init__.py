@@ -40,6 +40,7 @@ def get(identifier: Any, seed: int | None = None) -> Gate:
         raise ValueError(
             "`gate` must be `None`, a `keras_treegate.gates.Gate`, such as a "
             f"`SignGate`, or its config. Received: gate={identifier!r}. Write "
-            'e.g. `gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
+            "e.g. "
+            '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
         )
     return found
