@@ -33,6 +33,13 @@ def learning_rate(value: Any) -> Any:
     return checks.number("learning_rate", value)
 
 
+def weight_decay(value: Any) -> float | None:
+    """Returns a number as a float, and `None` as it is."""
+    if value is None:
+        return None
+    return checks.number("weight_decay", value, least=0)
+
+
 def scales(arguments: dict) -> dict:
     """Returns arguments for Keras, with those that scale gradients checked."""
     arguments = dict(arguments)

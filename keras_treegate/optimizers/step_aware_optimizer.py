@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, decay, loading
+from keras_treegate.core import decay, loading
 from keras_treegate.optimizers import arguments, untrained_gates
 from keras_treegate.optimizers.applying import Applying
 from keras_treegate.optimizers.row_state import (
@@ -96,7 +96,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         arguments.refuse_dense(use_ema, gradient_accumulation_steps)
         super().__init__(
             learning_rate=arguments.learning_rate(learning_rate),
-            weight_decay=weight_decay,
+            weight_decay=arguments.weight_decay(weight_decay),
             **arguments.scales(kwargs),
         )
         self._excluded: tuple = ((), ())
@@ -117,9 +117,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     @weight_decay.setter
     def weight_decay(self, value: float | None) -> None:
-        if value is not None:
-            value = checks.number("weight_decay", value, least=0)
-        self._weight_decay = value
+        self._weight_decay = arguments.weight_decay(value)
 
     def slot_kinds(self) -> list[Slot]:
         """Returns a `Slot` for each kind of state that a variable has."""

@@ -58,7 +58,7 @@ REFUSED = {
     "a momentum above 1": (
         [StepAwareSGD],
         {"momentum": 1.1},
-        ["`momentum` must be", "of at most 1", "Received: momentum=1.1"],
+        ["`momentum` must be", "at most 1", "Received: momentum=1.1"],
     ),
     "amsgrad": (
         [StepAwareAdam],
