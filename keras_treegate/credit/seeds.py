@@ -20,8 +20,9 @@ def check(generator: Any, tensor: Any) -> None:
     if not backend.can_assign(generator.state, tensor):
         raise ValueError(
             "`credit` must be 'straight' in training inside of what JAX traces "
-            "apart, as the cell of a keras.layers.RNN, a scan, an inner jit or "
-            "a vmap: the state of its random numbers cannot leave it. "
+            "apart, as the cell of a keras.layers.RNN, a scan, an inner jit, a "
+            "vmap or a layer that is rematerialized as a whole: the state of "
+            "its random numbers cannot leave it. "
             'Received: a credit that draws. Use `credit="straight"`, or make '
             "the RNN with `unroll=True`."
         )
