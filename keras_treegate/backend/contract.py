@@ -176,7 +176,7 @@ class Backend(Protocol):
     def watch(
         tensor: Tensor, variable: Variable, check: Callable[[], None] | None
     ) -> Tensor:
-        """Returns the tensor, and has `check` called with its gradient.
+        """Returns the tensor, and has its gradient call `check`.
 
         In a graph of TensorFlow, Keras makes the call instead of the backward
         pass, when it asks the `variable` for its regularization. A `check` of
@@ -201,7 +201,7 @@ class Backend(Protocol):
 
     @staticmethod
     def is_dense(value: Any) -> bool:
-        """Returns whether a value is neither a sparse nor a ragged tensor."""
+        """Returns whether a value is no tensor that is sparse or ragged."""
 
     @staticmethod
     def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
@@ -211,8 +211,8 @@ class Backend(Protocol):
     def can_assign(variable: Variable, tensor: Tensor) -> bool:
         """Returns whether a value made of a tensor can go into a variable.
 
-        It cannot under JAX inside of a loop (`scan`, `keras.layers.RNN`), an inner
-        `jit` or a `vmap`, which such values must not outlive.
+        It cannot under JAX inside of a loop (`scan`, `keras.layers.RNN`), an
+        inner `jit` or a `vmap`, which such values must not outlive.
         """
 
     @staticmethod

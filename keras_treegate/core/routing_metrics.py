@@ -20,7 +20,7 @@ def shares(visits: np.ndarray) -> np.ndarray:
 def gate_entropies(visits: np.ndarray) -> np.ndarray:
     """Returns the entropy of the leaves of each tree (G,), in bits, over D."""
     share = shares(visits)
-    # The 1 avoids the logarithm of 0; a share of 0 makes its term 0 in any case.
+    # The 1 avoids the logarithm of 0, and a share of 0 makes its term 0.
     logarithms = np.log2(np.where(share > 0, share, 1.0))
     entropies = np.maximum(-(share * logarithms).sum(axis=-1), 0.0)
     return entropies / depth_of(visits)

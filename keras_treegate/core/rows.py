@@ -132,7 +132,7 @@ class LevelRows(NamedTuple):
         the next is too.
     """
 
-    ids: Tensor | None
+    ids: Tensor
     slots: Tensor | None
 
 
@@ -257,10 +257,10 @@ def first_of_trees(num_trees: int, size: Tensor | int) -> Tensor:
 
 
 def _slots_of(batch: Tensor | int, rows: int) -> Tensor | int:
-    """Returns the slots in each tree that a batch has in a level of such rows.
+    """Counts the slots of a level of so many rows for a batch, in each tree.
 
-    There is one at least where the batch turns out to be empty: XLA takes no rows of a
-    table that has none.
+    There is at least one even for a batch that turns out to be empty, because
+    XLA takes no rows of a table that has none.
     """
     slots = smaller(batch, rows)
     return slots if isinstance(slots, int) else ops.maximum(slots, 1)

@@ -15,7 +15,7 @@ _numbers = itertools.count()
 
 
 def key_of(variable: Variable) -> int:
-    """Returns a number for a variable that, unlike its `id`, is never reused."""
+    """Returns a number for a variable that, unlike an `id`, no other gets."""
     if not hasattr(variable, "row_records_key"):
         variable.row_records_key = next(_numbers)
     return variable.row_records_key

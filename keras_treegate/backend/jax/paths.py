@@ -76,7 +76,7 @@ def _sums(
         sums = level if sums is None else _with_children(sums, level)
     if whole == len(nodes):
         return sums
-    leaves: Tensor = rows.levels[-1].ids
+    leaves = rows.levels[-1].ids
 
     def step(first: Tensor, count: int, found: Tensor) -> Tensor:
         part = partial(

@@ -52,7 +52,7 @@ class LazyGradient(torch.Tensor):
 
     @classmethod
     def of_rows(cls, shape: Shape, ids: Tensor, rows: Tensor) -> "LazyGradient":
-        """Makes a gradient of this shape, zero outside the distinct rows `ids`."""
+        """Makes a gradient that is zero outside the distinct rows `ids`."""
         return cls(rows, shape, _Store(((ids, rows),)))
 
     def with_parts(
@@ -61,7 +61,7 @@ class LazyGradient(torch.Tensor):
         return LazyGradient(self, self.shape, _Store(parts))
 
     def merged(self) -> tuple[Tensor, Tensor] | None:
-        """Returns one pair of distinct ids and rows; `None` for a dense gradient."""
+        """Returns distinct ids and their rows; `None` for a dense gradient."""
         parts = self._store.parts
         if not parts:
             return None
@@ -234,7 +234,7 @@ def _alias(x: LazyGradient) -> LazyGradient:
     return LazyGradient(x, x.shape, x._store)
 
 
-_BY_ROWS = {
+_BY_ROWS: dict[Any, Callable[..., Any]] = {
     aten.detach.default: _alias,
     aten.alias.default: _alias,
     aten.detach_.default: lambda x: x,

@@ -145,7 +145,7 @@ def count(
 ) -> None:
     ids = ids.long()
     words = [low.value, high.value]
-    # In a `StatelessScope`, the tensors that the caller passed in are not written.
+    # In a `StatelessScope`, the tensors of the caller are not written.
     stateless = not all(isinstance(word, torch.nn.Parameter) for word in words)
     if stateless:
         words = [word.clone() for word in words]
