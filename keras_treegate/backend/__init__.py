@@ -1,4 +1,4 @@
-"""The doors to the framework that runs: the only folder that names one.
+"""The functions of the framework that runs; only this folder names one.
 
 `contract.Backend` says what each function does, and what a new backend needs.
 """

@@ -1,4 +1,4 @@
-"""What a backend must offer, as a typed contract.
+"""The typed contract of a backend.
 
 Each framework has a folder of three files: `rows` for the rows of tables and
 their gradients, `paths` for leaf sums and path products, and `updates`. Its
@@ -74,9 +74,10 @@ class Backend(Protocol):
 
     @staticmethod
     def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
-        """Returns rows of a table, whose gradient is carried as these rows.
+        """Returns rows of a table.
 
-        At least where `as_rows` says that an optimizer looks for them.
+        Their gradient is carried as these rows, at least where `as_rows` says
+        that an optimizer looks for them.
         """
 
     @staticmethod
@@ -85,8 +86,8 @@ class Backend(Protocol):
     ) -> tuple[Tensor | RowGradient, str | None]:
         """Returns a gradient as rows where it was carried as rows.
 
-        And the reason why it is dense where it was rows and is no longer, or
-        `None`.
+        The second value is the reason why a gradient is dense that once was
+        rows, or `None`.
         """
 
     @staticmethod
@@ -106,8 +107,8 @@ class Backend(Protocol):
     def updating_rows() -> AbstractContextManager[UpdateRows]:
         """Returns a context for the updates of one step.
 
-        It gives a function `update_rows(variables, gradient, update)`, whose
-        updates are made before the context ends. It calls
+        The context gives a function `update_rows(variables, gradient, update)`,
+        whose updates are made before the context ends. That function calls
         `update(tables, gradient)`, which takes slices of a list of rows of the
         variables and sets them anew; what it has set is what it takes next. Of
         a `RowGradient` only its rows are read and written, maybe a part at a
@@ -116,10 +117,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def outside_of_traces() -> AbstractContextManager:
-        """Returns a context to make variables in while a step is traced.
+    def outside_of_traces() -> AbstractContextManager[None]:
+        """Returns a context in which variables are made outside of any trace.
 
-        The trace then has no part in how they are made.
+        It is entered where a step that is traced makes variables.
         """
 
     @staticmethod
@@ -139,7 +140,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def read_clock(clock: Tensor) -> tuple[Tensor, Any]:
+    def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
         """Returns `core.decay.read_clock`; the sign as a `bool` if known."""
 
     @staticmethod
@@ -156,7 +157,8 @@ class Backend(Protocol):
     ) -> None:
         """Has a method called before a native optimizer writes a variable.
 
-        An optimizer of the framework's own, where the framework tells of that.
+        A native optimizer is one of the framework's own. Nothing is called
+        where the framework has none, or does not announce its steps.
         """
 
     @staticmethod
@@ -165,39 +167,41 @@ class Backend(Protocol):
     ) -> None:
         """Adds one for each of the `ids`, which may repeat here.
 
-        To counts of `high * COUNTER_RADIX + low` in two variables (N,). Where
-        `added` is not `None`, adds what it says for each, 0 or 1 (int32).
-        Replicas add up.
+        The counts are `high * COUNTER_RADIX + low`, in two variables (N,).
+        Where `added` is not `None`, it holds the number to add for each id, 0
+        or 1 (int32). The counts of replicas add up.
         """
 
     @staticmethod
     def watch(
         tensor: Tensor, variable: Variable, check: Callable[[], None] | None
     ) -> Tensor:
-        """Returns the tensor, and has `check` called before its gradient is.
+        """Returns the tensor, and has its gradient call `check`.
 
-        In a graph of TensorFlow that is not the backward pass but Keras, when
-        it asks the `variable` for its regularization. `None` ends that.
+        In a graph of TensorFlow, Keras makes the call instead of the backward
+        pass, when it asks the `variable` for its regularization. A `check` of
+        `None` ends that.
         """
 
     @staticmethod
     def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
-        """Returns whether the check of a watched tensor is let go in time.
+        """Returns whether the check of a watched tensor is released in time.
 
-        That is when no gradient can be taken any more, through the tensor nor
-        through the other.
+        That is when no gradient can be taken any more, neither through the
+        tensor nor through the other.
         """
 
     @staticmethod
     def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
-        """Returns a function of tensors, as fast as it is in a graph.
+        """Returns a function of tensors that is as fast as it is in a graph.
 
-        Of a function of a module, that depends on its arguments alone.
+        The function given is one of a module, and depends on its arguments
+        alone.
         """
 
     @staticmethod
     def is_dense(value: Any) -> bool:
-        """Returns whether a value is no sparse or ragged tensor."""
+        """Returns whether a value is no tensor that is sparse or ragged."""
 
     @staticmethod
     def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
@@ -205,10 +209,10 @@ class Backend(Protocol):
 
     @staticmethod
     def can_assign(variable: Variable, tensor: Tensor) -> bool:
-        """Returns whether what is made of a tensor can go into a variable.
+        """Returns whether a value made of a tensor can go into a variable.
 
-        Not under JAX inside of a loop (`scan`, `keras.layers.RNN`), an inner
-        `jit` or a `vmap`, which such values must not outlive.
+        It cannot under JAX inside of a loop (`scan`, `keras.layers.RNN`), an
+        inner `jit` or a `vmap`, which such values must not outlive.
         """
 
     @staticmethod

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_treegate.types import Shape, Tensor
+
 MAX_ROWS = 2**31
 MAX_INTEGER = 2**31 - 1  # of all backends; a seed of PyTorch's is no larger
 DEFAULT_MAX_LAYER_GIB = 64.0
@@ -17,7 +19,7 @@ MAX_LAYER_GIB_VARIABLE = "KERAS_TREEGATE_MAX_LAYER_GIB"
 
 
 def shown(value: Any) -> str:
-    """Returns the `repr` of a value, of an integer without end its size."""
+    """Returns the `repr` of a value; the size of an integer too long for it."""
     try:
         return repr(value)
     except ValueError:  # Python does not write integers of 4,301 digits
@@ -66,8 +68,8 @@ def path(name: str, value: Any) -> str:
     return os.fsdecode(value)
 
 
-def keras_object(name: str, get: Callable, value: Any) -> Any:
-    """Returns what one of Keras's `get` functions makes of `value`."""
+def keras_object(name: str, get: Callable[..., Any], value: Any) -> Any:
+    """Returns the object that a `get` function of Keras makes of `value`."""
     try:
         return get(value)
     except Exception as error:
@@ -79,8 +81,8 @@ def keras_object(name: str, get: Callable, value: Any) -> Any:
         ) from error
 
 
-def initializer(name: str, value: Any) -> Any:
-    """Returns an initializer, which there must be."""
+def initializer(name: str, value: Any) -> Callable[..., Tensor]:
+    """Returns an initializer; raises where there is none."""
     found = keras_object(name, keras.initializers.get, value)
     if found is None:
         raise ValueError(
@@ -90,7 +92,7 @@ def initializer(name: str, value: Any) -> Any:
     return found
 
 
-def unpenalized_nodes(kwargs: dict) -> None:
+def unpenalized_nodes(kwargs: dict[str, Any]) -> None:
     """Refuses the penalties of a Dense kernel; removes those that are `None`.
 
     A tree has no kernel, and a penalty on all nodes reads and writes every row
@@ -152,7 +154,7 @@ def number(
 
 
 def max_layer_bytes() -> int:
-    """The most bytes that the nodes of one layer may take."""
+    """Returns the most bytes that the nodes of one layer may take."""
     text = os.environ.get(MAX_LAYER_GIB_VARIABLE, str(DEFAULT_MAX_LAYER_GIB))
     try:
         gib = float(text)
@@ -201,7 +203,7 @@ def table_size(
 
 
 def _level_size(num_trees: int, depth: int) -> None:
-    # No power of a depth beyond reason is computed.
+    # The bound on the exponent avoids computing a power of an absurd depth.
     if num_trees > MAX_ROWS or num_trees * 2 ** min(depth, 32) > MAX_ROWS:
         raise ValueError(
             "`depth` and `num_trees` must make a deepest level of at most "
@@ -226,8 +228,10 @@ def _memory(
         )
 
 
-def layer_sizes(units: Any, depth: Any, num_trees: Any) -> tuple:
-    """A layer's arguments, checked; integers as Python's own."""
+def layer_sizes(
+    units: Any, depth: Any, num_trees: Any
+) -> tuple[int, int, int | str | None]:
+    """Returns the arguments of a layer, checked; integers as `int`."""
     units = integer("units", units, 1)
     depth = integer("depth", depth, 0)
     known_trees = 1  # at least
@@ -247,13 +251,13 @@ def layer_sizes(units: Any, depth: Any, num_trees: Any) -> tuple:
 
 
 def itemsize(dtype: str) -> int:
-    """The bytes of a number of a dtype, e.g. 2 for "bfloat16"."""
+    """Returns the bytes of a number of a dtype, e.g. 2 for "bfloat16"."""
     bits = re.search(r"\d+", dtype)
     return int(bits.group()) // 8 if bits else 1
 
 
 def tensor(name: str, value: Any) -> None:
-    """Refuses what is no tensor or array."""
+    """Refuses a value that is neither a tensor nor an array."""
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         raise ValueError(
             f"`{name}` must be one tensor or array. Received: a value of type "
@@ -287,7 +291,7 @@ def floating(name: str, tensor: Any) -> None:
         )
 
 
-def leading_axes(name: str, shape: Any, inputs_shape: Any) -> None:
+def leading_axes(name: str, shape: Shape, inputs_shape: Shape) -> None:
     """Refuses shapes whose leading axes differ from those of the inputs."""
     leading, expected = tuple(shape)[:-1], tuple(inputs_shape)[:-1]
     if len(leading) != len(expected) or any(
@@ -301,7 +305,7 @@ def leading_axes(name: str, shape: Any, inputs_shape: Any) -> None:
         )
 
 
-def mask_axes(name: str, shape: Any, inputs_shape: Any) -> int:
+def mask_axes(name: str, shape: Shape, inputs_shape: Shape) -> int:
     """Refuses masks that do not fit inputs; returns how many axes they lack.
 
     A mask has the first axes of its inputs, all but the features at most.
@@ -346,8 +350,8 @@ def feature_axis(name: str, shape: Any) -> int:
 def no_quantization(name: str, mode: Any) -> None:
     """Refuses to quantize trees in place, as Keras's `quantize` would.
 
-    `keras.Model.quantize` makes a warning of this, and goes on with the layers
-    that it can quantize.
+    `keras.Model.quantize` turns this error into a warning, and goes on with the
+    layers that it can quantize.
     """
     raise NotImplementedError(
         f"The rows of the trees of {name!r} are summed along paths, and are not"

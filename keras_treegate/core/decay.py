@@ -19,8 +19,6 @@ Sparse Linear Models", arXiv 1505.06449, for updates that wait until a weight is
 needed.
 """
 
-from typing import Any
-
 from keras import ops
 
 from keras_treegate.core.numerics import at_least_float32
@@ -33,14 +31,14 @@ ALMOST_ZERO = 1e-30
 
 
 def read_clock(clock: Tensor) -> tuple[Tensor, Tensor]:
-    """The time (2,) of a clock, and whether its sign is negative."""
+    """Returns the time (2,) of a clock, and whether its sign is negative."""
     sizes = ops.abs(clock)
     negative = sizes[0] < sizes[1]
     return ops.where(negative, ops.flip(clock, axis=0), clock), negative
 
 
 def advance(clock: Tensor, rate: Tensor) -> Tensor:
-    """The clock (2,) after one more step of decay by `1 - rate`."""
+    """Returns the clock (2,) after one more step of decay by `1 - rate`."""
     rate = ops.cast(rate, "float32")
     step = _log_of_size(rate)
     time, negative = read_clock(clock)
@@ -60,7 +58,7 @@ def advance(clock: Tensor, rate: Tensor) -> Tensor:
 
 
 def _log_of_size(rate: Tensor) -> Tensor:
-    """`log |1 - rate|`; each branch is given only what it is defined for."""
+    """Returns `log |1 - rate|`; each branch gets only rates of its domain."""
     exceeds = rate >= 1
     below = ops.log1p(-ops.where(exceeds, 0.0, rate))
     beyond = ops.log(ops.where(rate > 1, rate - 1, 1.0))
@@ -73,13 +71,16 @@ def owed(clock: Tensor, stamps: Tensor) -> Tensor:
     return owed_at(*read_clock(clock), stamps)
 
 
-def owed_at(time: Tensor, negative: Any, stamps: Tensor) -> Tensor:
-    """Returns the same, of what `read_clock` returned."""
+def owed_at(time: Tensor, negative: Tensor | bool, stamps: Tensor) -> Tensor:
+    """Returns the same as `owed`, given what `read_clock` returned."""
     return signed(ops.exp(ops.sum(time - stamps, axis=-1)), negative)
 
 
-def signed(x: Tensor, negative: Any) -> Tensor:
-    """`x`, or `-x` where a sign is negative; costs nothing if that is known."""
+def signed(x: Tensor, negative: Tensor | bool) -> Tensor:
+    """Returns `x`, or `-x` where a sign is negative.
+
+    Nothing is computed for a positive sign that is known, a `bool`.
+    """
     if isinstance(negative, bool):
         return -x if negative else x
     return ops.where(negative, -x, x)
@@ -88,15 +89,15 @@ def signed(x: Tensor, negative: Any) -> Tensor:
 def read(rows: Tensor, owed: Tensor) -> Tensor:
     """Returns rows (R, W, Q) with their decay; the gradient is that of these.
 
-    As if the decay had been written each time: a row that owes half of itself
-    does not get half the gradient.
+    It is as if the decay had been written each time: a row that owes half of
+    itself does not get half the gradient.
     """
     constant = ops.stop_gradient(rows)
     return decayed(constant, owed) + (rows - constant)
 
 
 def decayed(rows: Tensor, owed: Tensor) -> Tensor:
-    """Rows (R, W, Q), each times the factor that it owes (R,)."""
+    """Multiplies rows (R, W, Q), each by the factor that it owes (R,)."""
     dtype = at_least_float32(rows)
     factors = ops.cast(owed, dtype)[:, None, None]
     return ops.cast(ops.cast(rows, dtype) * factors, rows.dtype)

@@ -2,29 +2,38 @@
 
 With `load_weights(skip_mismatch=True)` Keras goes on where the variables of a
 layer do not fit, and a layer that took half of them computes nonsense. So each
-layer looks at all that the file has for it before it assigns anything, and what
-it is made of, a gate and a credit, is left alone along with it.
+layer looks at all that the file has for it before it assigns anything. Where a
+layer is refused, its parts, a gate and a credit, are left alone along with it.
 """
 
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
-# What the parts of the layer store, as text: a file that fits the layer and not
-# its gate is refused before anything is assigned.
+from keras_treegate.types import Variable
+
+# The name under which a layer stores the variables of its parts, as text. So a
+# file that fits the layer and not its gate is refused before anything is
+# assigned.
 PARTS = "parts"
 
 
-def check(store: Any, variables: Mapping, optional: Any, owner: str) -> None:
-    """Refuses stored variables that are not those there are.
+def check(
+    store: Any,
+    variables: Mapping[str, Variable],
+    optional: tuple[str, ...],
+    owner: str,
+) -> None:
+    """Refuses stored variables that differ from those of their owner.
 
     Args:
-        store: what Keras hands to `load_own_variables`.
+        store: the store that Keras hands to `load_own_variables`.
         variables: the variables, by their names in the store.
         optional: names that either side may lack.
-        owner: what the variables are of, for the message.
+        owner: whose the variables are, for the message.
     """
     saved, known = set(store.keys()), set(variables)
     if saved - set(optional) != known - set(optional):
@@ -45,21 +54,21 @@ def check(store: Any, variables: Mapping, optional: Any, owner: str) -> None:
             )
 
 
-def assign(store: Any, variables: Mapping) -> None:
-    """Assigns what `check` found to fit."""
+def assign(store: Any, variables: Mapping[str, Variable]) -> None:
+    """Assigns stored variables that `check` has accepted."""
     for name in variables.keys() & set(store.keys()):
         variables[name].assign(store[name])
 
 
-def numbered(variables: list) -> dict[str, Any]:
-    """Variables by the names that Keras gives them in files, their numbers."""
+def numbered(variables: list[Variable]) -> dict[str, Variable]:
+    """Names variables by their numbers, as Keras does in files."""
     return {str(number): variable for number, variable in enumerate(variables)}
 
 
-def check_optimizer(store: Any, optimizer: Any) -> None:
-    """Refuses stored variables of an optimizer of which one does not fit.
+def check_optimizer(store: Any, optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuses the stored variables of an optimizer if one does not fit.
 
-    Where there are more or fewer, Keras leaves all of them out, and warns.
+    Where the store has more or fewer, Keras leaves all of them out, and warns.
     """
     variables = numbered(optimizer.variables)
     if set(store.keys()) == set(variables):
@@ -67,7 +76,7 @@ def check_optimizer(store: Any, optimizer: Any) -> None:
 
 
 class Refusal:
-    """Tells the parts of a layer that a file did not fit the whole.
+    """A notice to the parts of a layer that a file did not fit the whole.
 
     Keras makes one store for a file and hands it to one layer after the other,
     to the whole before its parts.
@@ -91,7 +100,10 @@ class Refusal:
 
 
 def load_part(
-    part: Any, store: Any, variables: Mapping, assign: Callable = assign
+    part: Any,
+    store: Any,
+    variables: Mapping[str, Variable],
+    assign: Callable[..., None] = assign,
 ) -> None:
     """Reads the variables of a part of a layer, if the whole took its own."""
     if part.refusal is not None:
@@ -100,21 +112,29 @@ def load_part(
     assign(store, variables)
 
 
-def save(store: Any, variables: Mapping, parts: Mapping) -> None:
-    """Writes variables by their names, and which ones the parts have."""
+def save(
+    store: Any,
+    variables: Mapping[str, Variable],
+    parts: Mapping[str, Mapping[str, Variable]],
+) -> None:
+    """Writes variables by their names, and a list of those of the parts."""
     for name, variable in variables.items():
         store[name] = variable
     store[PARTS] = np.frombuffer(_text(parts).encode(), dtype="uint8")
 
 
 def load(
-    store: Any, variables: Mapping, optional: tuple, layer: Any, parts: Mapping
+    store: Any,
+    variables: Mapping[str, Variable],
+    optional: tuple[str, ...],
+    layer: keras.layers.Layer,
+    parts: Mapping[str, Mapping[str, Variable]],
 ) -> None:
     """Reads into the variables of a layer, by their names in the store.
 
     Those whose names are `optional` are left as they are where the file has
     none, and passed over where the layer has none. Where anything does not fit,
-    nothing is assigned, to the parts of the layer neither.
+    nothing is assigned, neither to the layer nor to its parts.
     """
     try:
         owner = f"layer {layer.name!r}"
@@ -128,8 +148,8 @@ def load(
     assign(store, variables)
 
 
-def _text(parts: Mapping) -> str:
-    """One line for each variable of each part: its name and shape."""
+def _text(parts: Mapping[str, Mapping[str, Variable]]) -> str:
+    """Returns one line for each variable of each part: its name and shape."""
     return "\n".join(
         " ".join([f"{part}/{name}", *map(str, variable.shape)])
         for part, variables in parts.items()
@@ -137,8 +157,11 @@ def _text(parts: Mapping) -> str:
     )
 
 
-def _check_parts(saved: str, parts: Mapping, owner: str) -> None:
-    # A file may have more: the credit is of no use to another credit.
+def _check_parts(
+    saved: str, parts: Mapping[str, Mapping[str, Variable]], owner: str
+) -> None:
+    # A file may have more lines, because it may hold the variables of a credit
+    # that another credit has no use for.
     missing = set(_text(parts).splitlines()) - set(saved.splitlines())
     gate = [line for line in saved.splitlines() if line.startswith("gate/")]
     more = set(gate) - set(_text(parts).splitlines())

@@ -1,20 +1,20 @@
 """Masks of examples and time steps, as Keras hands them to layers.
 
-A mask is false where there is padding. What it leaves out is computed all the
-same, but must not leave a trace: in no moving mean, no count and no entropy.
+A mask is false where there is padding. The rows that it leaves out are computed
+all the same, but must not show in any moving mean, count or entropy.
 """
-
-from typing import Any
 
 from keras import ops
 
 from keras_treegate.core import checks
+from keras_treegate.types import Tensor
 
 
-def covering(name: str, mask: Any, inputs: Any) -> Any:
+def covering(name: str, mask: Tensor, inputs: Tensor) -> Tensor:
     """Returns a mask as booleans (...) for each row of inputs (..., P).
 
-    It may have fewer axes than the rows, as one of examples for time steps.
+    The mask may have fewer axes than the rows, e.g. one of examples where the
+    rows are time steps.
     """
     missing = checks.mask_axes(name, mask.shape, inputs.shape)
     mask = ops.cast(mask, "bool")
@@ -23,8 +23,8 @@ def covering(name: str, mask: Any, inputs: Any) -> Any:
     return ops.broadcast_to(mask, ops.shape(inputs)[:-1])
 
 
-def combined(inputs: Any, **masks: Any) -> Any:
-    """Returns what none of several named masks leaves out; `None` for all."""
+def combined(inputs: Tensor, **masks: Tensor | None) -> Tensor | None:
+    """Returns the mask of all that no named mask leaves out; `None` for all."""
     kept = None
     for name, mask in masks.items():
         if mask is not None:

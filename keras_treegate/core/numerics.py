@@ -1,4 +1,4 @@
-"""Precision: what to compute with, small dtypes, and large counts.
+"""Precision: the dtype to compute with, small dtypes, and large counts.
 
 In "int8" a row w of Q numbers stands for `scale * integers`, with
 
@@ -11,19 +11,19 @@ from keras import ops
 from keras_treegate.types import Tensor
 
 # The smallest normal number of float32 and of bfloat16. XLA and Eigen take
-# what is nearer to 0 for 0, PyTorch and NumPy do not: what decides on a path
-# must not depend on that, nor on the dtype that a number comes in.
+# numbers nearer to 0 for 0, PyTorch and NumPy do not. A path must depend
+# neither on that nor on the dtype that a number comes in.
 SMALLEST_NORMAL = 2.0**-126
 
-# A count is `high * COUNTER_RADIX + low`, two integers of 32 bits. A power of
-# two, so that a shift gives the carry; with room above it for what one batch
-# adds.
+# A count is `high * COUNTER_RADIX + low`, two integers of 32 bits. The radix
+# is a power of two, so that a shift gives the carry, and leaves room above it
+# for the visits that one batch adds.
 COUNTER_BITS = 30
 COUNTER_RADIX = 2**COUNTER_BITS
 
 
 def at_least_float32(tensor: Tensor) -> str:
-    """The dtype to compute with: "float64" for such a tensor, else "float32".
+    """Returns "float64" for a tensor of that dtype, else "float32".
 
     `keras.backend.result_type` says "float32" for both together.
     """
@@ -40,8 +40,11 @@ def without_subnormals(tensor: Tensor) -> Tensor:
     return ops.where(ops.abs(tensor) < SMALLEST_NORMAL, zeros, tensor)
 
 
-def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
-    """Rows (R, W, Q) in a dtype, and their scale (R, W) float32 or `None`."""
+def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
+    """Returns rows (R, W, Q) in a dtype, and their scale (R, W) or `None`.
+
+    The scale is float32.
+    """
     if dtype != "int8":
         return ops.cast(rows, dtype), None
     rows = ops.cast(rows, at_least_float32(rows))
@@ -51,8 +54,8 @@ def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
     return ops.cast(ops.clip(steps, -127, 127), dtype), scale
 
 
-def restored(rows: Tensor, scale: Tensor, dtype: str) -> Tensor:
-    """The numbers that rounded rows (R, W, Q) stand for, in a dtype."""
+def restored(rows: Tensor, scale: Tensor | None, dtype: str) -> Tensor:
+    """Returns the numbers that rounded rows (R, W, Q) stand for, in a dtype."""
     if scale is None:
         return ops.cast(rows, dtype)
     scale = ops.expand_dims(scale, -1)

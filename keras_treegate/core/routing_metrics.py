@@ -1,38 +1,38 @@
-"""What visits (G, L) of the leaves of trees say, in NumPy.
+"""Measures of the visits (G, L) of the leaves of trees, in NumPy.
 
-Visits that are not known are NaN, and so is what they would say.
+Visits that are not known are NaN, and so are the measures of them.
 """
 
 import numpy as np
 
 
 def depth_of(visits: np.ndarray) -> int:
-    """D, the bits of a leaf code."""
+    """Returns D, the bits of a leaf code."""
     return int(visits.shape[-1]).bit_length() - 1
 
 
 def shares(visits: np.ndarray) -> np.ndarray:
-    """The share of its tree's visits that each leaf has (G, L), float64."""
+    """Returns the share of its tree's visits of each leaf (G, L), float64."""
     totals = visits.sum(axis=-1, keepdims=True)
     return visits / np.maximum(totals, 1)
 
 
 def gate_entropies(visits: np.ndarray) -> np.ndarray:
-    """The entropy of the leaves of each tree (G,), in bits, divided by D."""
+    """Returns the entropy of the leaves of each tree (G,), in bits, over D."""
     share = shares(visits)
-    # A leaf without a visit has a logarithm of no consequence.
+    # The 1 avoids the logarithm of 0, and a share of 0 makes its term 0.
     logarithms = np.log2(np.where(share > 0, share, 1.0))
     entropies = np.maximum(-(share * logarithms).sum(axis=-1), 0.0)
     return entropies / depth_of(visits)
 
 
 def path_utilizations(visits: np.ndarray) -> np.ndarray:
-    """The share of the leaves of each tree that have a visit (G,)."""
+    """Returns the share of the leaves of each tree that have a visit (G,)."""
     return np.where(np.isnan(visits), np.nan, visits > 0).mean(axis=-1)
 
 
 def bit_balances(visits: np.ndarray) -> np.ndarray:
-    """How even each bit is (G, D): 1 for halves, 0 for a constant bit.
+    """Returns the evenness of bits (G, D): 1 for halves, 0 for constants.
 
     `1 - |2 p - 1|`, where p is the share of the visits in which it is 1. The
     first bit decides at the root.
@@ -44,7 +44,7 @@ def bit_balances(visits: np.ndarray) -> np.ndarray:
 
 
 def attainable_utilization(visits: np.ndarray) -> float:
-    """The utilization to expect if every visit drew a leaf by fair coins.
+    """Returns the utilization to expect if visits drew leaves by fair coins.
 
     `1 - (1 - 1/L)^n` for n visits of each tree: few examples cannot reach all
     the leaves of a deep tree.

@@ -26,7 +26,7 @@ from keras_treegate.types import Tensor, Variable
 # examples. Where the batch size is unknown while tracing, this stands for it.
 UNKNOWN_BATCH = 256
 
-# `num_trees="auto"`: many trees pay, and more than these no longer do.
+# The most trees that `num_trees="auto"` makes: more of them help no further.
 AUTO_NUM_TREES = 64
 
 
@@ -42,7 +42,7 @@ class TreeShape(NamedTuple):
     def of(
         cls, num_trees: int | str | None, inputs: int, depth: int, units: int
     ) -> "TreeShape":
-        """The trees of a layer, given its `num_trees` argument."""
+        """Returns the trees of a layer, given its `num_trees` argument."""
         if num_trees is None:
             num_trees = inputs
         elif isinstance(num_trees, str):  # "auto"
@@ -70,14 +70,14 @@ class TreeShape(NamedTuple):
         return rows * self.width * self.units
 
     def blocks(self, x: Tensor) -> Tensor:
-        """Inputs (B, P), cut into the blocks of the trees (B, G, W)."""
+        """Cuts inputs (B, P) into the blocks of the trees (B, G, W)."""
         padding = self.num_trees * self.width - self.inputs
-        # Not `ops.pad`, which makes torch.compile start anew in each call.
+        # Avoids `ops.pad`, with which torch.compile starts anew in each call.
         x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
         return ops.reshape(x, (-1, self.num_trees, self.width))
 
     def kernels(self, blocks: Tensor) -> Tensor:
-        """Blocks (..., G, W, Q), put together to kernels (..., P, Q)."""
+        """Puts blocks (..., G, W, Q) together to kernels (..., P, Q)."""
         leading = ops.shape(blocks)[:-3]
         rows = self.num_trees * self.width
         kernels = ops.reshape(blocks, (*leading, rows, self.units))
@@ -123,7 +123,7 @@ class LevelTables(NamedTuple):
 
 
 class LevelRows(NamedTuple):
-    """Where a batch finds what it needs of one level.
+    """The rows of one level that a batch needs, and the way to them.
 
     ids: (G * U,) int32, the rows to read, distinct and ascending; `None` for a
         level that is read whole, whose slots are its rows (U = 2^l).
@@ -133,7 +133,7 @@ class LevelRows(NamedTuple):
     """
 
     ids: Tensor
-    slots: Tensor
+    slots: Tensor | None
 
 
 class BatchRows(NamedTuple):
@@ -150,11 +150,11 @@ class BatchRows(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """How many levels are read whole, from the roots down."""
+        """The number of levels that are read whole, from the roots down."""
         return sum(level.ids is None for level in self.levels)
 
-    def example_slots(self) -> list:
-        """For each level the slot (G, B) of each example."""
+    def example_slots(self) -> list[Tensor]:
+        """Returns for each level the slot (G, B) of each example."""
         slots = [self.leaf_slots]
         for level in reversed(self.levels[:-1]):
             if level.slots is None:  # whole, as the level below
@@ -165,7 +165,7 @@ class BatchRows(NamedTuple):
 
 
 def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
-    """The first level that is read row by row; `depth + 1` when none is."""
+    """Returns the first level that is read by row; `depth + 1` if none is."""
     if row_levels == "none":
         return depth + 1
     if row_levels == "all":
@@ -177,29 +177,31 @@ def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
     return level
 
 
-def in_order(keys: Tensor, bound: int, batch: int | None) -> tuple:
-    """Keys (G, B) below a bound, ascending in each tree, and where they were.
+def in_order(keys: Tensor, bound: int, batch: int | None) -> tuple[Tensor, ...]:
+    """Sorts keys (G, B) below a bound in each tree; returns their order too.
 
-    Both may come as one tensor: see `_taken_apart`.
+    Keys and order may come as one tensor, see `_taken_apart`.
     """
     if batch is None or bound * batch > 2**31:
         order = ops.argsort(keys, axis=1)
         return ops.take_along_axis(keys, order, axis=1), order
-    # XLA, under JAX, sorts one array many times faster than two.
+    # Because XLA, under JAX, sorts one array many times faster than two.
     examples = ops.arange(batch, dtype="int32")
     return (ops.sort(keys * batch + examples, axis=1),)
 
 
-def _taken_apart(ordered: tuple) -> tuple[Tensor, Tensor]:
-    """The keys, and where they were."""
+def _taken_apart(ordered: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Returns the sorted keys, and the example that each is of."""
     if len(ordered) == 2:
         return ordered
     batch = ordered[0].shape[1]
     return ops.floor_divide(ordered[0], batch), ops.mod(ordered[0], batch)
 
 
-def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
-    """The rows for leaves (G, B) that are in order, and what order that is.
+def rows_of_sorted(
+    ordered: tuple[Tensor, ...], depth: int, start: int
+) -> BatchRows:
+    """Finds the rows for leaf keys (G, B) that `in_order` has sorted.
 
     The levels from `start` on are compact.
     """
@@ -222,7 +224,7 @@ def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
         LevelRows(ids, _at_leaves(slots, leaf_slots, ids, leaves))
         for ids, slots in compact
     ]
-    # From the sorted order back to that of the batch.
+    # The slots are in sorted order; the index restores that of the batch.
     order = ops.cast(order, "int32") + first_of_trees(num_trees, batch)
     zeros = ops.zeros((num_trees * batch,), dtype="int32")
     leaf_slots = set_at(zeros, order, leaf_slots)
@@ -235,9 +237,10 @@ def rows_of_sorted(ordered: tuple, depth: int, start: int) -> BatchRows:
 def _at_leaves(
     slots: Tensor, leaf_slots: Tensor, ids: Tensor, leaves: Tensor
 ) -> Tensor:
-    """For each slot of the leaves the slot of a level, of those in use (G, B).
+    """Returns for each slot of the leaves the slot of a level on its path.
 
-    Spare leaves get the first slot of their tree.
+    The slots given (G, B) are those in use. Spare leaves get the first slot of
+    their tree.
     """
     num_trees = slots.shape[0]
     per_tree = ops.shape(ids)[0] // num_trees
@@ -247,41 +250,41 @@ def _at_leaves(
     return set_at(ops.reshape(first, (-1,)), leaf_slots, slots)
 
 
-def first_of_trees(num_trees: int, size: Tensor) -> Tensor:
-    """(G, 1) int32: where each tree starts, of trees of a size."""
+def first_of_trees(num_trees: int, size: Tensor | int) -> Tensor:
+    """Returns the start of each tree (G, 1), int32, of trees of one size."""
     trees = ops.arange(num_trees, dtype="int32")
     return ops.expand_dims(trees * size, 1)
 
 
-def _slots_of(batch: Tensor, rows: int) -> Tensor:
-    """The slots of a level of so many rows for a batch, in each tree.
+def _slots_of(batch: Tensor | int, rows: int) -> Tensor | int:
+    """Counts the slots of a level of so many rows for a batch, in each tree.
 
-    One at least where the batch turns out to be empty: XLA takes no rows of a
-    table that has none.
+    There is at least one even for a batch that turns out to be empty, because
+    XLA takes no rows of a table that has none.
     """
     slots = smaller(batch, rows)
     return slots if isinstance(slots, int) else ops.maximum(slots, 1)
 
 
-def smaller(size: Tensor, bound: int) -> Tensor:
-    """The smaller of a size, which may be a tensor, and an integer."""
+def smaller(size: Tensor | int, bound: int) -> Tensor | int:
+    """Returns the smaller of a size, which may be a tensor, and an integer."""
     if isinstance(size, int):
         return min(size, bound)
     return ops.minimum(size, bound)
 
 
 def set_at(table: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """A table (N,) with values (G, B) set at an index (G, B).
+    """Returns a table (N,) with values (G, B) set at an index (G, B).
 
     Equal indices must have equal values.
     """
-    # Not `ops.scatter`, a Python loop over the elements under PyTorch.
+    # Avoids `ops.scatter`, under PyTorch a Python loop over the elements.
     index = ops.reshape(index, (-1, 1))
     return ops.scatter_update(table, index, ops.reshape(values, (-1,)))
 
 
 def distinct_rows(
-    rows: Tensor, rows_per_tree: int, num_slots: Tensor
+    rows: Tensor, rows_per_tree: int, num_slots: Tensor | int
 ) -> tuple[Tensor, Tensor]:
     """Puts the distinct rows of each tree into slots, and fills up the rest.
 

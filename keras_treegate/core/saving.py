@@ -4,11 +4,13 @@ from typing import Any
 
 import keras
 
+from keras_treegate.types import Config
+
 register = keras.saving.register_keras_serializable(package="keras_treegate")
 
 
-def deserialized(config: dict) -> Any:
-    """Returns the object of a config, or `None` where it is of none."""
+def deserialized(config: Config) -> Any:
+    """Returns the object of a config, or `None` if it describes none."""
     if "class_name" not in config or "config" not in config:
         return None
     return keras.saving.deserialize_keras_object(config)

@@ -1,9 +1,10 @@
-"""Model files of others: what their configs may ask Keras to make.
+"""Checks of the configs of model files that others made.
 
 Keras's safe mode refuses code in a file, but `safe_mode=True` does not hold
 where the program has called `keras.config.enable_unsafe_deserialization()`, and
 there is no public way to see or to undo that. So the config is read before
-Keras does: whatever is in it is of Keras, or registered by this program.
+Keras reads it, and refused unless all that it names is of Keras or registered
+by this program.
 """
 
 import json
@@ -14,20 +15,23 @@ from typing import Any
 
 import keras
 
+from keras_treegate.types import Config
+
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 2**28
 
-# Layers that run or unpickle what is in their config, or in a file it names.
+# Layers that run or unpickle code from their config or from a file it names.
 CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "__lambda__"}
 PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__"}
 PLAIN |= {"__ellipsis__", "__slice__"}
 
 
 def check_file(path: Path) -> None:
-    """Refuses a `.keras` file that brings code, or names what is unknown."""
+    """Refuses a `.keras` file that brings code, or names unknown objects."""
     config = _config_of(path)
-    # Models inside keep theirs, which Keras compiles; that of the whole is not
-    # looked at with `compile=False`.
+    # Because the file is loaded with `compile=False`, Keras does not read this
+    # one. Models inside of the model keep theirs, with which Keras compiles
+    # them.
     config.pop("compile_config", None)
     for entry in _dictionaries(config):
         found = _danger_of(entry)
@@ -41,7 +45,7 @@ def check_file(path: Path) -> None:
             )
 
 
-def _config_of(path: Path) -> dict:
+def _config_of(path: Path) -> Config:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(CONFIG) as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
@@ -58,7 +62,7 @@ def _config_of(path: Path) -> dict:
     return config
 
 
-def _dictionaries(config: Any) -> Iterator[dict]:
+def _dictionaries(config: Any) -> Iterator[Config]:
     """Yields every dictionary in a config, however deep."""
     waiting = [config]
     while waiting:
@@ -70,8 +74,8 @@ def _dictionaries(config: Any) -> Iterator[dict]:
             waiting += entry
 
 
-def _danger_of(entry: dict) -> str | None:
-    """Describes what an entry of a config brings that is not to be loaded."""
+def _danger_of(entry: Config) -> str | None:
+    """Describes the part of a config entry that must not be loaded, if any."""
     if isinstance(entry.get("vocabulary"), str):
         return f"a vocabulary outside of it, {entry['vocabulary']!r}"
     if "class_name" not in entry:

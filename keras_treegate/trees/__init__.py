@@ -1,1 +1,1 @@
-"""The trees of a layer: what is stored, read, counted and explained."""
+"""The trees of a layer: their storage, reading, counts and explanation."""

@@ -1,10 +1,11 @@
-"""What a layer does with a batch, and what it costs, for people to read."""
+"""The work of a layer on a batch and its cost, for people to read."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras_treegate import backend
 from keras_treegate.core import checks
 from keras_treegate.core.rows import first_compact_level
+from keras_treegate.trees.forest import Forest
 
 
 class MultiplyAdds(NamedTuple):
@@ -27,11 +28,11 @@ class MultiplyAdds(NamedTuple):
     folded: int
 
 
-def explanation(forest: Any, batch: int, dtype: str) -> str:
-    """The choices for a batch of this size, and their bytes and arithmetic.
+def explanation(forest: Forest, batch: int, dtype: str) -> str:
+    """Describes the choices for a batch of this size, with bytes and work.
 
     Rows are counted as if no two examples met in a tree below the levels that
-    are read whole: no batch touches more.
+    are read whole, because no batch touches more.
     """
     trees, row_levels = forest.trees, forest.row_levels
     row = trees.width * trees.units * checks.itemsize(dtype)

@@ -1,7 +1,8 @@
 """The trees of one layer: nodes, level by level, and the paths in them."""
 
-from typing import Any
+from collections.abc import Callable
 
+import keras
 from keras import ops
 
 from keras_treegate import backend
@@ -16,7 +17,7 @@ from keras_treegate.core.rows import (
     rows_of_sorted,
 )
 from keras_treegate.trees.level import TreeLevel
-from keras_treegate.types import Tensor
+from keras_treegate.types import Tensor, Variable
 
 
 class Forest:
@@ -34,9 +35,12 @@ class Forest:
 
     @staticmethod
     def add_nodes(
-        layer: Any, trees: TreeShape, kernel: Any, nodes: Any
-    ) -> list:
-        """Makes the nodes of each level, new weights of a layer's own.
+        layer: keras.layers.Layer,
+        trees: TreeShape,
+        kernel: Callable[..., Tensor],
+        nodes: Callable[..., Tensor],
+    ) -> list[Variable]:
+        """Makes the nodes of each level, as new weights of a layer.
 
         Args:
             layer: the layer.
@@ -45,7 +49,7 @@ class Forest:
             nodes: initializer of each deeper level.
         """
 
-        def roots(shape: tuple, dtype: Any = None) -> Any:
+        def roots(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
             drawn = kernel((trees.inputs, trees.units), dtype=dtype)
             padding = shape[0] * shape[1] - trees.inputs
             return ops.reshape(ops.pad(drawn, ((0, padding), (0, 0))), shape)
@@ -61,8 +65,10 @@ class Forest:
         ]
 
     @classmethod
-    def of_layer(cls, layer: Any, trees: TreeShape, nodes: list) -> "Forest":
-        """Returns the trees of such nodes, with the state of their decay."""
+    def of_layer(
+        cls, layer: keras.layers.Layer, trees: TreeShape, nodes: list[Variable]
+    ) -> "Forest":
+        """Makes the trees of a layer's nodes, with the state of their decay."""
         levels = [
             TreeLevel.of_layer(layer, level, variable)
             for level, variable in enumerate(nodes)
@@ -70,7 +76,7 @@ class Forest:
         return cls(trees, levels)
 
     def multiply(
-        self, x: Tensor, codes: Tensor, scales: Tensor = None
+        self, x: Tensor, codes: Tensor, scales: Tensor | None = None
     ) -> Tensor:
         """Multiplies inputs (B, P), each with the kernel of its own paths.
 
@@ -97,8 +103,8 @@ class Forest:
         sums = ops.cast(backend.leaf_sums(self.tables, rows), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
 
-    def _rows(self, codes: Any) -> BatchRows:
-        """The rows that the leaf codes (B, G) of a batch need."""
+    def _rows(self, codes: Tensor) -> BatchRows:
+        """Finds the rows that the leaf codes (B, G) of a batch need."""
         return batch_rows(codes, self.trees.depth, self.row_levels)
 
     def _multiply_scaled(
@@ -126,7 +132,7 @@ class Forest:
             return self._kernels_scaled(*one_example(codes, scales))[:0]
         rows, slots = self._rows_by_level(codes)
         shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
-        total: Any = 0
+        total: Tensor = 0
         for level, of_level in enumerate(rows):
             flat = ops.reshape(ops.transpose(slots[level]), (-1,))
             blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
@@ -138,8 +144,10 @@ class Forest:
             total = total + blocks
         return self.trees.kernels(total)
 
-    def _rows_by_level(self, codes: Any) -> tuple[list, list]:
-        """For each level the rows a batch needs, and each example's slot.
+    def _rows_by_level(
+        self, codes: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns for each level the rows of a batch, and each example's slot.
 
         Rows are (G * U_l, W, Q), slots (G, B) and counted over all trees.
         """
@@ -150,11 +158,11 @@ class Forest:
         ]
         return read, rows.example_slots()
 
-    def _flat(self, tensor: Any) -> Any:
-        """A tensor (..., G) with its leading axes as one (B, G)."""
+    def _flat(self, tensor: Tensor) -> Tensor:
+        """Returns a tensor (..., G) with its leading axes as one (B, G)."""
         return ops.reshape(tensor, (-1, self.trees.num_trees))
 
-    def kernels(self, codes: Tensor, scales: Tensor = None) -> Tensor:
+    def kernels(self, codes: Tensor, scales: Tensor | None = None) -> Tensor:
         """Returns the kernel (B, P, Q) that `multiply` uses, by example."""
         codes = self._flat(codes)
         if scales is not None:
@@ -168,8 +176,8 @@ class Forest:
         shape = (-1, self.trees.num_trees, *blocks.shape[1:])
         return self.trees.kernels(ops.reshape(blocks, shape))
 
-    def leaf_table(self) -> Any:
-        """The sum of every path from root to leaf (G, 2^D, W, Q)."""
+    def leaf_table(self) -> Tensor:
+        """Returns the sum of every path from root to leaf (G, 2^D, W, Q)."""
         trees = self.trees
         whole = [LevelRows(None, None) for _ in self.levels]
         sums = backend.leaf_sums(self.tables, BatchRows(whole, None))
@@ -188,7 +196,7 @@ class Forest:
         return [level.tables for level in self.levels]
 
     @property
-    def variables(self) -> list:
+    def variables(self) -> list[Variable]:
         """The nodes, clock and stamps of each level."""
         return [
             variable
@@ -198,7 +206,7 @@ class Forest:
 
 
 def batch_rows(
-    codes: Any,
+    codes: Tensor,
     depth: int,
     row_levels: str = "auto",
 ) -> BatchRows:
@@ -209,13 +217,13 @@ def batch_rows(
     of the tree, so that the ids are distinct and in bounds by construction; no
     example has them for its leaf.
 
-    What comes after the sort is one compiled function.
+    One compiled function does all that follows the sort.
     """
     num_trees = codes.shape[1]
     batch = ops.shape(codes)[0]
     static_batch = batch if isinstance(batch, int) else None
     if static_batch is None and not ops.is_tensor(batch):
-        row_levels = "none"  # a symbol, which no number of rows is made of
+        row_levels = "none"  # because no number of rows can be a symbol
     start = first_compact_level(depth, static_batch, row_levels)
     keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
     if start > depth:
@@ -224,14 +232,14 @@ def batch_rows(
     return backend.compiled(rows_of_sorted)(ordered, depth, start)
 
 
-def one_example(*empty: Any) -> list:
-    """Returns tensors of no example as tensors of one, of zeros.
+def one_example(*empty: Tensor) -> list[Tensor]:
+    """Returns tensors of no example as tensors of one example of zeros.
 
-    A batch of none is computed as one of one that is cut off again: frameworks
-    refuse many an operation on tables of no rows. What the example touches gets
-    a gradient of zeros, and so is not touched.
+    An empty batch is computed as a batch of one example whose output is cut off
+    again, because frameworks refuse many operations on tables of no rows. The
+    rows of that example get a gradient of zeros.
     """
-    # Joined, so that what is empty has a gradient too.
+    # Joined with the empty tensors, so that these have a gradient too.
     return [
         ops.concatenate([part, ops.zeros((1, *part.shape[1:]), part.dtype)])
         for part in empty

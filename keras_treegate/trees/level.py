@@ -1,27 +1,28 @@
 """One level of nodes and the decay that its rows owe.
 
-A layer reads its levels through this, and a step-aware optimizer finds it on
-the variable of the nodes: that is all the two know of each other. Any other
-optimizer is to find rows that owe nothing. There is no telling which one will
-make the next step, but before an optimizer of Keras writes a variable, it asks
-that variable whether to overwrite it with its gradient; a level that is asked
-by an optimizer that does not know of it settles, in that very step.
+A layer reads its levels through a `TreeLevel`, and a step-aware optimizer finds
+it on the variable of the nodes: that is all the two know of each other. Any
+other optimizer must find rows that owe nothing. It is not known beforehand
+which optimizer will make the next step. But before an optimizer of Keras writes
+a variable, it asks that variable whether to overwrite it with its gradient, and
+a level that is asked by an optimizer that does not know of it settles in that
+step.
 """
 
 import contextlib
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
 from keras_treegate import backend
 from keras_treegate.core.rows import LevelTables
+from keras_treegate.types import Tensor, Variable
 
 
 class _Asking(threading.local):
-    """Whether it is a step-aware optimizer that asks, in this thread."""
+    """The step-aware optimizers that may be asking, counted in each thread."""
 
     step_aware = 0
 
@@ -31,7 +32,7 @@ _asking = _Asking()
 
 @contextlib.contextmanager
 def step_aware() -> Iterator[None]:
-    """A context in which levels that are asked by an optimizer still owe."""
+    """Makes a context in which levels do not settle when they are asked."""
     _asking.step_aware += 1
     try:
         yield
@@ -45,7 +46,7 @@ class LevelVariable(keras.Variable):
     `add_weight` makes plain variables; they become such by their `__class__`.
     """
 
-    level: weakref.ref
+    level: "weakref.ref[TreeLevel]"
 
     @property
     def overwrite_with_gradient(self) -> bool:
@@ -53,7 +54,8 @@ class LevelVariable(keras.Variable):
         level = self.level()
         if level is not None and not _asking.step_aware:
             level.settle_in_step()
-        # By its name: `torch.compile` takes `super()` for something else here.
+        # Names the class, because `torch.compile` takes `super()` for something
+        # else here.
         return bool(keras.Variable.overwrite_with_gradient.fget(self))
 
     @overwrite_with_gradient.setter
@@ -67,17 +69,21 @@ class TreeLevel:
     nodes: (N, W, Q), the rows as they were last written.
     clock, stamps: (2,) and (N, 2) float32, see `keras_treegate.core.decay`.
         Written by step-aware optimizers and by `settle`. Where an optimizer can
-        write only trainable weights they are such, with
-        `overwrite_with_gradient` and zeros for a gradient: what `settle` leaves
-        of them.
+        write only trainable weights, they are trainable, with
+        `overwrite_with_gradient` and zeros for a gradient, which is the value
+        that `settle` gives them.
     listeners: the optimizers that look for gradients as rows.
     """
 
-    def __init__(self, nodes: Any, clock: Any, stamps: Any) -> None:
+    def __init__(
+        self, nodes: Variable, clock: Variable, stamps: Variable
+    ) -> None:
         self.nodes = nodes
         self.clock = clock
         self.stamps = stamps
-        self.listeners: weakref.WeakSet = weakref.WeakSet()
+        self.listeners: weakref.WeakSet[keras.optimizers.Optimizer] = (
+            weakref.WeakSet()
+        )
         nodes.tree_level = self
         for variable in (nodes, clock, stamps):
             variable.__class__ = LevelVariable
@@ -85,10 +91,12 @@ class TreeLevel:
         backend.before_native_steps(nodes, self.settle)
 
     @classmethod
-    def of_layer(cls, layer: Any, number: int, nodes: Any) -> "TreeLevel":
-        """A level of a layer's nodes, with new weights for its decay."""
+    def of_layer(
+        cls, layer: keras.layers.Layer, number: int, nodes: Variable
+    ) -> "TreeLevel":
+        """Makes a level of a layer's nodes, with new weights for its decay."""
 
-        def state(name: str, shape: tuple) -> Any:
+        def state(name: str, shape: tuple[int, ...]) -> Variable:
             return layer.add_weight(
                 name=f"{name}_{number}",
                 shape=shape,
@@ -108,16 +116,16 @@ class TreeLevel:
         as_rows = len(self.listeners) > 0
         return LevelTables(self.nodes, self.clock, self.stamps, as_rows)
 
-    def read(self, ids: Any = None) -> Any:
+    def read(self, ids: Tensor | None = None) -> Tensor:
         """Returns the rows `ids` (R,) with their decay; `None` for all.
 
-        (R, W, Q). The ids are distinct and ascending. The gradient for the
-        nodes then is carried as rows, see `keras_treegate.backend`.
+        The rows are (R, W, Q), the ids distinct and ascending. The gradient for
+        the nodes then is carried as rows, see `keras_treegate.backend`.
         """
         return backend.read_level(self.tables, ids)
 
-    def read_owed(self, ids: Any = None) -> Any:
-        """The factor that each of the rows `ids` owes (R,); `None` for all."""
+    def read_owed(self, ids: Tensor | None = None) -> Tensor:
+        """Returns the factors (R,) that the rows `ids` owe; `None` for all."""
         return backend.owed_decay(self.clock, self.stamps, ids)
 
     def settle(self) -> None:
@@ -136,6 +144,6 @@ class TreeLevel:
         self.settle()
 
 
-def of(variable: Any) -> TreeLevel | None:
-    """The level whose nodes a variable holds, if it holds any."""
+def of(variable: Variable) -> TreeLevel | None:
+    """Returns the level whose nodes a variable holds, if it holds any."""
     return getattr(variable, "tree_level", None)

@@ -1,14 +1,15 @@
-"""How often each leaf of a layer was reached, counted exactly."""
+"""Exact counts of the visits of each leaf of a layer."""
 
 from collections.abc import Callable
-from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.core.rows import TreeShape, first_of_trees
+from keras_treegate.types import Tensor, Variable
 
 
 class LeafVisits:
@@ -21,27 +22,29 @@ class LeafVisits:
 
     low, high: (G * 2^D,) int32 variables, tree by tree; `None` where a layer
         does not count.
-    resets: how often the counts were set to zero.
+    resets: the number of times that the counts were set to zero.
     listener: called with the leaf codes of every call and its mask, if it is
         set.
     """
 
     NAMES = ("visits_low", "visits_high")
 
-    def __init__(self, trees: TreeShape, low: Any, high: Any) -> None:
+    def __init__(
+        self, trees: TreeShape, low: Variable | None, high: Variable | None
+    ) -> None:
         self.trees = trees
         self.low = low
         self.high = high
         self.resets = 0
-        self.listener: Callable | None = None
+        self.listener: Callable[[Tensor, Tensor | None], None] | None = None
 
     @classmethod
     def of_layer(
-        cls, layer: Any, trees: TreeShape, counted: bool
+        cls, layer: keras.layers.Layer, trees: TreeShape, counted: bool
     ) -> "LeafVisits":
-        """Visits of a layer, counted in new weights of the layer's own."""
+        """Makes the visits of a layer, counted in new weights of that layer."""
 
-        def weight(name: str) -> Any:
+        def weight(name: str) -> Variable:
             return layer.add_weight(
                 name=name,
                 shape=(trees.num_trees * 2**trees.depth,),
@@ -55,7 +58,9 @@ class LeafVisits:
             return cls(trees, None, None)
         return cls(trees, *map(weight, cls.NAMES))
 
-    def record(self, codes: Any, training: bool, mask: Any = None) -> None:
+    def record(
+        self, codes: Tensor, training: bool, mask: Tensor | None = None
+    ) -> None:
         """Counts the leaf codes (..., G) of a batch, in training.
 
         Args:
@@ -86,7 +91,7 @@ class LeafVisits:
         backend.count(self.low, self.high, ops.reshape(leaves, (-1,)), added)
 
     def counts(self) -> np.ndarray:
-        """The counts (G, 2^D), int64."""
+        """Returns the counts (G, 2^D), int64."""
         self._check_counted()
         low, high = (
             np.asarray(ops.convert_to_numpy(variable), dtype="int64")
@@ -110,7 +115,7 @@ class LeafVisits:
         self.resets += 1
 
     @property
-    def variables(self) -> list:
+    def variables(self) -> list[Variable]:
         """The low and the high words; none where a layer does not count."""
         return [] if self.low is None else [self.low, self.high]
 

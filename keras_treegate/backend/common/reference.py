@@ -1,6 +1,7 @@
 """Leaf sums and path products in `keras.ops` alone.
 
-Slow and plain, right on every backend; what a fast path is tested against.
+They are slow and plain, but right on every backend, and the fast paths are
+tested against them.
 """
 
 from functools import reduce
@@ -30,12 +31,12 @@ def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
 
 
 def _with_children(sums: Tensor, children: Tensor) -> Tensor:
-    """Sums (N, W, Q) and the rows of the level below: its sums (2 N, W, Q)."""
+    """Adds sums (N, W, Q) to the rows (2 N, W, Q) of the level below."""
     return ops.repeat(sums, 2, axis=0) + children
 
 
-def take_slots(table: Tensor, slots: Tensor) -> Tensor:
-    """Rows (R, W, Q) of a table (N, W, Q), by slots (R,); `None` for all."""
+def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:
+    """Returns rows (R, W, Q) of a table (N, W, Q); all for slots of `None`."""
     if slots is None:
         return table
     width, units = table.shape[1:]

@@ -20,10 +20,10 @@ class RowGradient(NamedTuple):
     ids: Tensor
     rows: Tensor
     num_rows: int
-    summands: Tensor = None
+    summands: "Summands | None" = None
 
     def with_rows(self, rows: Tensor) -> "RowGradient":
-        """Other numbers for the same rows."""
+        """Returns a gradient with other numbers for the same rows."""
         return RowGradient(self.ids, rows, self.num_rows)
 
 
@@ -41,7 +41,7 @@ class Summands(NamedTuple):
 
 
 def merged(ids: Tensor, rows: Tensor, num_rows: int) -> RowGradient:
-    """A `RowGradient` of ids (R,) that may repeat.
+    """Makes a `RowGradient` of ids (R,) that may repeat.
 
     It has min(R, num_rows) rows. Those of equal ids are summed; spare ones have
     other ids with rows of zeros, so that shapes depend on R alone.

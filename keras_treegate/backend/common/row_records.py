@@ -1,7 +1,7 @@
-"""Which rows a dense gradient is made of, known by the identity of the array.
+"""Records of the rows that dense gradients are made of, by array identity.
 
-For frameworks whose gradients cannot be but dense: the backward pass records
-the rows of what it returns, and an optimizer finds them.
+They are for frameworks whose gradients can only be dense: the backward pass
+records the rows of the gradient that it returns, and an optimizer finds them.
 """
 
 import itertools
@@ -15,19 +15,20 @@ _numbers = itertools.count()
 
 
 def key_of(variable: Variable) -> int:
-    """A number for a variable that no other has or will have, as `id` would."""
+    """Returns a number for a variable that, unlike an `id`, no other gets."""
     if not hasattr(variable, "row_records_key"):
         variable.row_records_key = next(_numbers)
     return variable.row_records_key
 
 
 class RowRecords:
-    """Rows of living gradients; a record goes when its gradient does."""
+    """The rows of living gradients; a record is deleted with its gradient."""
 
     def __init__(self) -> None:
-        self._records: dict[int, tuple] = {}
+        self._records: dict[int, tuple[weakref.ref[Tensor], RowGradient]] = {}
         self._backward_passes: dict[int, int] = {}
-        # A gradient can be collected, and its record with it, while it is held.
+        # Reentrant, because a gradient can be collected, and its record with
+        # it, while the lock is held.
         self._lock = threading.RLock()
 
     def add(self, dense: Tensor, table: int, gradient: RowGradient) -> None:
@@ -50,9 +51,9 @@ class RowRecords:
             self._backward_passes[table] = passes + 1
 
     def find(self, dense: Tensor, table: int) -> tuple[RowGradient | None, int]:
-        """The rows of a gradient, and how often rows were recorded.
+        """Returns the rows of a gradient, and how often rows were recorded.
 
-        The count is of the table, and since it was last asked for.
+        The count is that of the table, since it was last asked for.
         """
         with self._lock:
             record = self._records.get(id(dense))

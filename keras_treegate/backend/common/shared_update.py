@@ -1,11 +1,13 @@
-"""An update of rows that others like it can share the compiled form of."""
+"""An update of rows whose compiled form is shared with others like it."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
+from keras_treegate.types import Tensor
+
 
 class SharedUpdate(NamedTuple):
-    """A function of tables and a gradient, apart from what it is given.
+    """An update of tables by a gradient: a rule, apart from its operands.
 
     rule: called with the tables, the gradient and the operands; sets the rows.
     operands: what changes from step to step: tensors, or `None` for none.
@@ -13,9 +15,9 @@ class SharedUpdate(NamedTuple):
         `None` for a rule that shares with no other.
     """
 
-    rule: Callable
+    rule: Callable[..., None]
     operands: tuple = ()
     key: Hashable = None
 
-    def __call__(self, tables: Any, gradient: Any) -> None:
+    def __call__(self, tables: Any, gradient: Tensor) -> None:
         self.rule(tables, gradient, *self.operands)

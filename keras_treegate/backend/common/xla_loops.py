@@ -1,6 +1,7 @@
-"""How much a step of a loop does in products that XLA compiles.
+"""Sizes of the steps of loops, in products that XLA compiles.
 
-As CPUs want it: JAX takes these there alone, TensorFlow on every device.
+They are chosen for CPUs: JAX uses them on CPU alone, TensorFlow on every
+device.
 """
 
 import math
@@ -8,20 +9,20 @@ import math
 # The input units that one step of the loop of a product multiplies.
 UNITS = 8
 
-# The numbers that one step adds to rows: of more, XLA makes an array first.
+# The numbers that one step adds to rows. Of more, XLA makes an array first.
 ADDED = 2**16
 
-# Parts of a row that are added up in one go, and their width, about.
+# The parts of a row that are added up at once, and their approximate width.
 TERMS = 16
 WIDTH = 32
 
 
 def lanes(units: int) -> int:
-    """Into how many lanes a row of so many numbers is added up; 0 for none.
+    """Returns the lanes in which a row of so many numbers is summed, or 0.
 
     XLA adds up along the last axis one number after the other. So a sum over
-    the output units is better taken in lanes: of parts of the row, that lie
-    beside each other, and then over the lanes.
+    the output units is better taken in lanes: first over the parts of the row,
+    whose numbers lie beside each other, and then over the lanes.
     """
     wide = WIDTH * math.ceil(units / (WIDTH * TERMS))
     found = math.gcd(units, wide)

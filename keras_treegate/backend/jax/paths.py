@@ -9,7 +9,7 @@ On accelerators each step takes as much as memory allows.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -32,21 +32,21 @@ from keras_treegate.types import Tensor
 # The start and size of a part of an axis.
 Part: TypeAlias = tuple[Tensor, int]
 
-# What is done with a product, and why.
+# The way a product is computed, and why.
 PRODUCT = (
     "on CPU a loop over the input units, eight at a time, into outputs that "
     "stay in cache; elsewhere blocks of trees and examples, as large as "
     "128 MB hold, for few launches"
 )
 
-# The numbers of kernels that one step of a loop holds, by platform: on CPU what
-# stays in cache, more where they are read than where they are added up.
+# The numbers of kernels that one step of a loop holds, by platform: on CPU as
+# many as stay in cache, more where they are read than where they are added up.
 HELD_OF_INPUTS = {"cpu": 2**17, "default": 2**25}
 HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
 
 
 def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
-    # Reads each table once.
+    # Because each `value` is a read, each table is read once.
     nodes = [level.nodes.value for level in levels]
     states = [decay_state(level.clock, level.stamps) for level in levels]
     keys = tuple(key_of(level.nodes) for level in levels)
@@ -55,13 +55,20 @@ def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _leaf_sums(
-    nodes: list, states: list, rows: BatchRows, keys: tuple
+    nodes: list[Tensor],
+    states: list[tuple[Tensor, Tensor]],
+    rows: BatchRows,
+    keys: tuple[int, ...],
 ) -> Tensor:
     return _sums(nodes, states, rows)
 
 
 @jax.jit
-def _sums(nodes: list, states: list, rows: BatchRows) -> Tensor:
+def _sums(
+    nodes: list[Tensor],
+    states: list[tuple[Tensor, Tensor]],
+    rows: BatchRows,
+) -> Tensor:
     whole = rows.whole
     sums = None
     for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
@@ -80,8 +87,8 @@ def _sums(nodes: list, states: list, rows: BatchRows) -> Tensor:
             slots = part(rows.levels[whole - 1].slots)
             new = rows_at(sums, slots, distinct=False)
         for number in range(whole, len(nodes)):
-            # Of the leaves' paths, and not of the level's distinct rows, which
-            # would be stored in between.
+            # Takes the rows of the leaves' paths, because the distinct rows of
+            # the level would be stored in between.
             ids = jnp.right_shift(part(leaves), len(nodes) - 1 - number)
             clock, stamps = states[number]
             owed = decay.owed(clock, rows_at(stamps, ids, distinct=False))
@@ -101,24 +108,32 @@ def _with_children(sums: Tensor, children: Tensor) -> Tensor:
 
 
 def _leaf_sums_forward(
-    nodes: list, states: list, rows: BatchRows, keys: tuple
-) -> tuple:
+    nodes: list[Tensor],
+    states: list[tuple[Tensor, Tensor]],
+    rows: BatchRows,
+    keys: tuple[int, ...],
+) -> tuple[Tensor, tuple[list[tuple[Tensor, Tensor]], BatchRows]]:
     read = rows
     leaves = rows.levels[-1].ids
     if leaves is not None and leaves.shape[0] == 1:
-        # The one leaf twice: a table that XLA reads as a slice, and not by a
-        # gather, is copied where it is written in the same step.
+        # Takes the one leaf twice, because XLA would read the table as a slice,
+        # and not by a gather, and then copy it where it is written in the same
+        # step.
         twice = jax.tree.map(lambda array: jnp.repeat(array, 2), rows.levels)
         read = rows._replace(levels=twice)
     sums = _sums(nodes, states, read)
     return (sums if read is rows else sums[:1]), (states, rows)
 
 
-def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Tensor) -> tuple:
+def _leaf_sums_backward(
+    keys: tuple[int, ...],
+    saved: tuple[list[tuple[Tensor, Tensor]], BatchRows],
+    leaves: Tensor,
+) -> tuple[list[Tensor], None, None]:
     states, rows = saved
     trees = len(rows.leaf_slots)
     sizes = [len(stamps) for _, stamps in states]
-    gradients: list = [None] * len(keys)
+    gradients: list[Tensor] = [None] * len(keys)
     for number in range(rows.whole, len(keys)):
         ids, slots = rows.levels[number]
         level = RowGradient(ids, leaves, sizes[number])
@@ -134,7 +149,7 @@ def _leaf_sums_backward(keys: tuple, saved: tuple, leaves: Tensor) -> tuple:
         if slots is not None:
             sums = sums_at(sums, slots, sizes[number])
         elif number < len(keys) - 1:
-            # Not `sum`: XLA on CPU hands that to a library, which is slower.
+            # Avoids `sum`, which XLA on CPU hands to a slower library.
             pairs = sums.reshape(sizes[number], 2, *sums.shape[1:])
             sums = pairs[:, 0] + pairs[:, 1]
         gradients[number] = sums
@@ -145,8 +160,8 @@ _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
 
 
 def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    """See `reference.path_product`."""
-    if not isinstance(inputs.shape[0], int):  # symbolic: there are no steps
+    """Computes `reference.path_product`."""
+    if not isinstance(inputs.shape[0], int):  # symbolic, unfit for steps
         return reference.path_product(inputs, sums, slots)
     return _path_product(inputs, sums, slots)
 
@@ -164,12 +179,16 @@ def _product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     return outputs.astype(inputs.dtype)
 
 
-def _forward(inputs: Tensor, sums: Tensor, slots: Tensor) -> tuple:
+def _forward(
+    inputs: Tensor, sums: Tensor, slots: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     return _product(inputs, sums, slots), (inputs, sums, slots)
 
 
 @jax.jit
-def _backward(saved: tuple, gradient: Tensor) -> tuple:
+def _backward(
+    saved: tuple[Tensor, Tensor, Tensor], gradient: Tensor
+) -> tuple[Tensor, Tensor | None, None]:
     inputs, sums, slots = saved
     of_inputs = jax.lax.platform_dependent(
         *(gradient, sums, slots),
@@ -193,12 +212,12 @@ def _backward(saved: tuple, gradient: Tensor) -> tuple:
 _path_product.defvjp(_forward, _backward)
 
 
-def _accumulator(dtype: Any) -> Tensor:
+def _accumulator(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, "float32")
 
 
 def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    """The product, a few input units of all examples at a time."""
+    """Computes the product, a few input units of all examples at a time."""
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
     inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
@@ -222,7 +241,7 @@ def product_by_blocks(
     slots: Tensor,
     held: int = HELD_OF_INPUTS["default"],
 ) -> Tensor:
-    """The product, of blocks of trees and examples at a time."""
+    """Computes the product, a block of trees and examples at a time."""
     dtype = _accumulator(inputs.dtype)
 
     def step(trees: Part, examples: Part, outputs: Tensor) -> Tensor:
@@ -241,7 +260,7 @@ def product_by_blocks(
 def gradient_of_inputs_by_units(
     gradient: Tensor, sums: Tensor, slots: Tensor
 ) -> Tensor:
-    """(B, G, W), of the gradient of the outputs (B, Q)."""
+    """Returns (B, G, W), given the gradient of the outputs (B, Q)."""
     width, units = sums.shape[1:]
     lanes = xla_loops.lanes(units)
     if not lanes:
@@ -275,13 +294,13 @@ def gradient_of_inputs_by_blocks(
     slots: Tensor,
     held: int = HELD_OF_INPUTS["default"],
 ) -> Tensor:
-    """(B, G, W), of the gradient of the outputs (B, Q)."""
+    """Returns (B, G, W), given the gradient of the outputs (B, Q)."""
     dtype = _accumulator(gradient.dtype)
 
     def step(trees: Part, examples: Part, found: Tensor) -> Tensor:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
-        if len(kernels) == 1:  # or XLA makes a slow reduction of it
+        if len(kernels) == 1:  # avoids a slow reduction that XLA makes
             kernels = kernels[0]
         new = jnp.einsum(
             "...bwq,bq->...bw", kernels, dy, preferred_element_type=dtype
@@ -297,7 +316,7 @@ def gradient_of_inputs_by_blocks(
 def gradient_of_sums(
     inputs: Tensor, gradient: Tensor, slots: Tensor, num_slots: int, held: int
 ) -> Tensor:
-    """(R, W, Q), of the gradient of the outputs (B, Q)."""
+    """Returns (R, W, Q), given the gradient of the outputs (B, Q)."""
     kernel = (inputs.shape[2], gradient.shape[1])
     dtype = _accumulator(gradient.dtype)
 
@@ -313,25 +332,29 @@ def gradient_of_sums(
     return _blocks(step, slots.shape, kernel, held, found)
 
 
-def _kernels(sums: Tensor, slots: Tensor, dtype: Any) -> Tensor:
-    """The sums (trees, examples, W, Q) at slots (trees, examples)."""
+def _kernels(sums: Tensor, slots: Tensor, dtype: jnp.dtype) -> Tensor:
+    """Returns the sums (trees, examples, W, Q) at slots (trees, examples)."""
     rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
     return rows.reshape(*slots.shape, *sums.shape[1:])
 
 
 def _part(table: Tensor, first: Part, second: Part) -> Tensor:
-    """A part of the first two axes of a table, each by (start, size)."""
+    """Returns a part of a table by (start, size) of its first two axes."""
     table = jax.lax.dynamic_slice_in_dim(table, *first, axis=0)
     return jax.lax.dynamic_slice_in_dim(table, *second, axis=1)
 
 
 def _blocks(
-    step: Callable, shape: tuple, kernel: tuple, held: int, carry: Tensor
+    step: Callable[[Part, Part, Tensor], Tensor],
+    shape: tuple[int, int],
+    kernel: tuple[int, int],
+    held: int,
+    carry: Tensor,
 ) -> Tensor:
     """Walks the trees and examples (G, B) in blocks that hold so many numbers.
 
     `step` is called with a (start, size) of the trees, one of the examples, and
-    what it returned last.
+    the value that it returned last.
     """
     trees, batch = shape
     kernels = max(1, held // math.prod(kernel))

@@ -36,8 +36,8 @@ GRADIENT_TRACES = ("JVPTrace", "LinearizeTrace")
 # The numbers of rows that a loop over many rows has at hand.
 CHUNK = 2**16
 
-# What is known of all ids.
-PROMISES: dict = {
+# The properties of all ids.
+PROMISES: dict[str, Any] = {
     "mode": "promise_in_bounds",
     "unique_indices": True,
     "indices_are_sorted": True,
@@ -46,11 +46,11 @@ PROMISES: dict = {
 
 @partial(jax.jit, static_argnames="distinct")
 def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:
-    """The rows of a table at its first axis; ids may repeat if not `distinct`.
+    """Returns rows of a table; ids may repeat if not `distinct`.
 
-    As rows of a matrix and without the check for negative ids that `table[ids]`
-    makes: XLA on CPU is several times faster at it. In a `jit` even eagerly,
-    where the reshape alone would copy the table.
+    They are taken as rows of a matrix and without the check for negative ids
+    that `table[ids]` makes, because XLA on CPU is several times faster at that.
+    The `jit` is for eager use, where the reshape alone would copy the table.
     """
     rows = jax.lax.gather(
         table.reshape(table.shape[0], math.prod(table.shape[1:])),
@@ -65,7 +65,7 @@ def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:
 
 
 def recorded(gradient: RowGradient, key: int) -> Tensor:
-    """The gradient of a table in dense form, with its rows on record."""
+    """Returns the dense gradient of a table, and records its rows."""
     rows = gradient.rows
     dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
     dense = dense.at[gradient.ids].set(rows, **PROMISES)
@@ -78,11 +78,15 @@ def _take_rows(table: Tensor, ids: Tensor, num_rows: int, key: int) -> Tensor:
     return rows_at(table, ids)
 
 
-def _forward(table: Tensor, ids: Tensor, num_rows: int, key: int) -> tuple:
+def _forward(
+    table: Tensor, ids: Tensor, num_rows: int, key: int
+) -> tuple[Tensor, Tensor]:
     return _take_rows(table, ids, num_rows, key), ids
 
 
-def _backward(num_rows: int, key: int, ids: Tensor, rows: Tensor) -> tuple:
+def _backward(
+    num_rows: int, key: int, ids: Tensor, rows: Tensor
+) -> tuple[Tensor, None]:
     return recorded(RowGradient(ids, rows, num_rows), key), None
 
 
@@ -93,7 +97,9 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
 
 
-def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
+def lift(
+    gradient: Tensor, variable: Variable
+) -> tuple[Tensor | RowGradient, str | None]:
     record, passes = records.find(gradient, key_of(variable))
     if record is not None:
         return record, None
@@ -110,7 +116,7 @@ def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
     )
 
 
-def read_rows(variable: Variable, ids: Tensor) -> Tensor:
+def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
@@ -128,23 +134,25 @@ def _written(table: Tensor, start: Tensor, rows: Tensor) -> Tensor:
 
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
-    # With the table donated: it is written in place.
+    # Donates the table, so that it is written in place.
     rows = rows.astype(variable.dtype)
     variable.assign(_written(variable.value, start, rows))
 
 
 @partial(jax.jit, static_argnums=2)
 def sums_at(leaves: Tensor, slots: Tensor, num_slots: int) -> Tensor:
-    """`sums[slots[i]] += leaves[i]` (num_slots, W, Q)."""
+    """Returns sums (num_slots, W, Q): `sums[slots[i]] += leaves[i]`."""
     zeros = jnp.zeros((num_slots, *leaves.shape[1:]), leaves.dtype)
     return zeros.at[slots].add(leaves, mode="promise_in_bounds")
 
 
-def steps(step: Callable, count: int, size: int, carry: Tensor) -> Tensor:
+def steps(
+    step: Callable[..., Tensor], count: int, size: int, carry: Tensor
+) -> Tensor:
     """Calls `step(first, size, carry)` for one part after the other.
 
-    No part is of one, but where `size` or `count` is: see
-    `updates.of_two_rows`.
+    No part has a size of one unless `size` or `count` is one, for the reason
+    that `updates.of_two_rows` gives.
     """
     size = max(1, min(size, count))
     full, rest = divmod(count, size)
@@ -159,11 +167,11 @@ def steps(step: Callable, count: int, size: int, carry: Tensor) -> Tensor:
     return step(full * size, rest, carry) if rest else carry
 
 
-def decay_state(clock: Variable, stamps: Variable) -> tuple:
-    """The values of two variables, whose gradients are zero.
+def decay_state(clock: Variable, stamps: Variable) -> tuple[Tensor, Tensor]:
+    """Returns the values of two variables, whose gradients are zero.
 
-    A stock optimizer overwrites them with these gradients, and has settled the
-    level before it does.
+    A stock optimizer overwrites the variables with these gradients, and has
+    settled the level before it does.
     """
     return jax.lax.stop_gradient((clock.value, stamps.value))
 
@@ -171,7 +179,7 @@ def decay_state(clock: Variable, stamps: Variable) -> tuple:
 read_clock = decay.read_clock
 
 
-def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
+def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     now, then = decay_state(clock, stamps)
     return decay.owed(now, then if ids is None else rows_at(then, ids))
 
@@ -180,8 +188,8 @@ def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
     try:
         values = [variable.value for variable in (nodes, clock, stamps)]
     except TypeError:
-        # Variables of no value: those that `fit` has lent to a step, and those
-        # of a first step that failed, whose error is to be seen and not ours.
+        # Some variables have no value: those that `fit` has lent to a step, and
+        # those of a first step that failed, whose own error must be seen.
         return
     table, now, then = values
     if not isinstance(now, jax.core.Tracer) and not np.any(np.asarray(now)):
@@ -198,7 +206,7 @@ def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
     clock.assign(jnp.zeros_like(now))
 
 
-def before_native_steps(variable: Variable, settle: Callable) -> None:
+def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
     pass  # JAX has no optimizers, and those of others write no variables
 
 
@@ -214,7 +222,7 @@ def count(
         low.assign(sums & (COUNTER_RADIX - 1))
         high.assign(high.value + (sums >> COUNTER_BITS))
         return
-    # Each write depends on the read before it, and so is made in place.
+    # Because each write depends on the read before it, it is made in place.
     full, carried = sums[ids], high.value[ids]
     carried = carried + (full >> COUNTER_BITS)
     low.assign(sums.at[ids].set(full & (COUNTER_RADIX - 1), mode=mode))
@@ -222,15 +230,19 @@ def count(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _watched(tensor: Tensor, check: Callable) -> Tensor:
+def _watched(tensor: Tensor, check: Callable[[], None]) -> Tensor:
     return tensor
 
 
-def _watched_forward(tensor: Tensor, check: Callable) -> tuple:
+def _watched_forward(
+    tensor: Tensor, check: Callable[[], None]
+) -> tuple[Tensor, None]:
     return tensor, None
 
 
-def _watched_backward(check: Callable, _: None, gradient: Tensor) -> tuple:
+def _watched_backward(
+    check: Callable[[], None], _: None, gradient: Tensor
+) -> tuple[Tensor]:
     check()
     return (gradient,)
 
@@ -238,12 +250,14 @@ def _watched_backward(check: Callable, _: None, gradient: Tensor) -> tuple:
 _watched.defvjp(_watched_forward, _watched_backward)
 
 
-def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
+def watch(
+    tensor: Tensor, variable: Variable, check: Callable[[], None] | None
+) -> Tensor:
     return tensor if check is None else _watched(tensor, check)
 
 
 def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
-    # Of a number there is no gradient, and a tracer is told by its trace.
+    # A plain array has no gradient, and a tracer is known by its trace.
     return not any(isinstance(x, jax.core.Tracer) for x in (tensor, other))
 
 
@@ -259,11 +273,11 @@ def is_dense(value: Any) -> bool:
     return not isinstance(value, JAXSparse)
 
 
-def _staged_by(tensor: Any) -> list:
-    """The traces that a tensor is of, but for those that take gradients.
+def _staged_by(tensor: Tensor) -> list[Any]:
+    """Returns the traces that a tensor is of, without those of gradients.
 
-    These go on with the value that they differentiate; of all others (a jit, a
-    loop, vmap) nothing may outlive the function that they trace.
+    Traces of gradients pass on the value that they differentiate; of all others
+    (a jit, a loop, vmap) nothing may outlive the function that they trace.
     """
     found = []
     trace = getattr(tensor, "_trace", None)
@@ -293,5 +307,5 @@ def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function

@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +15,26 @@ from keras_treegate.backend.jax.rows import (
     steps,
     sums_at,
 )
-from keras_treegate.types import Tensor
+from keras_treegate.types import Tensor, Variable
 
 
-def outside_of_traces() -> contextlib.AbstractContextManager:
+def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def updating_rows() -> Iterator[Callable]:
-    """All tables of a step together.
+def updating_rows() -> Iterator[Callable[..., None]]:
+    """Updates all tables of a step together.
 
-    XLA on CPU runs one loop after the other, and what is in a loop side by
-    side.
+    XLA on CPU runs loops one after the other, but the operations in a loop side
+    by side.
     """
     updates: list[_Update] = []
 
     def update_rows(
-        variables: list, gradient: Tensor, update: Callable
+        variables: list[Variable],
+        gradient: Tensor | RowGradient,
+        update: Callable[..., None],
     ) -> None:
         if isinstance(gradient, RowGradient):
             updates.append(_Update(variables, gradient, update))
@@ -43,17 +44,19 @@ def updating_rows() -> Iterator[Callable]:
         _assign(variables, values)
 
     yield update_rows
-    loops: dict[tuple, list] = {}
+    loops: dict[tuple[int, int], list[_Update]] = {}
     for update in updates:
         loops.setdefault((update.count, update.chunk), []).append(update)
     for together in loops.values():
         _update_together(together)
 
 
-def _update_together(updates: list) -> None:
-    """Makes updates of as many rows each in one loop."""
+def _update_together(updates: list["_Update"]) -> None:
+    """Makes updates that have equal numbers of rows in one loop."""
 
-    def step(first: Tensor, count: int, tables: list) -> list:
+    def step(
+        first: Tensor, count: int, tables: list[list[Tensor]]
+    ) -> list[list[Tensor]]:
         return [
             update.updated(own, first, count)
             for update, own in zip(updates, tables, strict=True)
@@ -65,7 +68,7 @@ def _update_together(updates: list) -> None:
         _assign(update.variables, values)
 
 
-def _assign(variables: list, values: list) -> None:
+def _assign(variables: list[Variable], values: list[Tensor]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value.astype(variable.dtype))
 
@@ -78,13 +81,15 @@ class _RowsOf:
     a gather by itself moves one row after the other, several times as slowly.
     """
 
-    def __init__(self, tables: list, ids: Tensor, own: Tensor) -> None:
+    def __init__(
+        self, tables: list[Tensor], ids: Tensor, own: Tensor | None
+    ) -> None:
         self.tables, self.ids, self.own = list(tables), ids, own
 
-    def __getitem__(self, place: slice) -> list:
+    def __getitem__(self, place: slice) -> list[Tensor]:
         return [rows_at(table, self.ids) for table in self.tables[place]]
 
-    def __setitem__(self, place: slice, new: list) -> None:
+    def __setitem__(self, place: slice, new: list[Tensor]) -> None:
         self.tables[place] = [
             self._written(table, rows.astype(table.dtype))
             for table, rows in zip(self.tables[place], new, strict=True)
@@ -94,19 +99,22 @@ class _RowsOf:
         if self.own is not None:
             own = self.own.reshape(-1, *[1] * (rows.ndim - 1))
             rows = jnp.where(own, rows, rows_at(table, self.ids))
-        # `set` and not `add`: a sharded table is then not all-reduced.
+        # Avoids `add`, with which a sharded table would be all-reduced.
         return table.at[self.ids].set(rows, **PROMISES)
 
 
 class _Update:
     """An update of some rows of tables, a chunk at a time.
 
-    What is computed for a chunk stays in cache, and takes no memory of its own
+    Intermediate results of a chunk stay in cache, and take no separate memory
     for each table and level.
     """
 
     def __init__(
-        self, variables: list, gradient: RowGradient, update: Callable
+        self,
+        variables: list[Variable],
+        gradient: RowGradient,
+        update: Callable[..., None],
     ) -> None:
         self.variables = variables
         self.gradient, self.own = of_two_rows(gradient)
@@ -118,8 +126,10 @@ class _Update:
             per_tree = max(1, self.count // summands.num_trees)
             self.chunk = per_tree * max(1, self.chunk // per_tree)
 
-    def updated(self, tables: list, first: Tensor, count: int) -> list:
-        """The tables after the update of so many rows."""
+    def updated(
+        self, tables: list[Tensor], first: Tensor, count: int
+    ) -> list[Tensor]:
+        """Returns the tables after the update of so many rows."""
         ids, rows, _, summands = self.gradient
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)
         if summands is None:
@@ -131,11 +141,11 @@ class _Update:
         return rows_of.tables
 
 
-def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Any]:
-    """A gradient of one row with a row beside it, and which is its own.
+def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Tensor | None]:
+    """Puts a row beside a gradient of one row; marks the original one.
 
-    XLA makes slices of gathers and scatters of one row, and then copies the
-    tables.
+    Other gradients are returned as they are, with `None`. XLA makes slices of
+    gathers and scatters of one row, and then copies the tables.
     """
     ids, rows, num_rows, _ = gradient
     if len(ids) != 1 or num_rows == 1:
@@ -148,7 +158,7 @@ def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Any]:
 def _sums(
     summands: Summands, num_rows: int, first: Tensor, count: int
 ) -> Tensor:
-    """Some rows of the sums, those of whole trees."""
+    """Returns some rows of the sums, those of whole trees."""
     leaves, slots, num_trees = summands
     per_tree, leaves_per_tree = num_rows // num_trees, len(slots) // num_trees
     start = first // per_tree * leaves_per_tree

@@ -6,7 +6,6 @@ CPU too.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -23,7 +22,7 @@ from keras_treegate.core import decay
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Tensor
 
-# What is done with a product, and why.
+# The way a product is computed, and why.
 PRODUCT = (
     "compiled by XLA, a loop over the input units, eight at a time, into "
     "outputs that stay in cache; eagerly, if small, a gather and an einsum, "
@@ -58,13 +57,16 @@ def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
     return graph(sums, rows, *of_gradients)
 
 
-def _with_gradients(sums: Any, rows: BatchRows, *tables: Any) -> Any:
-    """The sums, as a function of that which has the gradients of the tables."""
+def _with_gradients(sums: Tensor, rows: BatchRows, *tables: Tensor) -> Tensor:
+    """Returns the sums, as a function of tensors that get the gradients."""
 
-    # Only in a graph that is made once: TensorFlow keeps each for ever.
+    # Runs only in a graph that is made once, because TensorFlow keeps each for
+    # ever.
     @tf.custom_gradient
-    def of_tables(sums: Any, *tables: Any) -> tuple:
-        def gradient(sums: Any) -> list:
+    def of_tables(
+        sums: Tensor, *tables: Tensor
+    ) -> tuple[Tensor, Callable[..., list[Tensor]]]:
+        def gradient(sums: Tensor) -> list[Tensor]:
             shapes = [table.shape for table in tables]
             return [None, *compiled(_of_tables)(sums, shapes, rows)]
 
@@ -73,12 +75,16 @@ def _with_gradients(sums: Any, rows: BatchRows, *tables: Any) -> Any:
     return of_tables(sums, *tables)
 
 
-def _stand_ins(table: Any, ids: Any) -> Any:
-    """What nobody reads, in the place of rows whose gradient is wanted."""
+def _stand_ins(table: Tensor, ids: Tensor) -> Tensor:
+    """Returns zeros that only get the gradient of rows; nothing reads them."""
     return tf.zeros((tf.shape(ids)[0], *table.shape[1:]), table.dtype)
 
 
-def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
+def _leaf_sums(
+    tables: list[Tensor],
+    states: list[tuple[Tensor, Tensor]],
+    rows: BatchRows,
+) -> Tensor:
     sums = None
     for table, (clock, stamps), (ids, slots) in zip(
         tables, states, rows.levels, strict=True
@@ -97,14 +103,19 @@ def _leaf_sums(tables: list, states: list, rows: BatchRows) -> Any:
     return sums
 
 
-def _rows_of(table: Any, ids: Any) -> Any:
-    """Of a table that lies in place, which XLA does not copy; else as given."""
+def _rows_of(table: Tensor, ids: Tensor) -> Tensor:
+    """Gathers rows of a table in place; returns any other as it is.
+
+    XLA does not copy a table that lies in place.
+    """
     return tf.gather(table, ids) if isinstance(table, tf.Variable) else table
 
 
-def _of_tables(sums: Any, shapes: list, rows: BatchRows) -> list:
-    """The gradients of tables, or of their rows, of that of the sums."""
-    found: list = []
+def _of_tables(
+    sums: Tensor, shapes: list[tf.TensorShape], rows: BatchRows
+) -> list[Tensor]:
+    """Returns the gradients of tables or rows, given that of the sums."""
+    found: list[Tensor] = []
     for shape, (ids, slots) in zip(
         shapes[::-1], rows.levels[::-1], strict=True
     ):
@@ -121,16 +132,16 @@ def _of_tables(sums: Any, shapes: list, rows: BatchRows) -> list:
     return found[::-1]
 
 
-def _sums_at(leaves: Any, slots: Any, num_rows: Any) -> Any:
-    """`sums[slots[i]] += leaves[i]`, of so many rows."""
+def _sums_at(leaves: Tensor, slots: Tensor, num_rows: Tensor) -> Tensor:
+    """Returns so many rows of sums: `sums[slots[i]] += leaves[i]`."""
     if slots is None:
         return leaves
     zeros = tf.zeros((num_rows, *leaves.shape[1:]), leaves.dtype)
     return tf.tensor_scatter_nd_add(zeros, slots[:, None], leaves)
 
 
-def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
-    """See `reference.path_product`."""
+def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+    """Computes `reference.path_product`."""
     if tf.executing_eagerly():
         batch, trees, width = inputs.shape
         if batch * trees * width * sums.shape[2] < SMALL:
@@ -138,11 +149,14 @@ def path_product(inputs: Any, sums: Any, slots: Any) -> Any:
     return compiled(_product, eagerly=True, by_xla=False)(inputs, sums, slots)
 
 
-# Only in a graph that is made once: TensorFlow keeps each for ever. That graph
-# is not XLA's, which would compute a gradient that no one asks for.
+# Runs only in a graph that is made once, because TensorFlow keeps each for
+# ever. That graph is not XLA's, which would compute a gradient that no one asks
+# for.
 @tf.custom_gradient
-def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
-    def gradient(outputs: Any) -> tuple:
+def _product(
+    inputs: Tensor, sums: Tensor, slots: Tensor
+) -> tuple[Tensor, Callable[..., tuple[Tensor | None, ...]]]:
+    def gradient(outputs: Tensor) -> tuple[Tensor | None, ...]:
         of_inputs = _of_inputs_if_any(outputs, sums, slots)
         if not sums.dtype.is_floating:
             return of_inputs, None, None
@@ -152,10 +166,10 @@ def _product(inputs: Any, sums: Any, slots: Any) -> tuple:
     return compiled(_by_units)(inputs, sums, slots), gradient
 
 
-def _of_inputs_if_any(gradient: Any, sums: Any, slots: Any) -> Any:
-    """`_gradient_of_inputs`, or none where a batch may have no examples.
+def _of_inputs_if_any(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+    """Calls `_gradient_of_inputs` unless a batch turns out to be empty.
 
-    XLA sets no part of an array without numbers.
+    XLA cannot set a part of an array that has no numbers.
     """
     product = compiled(_gradient_of_inputs)
     if gradient.shape[0] is not None:
@@ -169,20 +183,20 @@ def _of_inputs_if_any(gradient: Any, sums: Any, slots: Any) -> Any:
     return tf.ensure_shape(found, shape)
 
 
-def _accumulator(dtype: Any) -> Any:
-    """The dtype of what is added up: of float32 at least."""
+def _accumulator(dtype: tf.DType) -> tf.DType:
+    """Returns the dtype to add up in, float32 at least."""
     return tf.float32 if dtype.size < 4 else dtype
 
 
-def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
-    """The product, a few input units of all examples at a time."""
+def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+    """Computes the product, a few input units of all examples at a time."""
     _, trees, width = inputs.shape
     units, dtype = sums.shape[2], inputs.dtype
     inputs = tf.cast(inputs, _accumulator(dtype))
     table = tf.reshape(sums, (-1, units))  # (G * U * W, Q)
     columns = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
 
-    def step(first: Any, count: int, outputs: Any) -> Any:
+    def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
             tree, row = (first + unit) // width, (first + unit) % width
             weights = tf.gather(table, slots[tree] * width + row)
@@ -197,8 +211,10 @@ def _by_units(inputs: Any, sums: Any, slots: Any) -> Any:
     return tf.cast(step(full * size, rest, outputs), dtype)
 
 
-def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
-    """(B, G, W), of the gradient of the outputs (B, Q); unit by unit."""
+def _gradient_of_inputs(
+    gradient: Tensor, sums: Tensor, slots: Tensor
+) -> Tensor:
+    """Returns (B, G, W), given the gradient (B, Q) of the outputs; by units."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
     dtype = gradient.dtype
     gradient = tf.cast(gradient, _accumulator(dtype))
@@ -210,7 +226,7 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
     batch = tf.shape(gradient)[0]
     gradient = tf.reshape(gradient, (batch, terms, lanes))
 
-    def step(unit: Any, found: Any) -> Any:
+    def step(unit: Tensor, found: Tensor) -> Tensor:
         tree, row = unit // width, unit % width
         ids = (slots[tree] * width + row) * terms
         new = tf.zeros((batch, lanes), gradient.dtype)
@@ -225,11 +241,11 @@ def _gradient_of_inputs(gradient: Any, sums: Any, slots: Any) -> Any:
     return tf.reshape(tf.transpose(found), (batch, trees, width))
 
 
-def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
-    """The same for rows that are not added up in lanes; tree by tree."""
+def _gradient_by_trees(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+    """Returns the same for rows that are not added up in lanes; by trees."""
     trees = slots.shape[0]
 
-    def step(tree: Any, found: Any) -> Any:
+    def step(tree: Tensor, found: Tensor) -> Tensor:
         kernels = tf.cast(tf.gather(sums, slots[tree]), gradient.dtype)
         new = tf.einsum("bwq,bq->bw", kernels, gradient)
         return tf.tensor_scatter_nd_update(found, [[tree]], new[None])
@@ -239,20 +255,22 @@ def _gradient_by_trees(gradient: Any, sums: Any, slots: Any) -> Any:
     return tf.transpose(found, (1, 0, 2))
 
 
-def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
-    """(R, W, Q), of the gradient of the outputs (B, Q); by blocks of a tree."""
+def _gradient_of_sums(
+    inputs: Tensor, gradient: Tensor, sums: Tensor, slots: Tensor
+) -> Tensor:
+    """Returns (R, W, Q), given the gradient (B, Q); by blocks of a tree."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
     batch, dtype = tf.shape(gradient)[0], _accumulator(inputs.dtype)
     inputs, gradient = tf.cast(inputs, dtype), tf.cast(gradient, dtype)
     most = max(1, xla_loops.ADDED // (width * units))
     blocks = tf.maximum(1, -(-batch // most))
     size = -(-batch // blocks)
-    rest = [0, blocks * size - batch]  # padded: of no weight, in the first row
+    rest = [0, blocks * size - batch]  # padding: zeros, for the first slot
     inputs = tf.pad(tf.transpose(inputs, (1, 0, 2)), [[0, 0], rest, [0, 0]])
     gradient = tf.pad(gradient, [rest, [0, 0]])
     slots = tf.pad(slots, [[0, 0], rest])
 
-    def step(number: Any, found: Any) -> Any:
+    def step(number: Tensor, found: Tensor) -> Tensor:
         tree, first = number // blocks, number % blocks * size
         x = tf.slice(inputs, [tree, first, 0], [1, size, width])
         dy = tf.slice(gradient, [first, 0], [size, units])
@@ -264,8 +282,10 @@ def _gradient_of_sums(inputs: Any, gradient: Any, sums: Any, slots: Any) -> Any:
     return tf.cast(found, sums.dtype)
 
 
-def _loop(count: Any, step: Callable, carry: Any) -> Any:
-    """`step(number, carry)` for each number below a count."""
+def _loop(
+    count: Tensor | int, step: Callable[..., Tensor], carry: Tensor
+) -> Tensor:
+    """Calls `step(number, carry)` for each number below a count."""
     if isinstance(count, int) and count == 0:
         return carry
     _, carry = tf.while_loop(

@@ -28,7 +28,7 @@ from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
 
-# What stands for the number of ids to count while it is not known.
+# Stands for the number of ids to count while it is not known.
 UNKNOWN_IDS = 2**16
 
 # Optimizers write any variable here.
@@ -44,18 +44,19 @@ _SCATTER = "keras_treegate_rows"
 
 
 @functools.cache
-def _traced(function: Callable, by_xla: bool) -> Any:
-    def with_shapes(arguments: tuple, shapes: tuple) -> Any:
+def _traced(function: Callable[..., Any], by_xla: bool) -> Callable[..., Any]:
+    def with_shapes(arguments: tuple[Any, ...], shapes: tuple[Any, ...]) -> Any:
         del shapes  # tells traces apart
         return function(*arguments)
 
     return tf.function(with_shapes, jit_compile=by_xla, autograph=False)
 
 
-def lies_in_place(table: Any) -> bool:
-    """Whether a function that is compiled can read rows of a table itself.
+def lies_in_place(table: Tensor) -> bool:
+    """Returns whether a compiled function can read rows of a table itself.
 
-    Not of a tensor in a `StatelessScope`, nor of what replicas share.
+    It cannot for a tensor in a `StatelessScope`, nor for variables that
+    replicas share.
     """
     return isinstance(table, tf.Variable) and not _is_shared(table)
 
@@ -65,11 +66,11 @@ def _is_shared(argument: Any) -> bool:
 
 
 def compiled(
-    function: Callable, eagerly: bool = False, by_xla: bool = True
-) -> Callable:
-    """A function of its arguments alone, compiled by XLA once for each shape.
+    function: Callable[..., Any], eagerly: bool = False, by_xla: bool = True
+) -> Callable[..., Any]:
+    """Compiles a function of its arguments alone by XLA, once for each shape.
 
-    Where no graph is made, only if it is to be compiled `eagerly` too. Without
+    Where no graph is made, it is compiled only if `eagerly` is true. Without
     XLA it is a graph, made once for each shape.
 
     It is given the static shapes as well: `tf.function` would take a trace of
@@ -93,24 +94,27 @@ def compiled(
     return call
 
 
-def native(variable: Any) -> Any:
-    """The `tf.Variable`; an `update_step` may be handed that itself."""
+def native(variable: Variable | tf.Variable) -> Tensor:
+    """Returns the `tf.Variable`; an `update_step` may already have that."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def _rows_of_handle(table: Any, ids: Any) -> Any:
-    # The variable itself would be read, and copied, as a whole.
+def _rows_of_handle(table: Tensor, ids: Tensor) -> Tensor:
+    # Avoids a gather of the variable, which would be read and copied whole.
     return tf.raw_ops.ResourceGather(
         resource=table.handle, indices=ids, dtype=table.dtype
     )
 
 
 def take_rows(
-    variable: Any, ids: Any, as_rows: bool, read: Callable = _rows_of_handle
-) -> Any:
-    """As `keras_treegate.backend` says.
+    variable: Variable,
+    ids: Tensor,
+    as_rows: bool,
+    read: Callable[[Tensor, Tensor], Tensor] = _rows_of_handle,
+) -> Tensor:
+    """Returns rows of a table, see `backend.contract`.
 
-    Of a table that lies in place the rows are what `read(table, ids)` returns.
+    For a table that lies in place `read(table, ids)` makes the rows.
     """
     table, key = native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
@@ -121,10 +125,10 @@ def take_rows(
     tf.gather(table, ids[:0])
 
     @tf.custom_gradient
-    def rows_of(handle: Any, ids: Any) -> tuple:
+    def rows_of(handle: Tensor, ids: Tensor) -> tuple:
         del handle  # it has the gradient
 
-        def gradient(rows: Any) -> tuple:
+        def gradient(rows: Tensor) -> tuple:
             rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
             eager = tf.executing_eagerly()
             if eager and as_rows and key not in _slices:
@@ -146,15 +150,15 @@ def take_rows(
     return rows_of(table.handle, ids)
 
 
-def _summands(gradient: Any) -> list | None:
-    """Pairs of ids and rows whose sum a tensor of a graph is, if it is one."""
+def _summands(gradient: Tensor) -> list[tuple[Tensor, Tensor]] | None:
+    """Finds pairs of ids and rows whose sum a tensor of a graph is, if any."""
     operation = gradient.op
     if operation.type == "ScatterNd" and _SCATTER in operation.name:
         index, rows, _ = operation.inputs
         return [(tf.squeeze(index, 1), rows)]
     if operation.type != "AddN":
         return None
-    summands: list = []
+    summands: list[tuple[Tensor, Tensor]] = []
     for term in operation.inputs:
         found = _summands(term)
         if found is None:
@@ -163,7 +167,9 @@ def _summands(gradient: Any) -> list | None:
     return summands
 
 
-def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
+def lift(
+    gradient: Tensor, variable: Variable
+) -> tuple[Tensor | RowGradient, str | None]:
     key, num_rows = key_of(variable), variable.shape[0]
     record, passes = records.find(gradient, key)
     is_slices = isinstance(gradient, tf.IndexedSlices)
@@ -193,8 +199,10 @@ def lift(gradient: Any, variable: Any) -> tuple[Any, str | None]:
     )
 
 
-def _sum(summands: list, dense: Any, num_rows: int) -> Any:
-    """Their sum as rows; as it is where it has no fewer than the table."""
+def _sum(
+    summands: list[tuple[Tensor, Tensor]], dense: Tensor, num_rows: int
+) -> Tensor | RowGradient:
+    """Returns a sum as rows; dense where these are no fewer than the table."""
     if len(summands) == 1:
         ids, rows = summands[0]
         return RowGradient(ids, rows, num_rows)
@@ -205,7 +213,7 @@ def _sum(summands: list, dense: Any, num_rows: int) -> Any:
     return merged(ids, rows, num_rows)
 
 
-def read_rows(variable: Any, ids: Any) -> Any:
+def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     if ids is None:
         return tf.convert_to_tensor(native(variable))
     return tf.gather(native(variable), ids)
@@ -219,7 +227,7 @@ def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
     return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
 
 
-def write_rows(variable: Any, start: int, rows: Any) -> None:
+def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
     table = native(variable)
     table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
 
@@ -227,11 +235,11 @@ def write_rows(variable: Any, start: int, rows: Any) -> None:
 read_clock = decay.read_clock
 
 
-def owed_decay(clock: Any, stamps: Any, ids: Any) -> Any:
+def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def settle(nodes: Any, clock: Any, stamps: Any) -> None:
+def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
     tables = [native(variable) for variable in (nodes, clock, stamps)]
     if not all(isinstance(table, tf.Variable) for table in tables):
         _pay(nodes, clock, stamps)  # in a `StatelessScope`
@@ -247,28 +255,31 @@ def settle(nodes: Any, clock: Any, stamps: Any) -> None:
 
 
 def _settle_replicas(
-    strategy: Any, nodes: Any, clock: Any, stamps: Any
+    strategy: tf.distribute.Strategy,
+    nodes: Tensor,
+    clock: Tensor,
+    stamps: Tensor,
 ) -> None:
     strategy.extended.update(
         nodes, _pay_if_owed, args=(clock, stamps), group=False
     )
 
 
-def _pay_if_owed(nodes: Any, clock: Any, stamps: Any) -> None:
+def _pay_if_owed(nodes: Tensor, clock: Tensor, stamps: Tensor) -> None:
     is_owed = tf.reduce_any(clock != 0)
     if tf.executing_eagerly():
         if is_owed:
             _pay(nodes, clock, stamps)
         return
 
-    def pay() -> Any:
+    def pay() -> Tensor:
         _pay(nodes, clock, stamps)
         return tf.constant(True)
 
     tf.cond(is_owed, pay, lambda: tf.constant(False))
 
 
-def _pay(nodes: Any, clock: Any, stamps: Any) -> None:
+def _pay(nodes: Tensor, clock: Tensor, stamps: Tensor) -> None:
     now, then = read_rows(clock, None), read_rows(stamps, None)
     rows = read_rows(nodes, None)
     nodes.assign(decay.decayed(rows, decay.owed(now, then)))
@@ -276,11 +287,13 @@ def _pay(nodes: Any, clock: Any, stamps: Any) -> None:
     clock.assign(tf.zeros_like(now))
 
 
-def before_native_steps(variable: Any, settle: Callable) -> None:
+def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
     pass  # TensorFlow has no optimizers but Keras's
 
 
-def count(low: Any, high: Any, ids: Any, added: Any) -> None:
+def count(
+    low: Variable, high: Variable, ids: Tensor, added: Tensor | None
+) -> None:
     if not isinstance(low.value, tf.Variable):  # in a `StatelessScope`
         words = _counted(low.value, high.value, ids, added)
         low.assign(words[0])
@@ -297,7 +310,11 @@ def count(low: Any, high: Any, ids: Any, added: Any) -> None:
 
 
 def _count_on_replicas(
-    strategy: Any, ids: Any, added: Any, low: Any, high: Any
+    strategy: tf.distribute.Strategy,
+    ids: Tensor,
+    added: Tensor | None,
+    low: Variable,
+    high: Variable,
 ) -> None:
     ids = strategy.gather(ids, axis=0)
     if added is not None:
@@ -307,7 +324,9 @@ def _count_on_replicas(
     )
 
 
-def _count_in_place(low: Any, high: Any, ids: Any, added: Any) -> None:
+def _count_in_place(
+    low: Tensor, high: Tensor, ids: Tensor, added: Tensor | None
+) -> None:
     if (ids.shape[0] or UNKNOWN_IDS) >= low.shape[0]:
         # No more than the batch itself.
         words = _counted(tf.convert_to_tensor(low), high, ids, added)
@@ -327,14 +346,18 @@ def _count_in_place(low: Any, high: Any, ids: Any, added: Any) -> None:
     high.scatter_update(tf.IndexedSlices(carried, ids))
 
 
-def _counted(low: Any, high: Any, ids: Any, added: Any) -> tuple:
+def _counted(
+    low: Tensor, high: Tensor, ids: Tensor, added: Tensor | None
+) -> tuple[Tensor, Tensor]:
     added = tf.ones_like(ids) if added is None else added
     low = low + tf.math.unsorted_segment_sum(added, ids, low.shape[0])
     carry = tf.bitwise.right_shift(low, COUNTER_BITS)
     return tf.bitwise.bitwise_and(low, COUNTER_RADIX - 1), high + carry
 
 
-def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
+def watch(
+    tensor: Tensor, variable: Variable, check: Callable[[], None] | None
+) -> Tensor:
     if check is None:
         variable.regularizer = None
         return tensor
@@ -343,8 +366,8 @@ def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
         variable.regularizer = None
         return _watched(tensor, check)
 
-    # Not `tf.custom_gradient`, which keeps each graph alive for ever.
-    def regularizer(value: Any) -> Any:
+    # Avoids `tf.custom_gradient`, which keeps each graph alive for ever.
+    def regularizer(value: Tensor) -> Tensor:
         check()
         return tf.zeros(())
 
@@ -352,15 +375,15 @@ def watch(tensor: Any, variable: Any, check: Callable | None) -> Any:
     return tensor
 
 
-def _watched(tensor: Any, check: Callable) -> Any:
-    """The tensor; a tape that records it keeps the check as long as it lives.
+def _watched(tensor: Tensor, check: Callable[[], None]) -> Tensor:
+    """Returns the tensor; a tape that records it keeps the check alive.
 
-    In a tape alone: there TensorFlow lets go of it.
+    This is for tapes alone, because with them TensorFlow releases the check.
     """
 
     @tf.custom_gradient
-    def identity(tensor: Any) -> tuple:
-        def gradient(outputs: Any) -> Any:
+    def identity(tensor: Tensor) -> tuple:
+        def gradient(outputs: Tensor) -> Tensor:
             check()
             return outputs
 
@@ -373,7 +396,7 @@ def watch_ends_with_gradient(tensor: Tensor, other: Tensor) -> bool:
     return tf.executing_eagerly()
 
 
-def is_of_trace(tensor: Any, like: Any) -> bool:
+def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     if tf.executing_eagerly():
         return not tf.is_symbolic_tensor(tensor)
     if not tf.is_symbolic_tensor(tensor):
@@ -394,5 +417,5 @@ def can_assign(variable: Variable, tensor: Tensor) -> bool:
     return True
 
 
-def assign_in_step(variable: Any, value: Any) -> None:
+def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)

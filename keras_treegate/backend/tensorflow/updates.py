@@ -17,20 +17,21 @@ import tensorflow as tf
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.shared_update import SharedUpdate
 from keras_treegate.backend.tensorflow.rows import native, read_rows
+from keras_treegate.types import Tensor, Variable
 
 # The numbers of a table that a part has.
 CHUNK = 2**16
 
 
-def outside_of_traces() -> contextlib.AbstractContextManager:
-    # Else TensorFlow makes variables by conditionals in the graph of the step,
-    # which it then traces again, without them, and never lets go of.
+def outside_of_traces() -> contextlib.AbstractContextManager[None]:
+    # Otherwise TensorFlow makes variables by conditionals in the graph of the
+    # step, which it then traces again, without them, and never releases.
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return contextlib.nullcontext()
     return tf.init_scope()
 
 
-def updating_rows() -> Any:
+def updating_rows() -> contextlib.AbstractContextManager[Callable[..., None]]:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if tf.executing_eagerly() or replicas > 1:
         return contextlib.nullcontext(_update_at_once)
@@ -38,11 +39,15 @@ def updating_rows() -> Any:
 
 
 @contextlib.contextmanager
-def _updating_together() -> Iterator[Callable]:
+def _updating_together() -> Iterator[Callable[..., None]]:
     parts: list[tuple] = []
     whole: list[tuple] = []
 
-    def update_rows(variables: list, gradient: Any, update: Callable) -> None:
+    def update_rows(
+        variables: list[Variable],
+        gradient: Tensor | RowGradient,
+        update: Callable[..., None],
+    ) -> None:
         tables = [native(variable) for variable in variables]
         if not all(map(_is_on_cpu, tables)):
             _update_at_once(variables, gradient, update)
@@ -84,20 +89,20 @@ def _update_all(whole: list, parts: list) -> None:
             _update_together(updates[num_whole:])
 
     keys = [update.key for *_, update in steps]
-    # A function of its own: XLA writes the variables of one in place.
+    # Runs as a function of its own, whose variables XLA writes in place.
     _by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
 
 
-def _as_shared(update: Callable) -> SharedUpdate:
+def _as_shared(update: Callable[..., None]) -> SharedUpdate:
     return update if isinstance(update, SharedUpdate) else SharedUpdate(update)
 
 
-# By key and by what the arguments are.
+# By key and by the signature of the arguments.
 _compiled: dict[tuple, Any] = {}
 
 
 def _by_xla(function: Callable, key: tuple, *arguments: Any) -> Any:
-    """Calls a function compiled by XLA, or one that was for an equal key.
+    """Calls a function compiled by XLA, or one compiled for an equal key.
 
     What XLA compiles stays until the process ends, and so do graphs. A function
     of variables that it is given, and not of a model's own, is compiled for the
@@ -116,7 +121,7 @@ def _by_xla(function: Callable, key: tuple, *arguments: Any) -> Any:
 
 
 def _signature(arguments: tuple) -> tuple:
-    """The structure of arguments, their shapes and dtypes, and which repeat."""
+    """Describes the structure of arguments, their kinds and repetitions."""
     leaves = tf.nest.flatten(arguments)
     first: dict[int, int] = {}
     kinds = tuple(
@@ -133,29 +138,31 @@ def _signature(arguments: tuple) -> tuple:
     return kinds, repr(lengths)
 
 
-def _is_on_cpu(table: Any) -> bool:
+def _is_on_cpu(table: Tensor) -> bool:
     return isinstance(table, tf.Variable) and "CPU" in table.device
 
 
 class _Table:
     """A variable that is known by its handle, as a shared function gets it."""
 
-    def __init__(self, handle: Any, kind: tuple) -> None:
+    def __init__(
+        self, handle: Tensor, kind: tuple[tf.TensorShape, tf.DType]
+    ) -> None:
         self.handle = handle
         self.shape, self.dtype = kind
 
-    def read_value(self) -> Any:
+    def read_value(self) -> Tensor:
         value = tf.raw_ops.ReadVariableOp(
             resource=self.handle, dtype=self.dtype
         )
         return tf.ensure_shape(value, self.shape)
 
-    def assign(self, value: Any) -> None:
+    def assign(self, value: Tensor) -> None:
         value = tf.cast(value, self.dtype)
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=value)
 
 
-def _update_together(updates: list) -> None:
+def _update_together(updates: list["_Update"]) -> None:
     """Updates the rows of all tables, in as many parts each."""
     chunks = [CHUNK // math.prod(update.shape) for update in updates]
     parts = tf.reduce_max(
@@ -165,10 +172,12 @@ def _update_together(updates: list) -> None:
         ]
     )
     parts = tf.maximum(parts, 1)
-    # Even, and so never of one row.
+    # Even, so that no size is of one row.
     sizes = [update.count // parts // 2 * 2 for update in updates]
 
-    def step(part: Any, tables: list) -> tuple:
+    def step(
+        part: Tensor, tables: list[list[Tensor]]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
         return part + 1, [
             update.updated(own, part * size, size)
             for update, own, size in zip(updates, tables, sizes, strict=True)
@@ -204,12 +213,14 @@ class _Update:
             table.assign(value)
 
     @property
-    def count(self) -> Any:
-        """How many rows: XLA knows when it compiles, if not before."""
+    def count(self) -> Tensor:
+        """The number of rows, which XLA knows when it compiles."""
         return tf.shape(self.gradient[0])[0]
 
-    def updated(self, tables: list, first: Any, count: Any) -> list:
-        """The tables after the update of so many rows."""
+    def updated(
+        self, tables: list[Tensor], first: Tensor, count: Tensor
+    ) -> list[Tensor]:
+        """Returns the tables after the update of so many rows."""
         ids, gradient = self.gradient
         rows = _RowsOf(tables, tf.slice(ids, [first], [count]))
         size = [count, *self.shape]
@@ -224,13 +235,13 @@ class _RowsOf:
     a gather that has one use.
     """
 
-    def __init__(self, tables: list, ids: Any) -> None:
+    def __init__(self, tables: list[Tensor], ids: Tensor) -> None:
         self.tables, self.ids = list(tables), ids
 
-    def __getitem__(self, place: slice) -> list:
+    def __getitem__(self, place: slice) -> list[Tensor]:
         return [tf.gather(table, self.ids) for table in self.tables[place]]
 
-    def __setitem__(self, place: slice, new: list) -> None:
+    def __setitem__(self, place: slice, new: list[Tensor]) -> None:
         index = self.ids[:, None]
         self.tables[place] = [
             tf.tensor_scatter_nd_update(
@@ -240,14 +251,20 @@ class _RowsOf:
         ]
 
 
-def _update_at_once(variables: list, gradient: Any, update: Callable) -> None:
+def _update_at_once(
+    variables: list[Variable],
+    gradient: Tensor | RowGradient,
+    update: Callable[..., None],
+) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
     old = [read_rows(variable, ids) for variable in variables]
     rule, operands, key = _as_shared(update)
 
-    def updated(rows: list, gradient: Any, operands: tuple) -> list:
+    def updated(
+        rows: list[Tensor], gradient: Tensor, operands: tuple[Any, ...]
+    ) -> list[Tensor]:
         rows = list(rows)
         rule(rows, gradient, *operands)
         return rows
@@ -255,13 +272,13 @@ def _update_at_once(variables: list, gradient: Any, update: Callable) -> None:
     if tf.executing_eagerly():
         new = updated(old, gradient, operands)
     else:
-        # One pass over memory instead of one for each operation.
+        # XLA makes one pass over memory instead of one for each operation.
         new = _by_xla(updated, (key,), old, gradient, operands)
     for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 
 
-def _write_rows(variable: Any, ids: Any, rows: Any) -> None:
+def _write_rows(variable: Variable, ids: Tensor | None, rows: Tensor) -> None:
     table = native(variable)
     rows = tf.cast(rows, table.dtype)
     if ids is None:

@@ -1,21 +1,29 @@
 """A gradient that is made dense only when an operation needs it so."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._pytree import tree_map
+
+from keras_treegate.types import Shape, Tensor
 
 aten = torch.ops.aten
 
 
 class _Store:
-    """What a gradient and its aliases share, in one of two forms.
+    """The state that a gradient and its aliases share, in one of two forms.
 
     parts: pairs of ids and rows, whose sum the gradient is.
     dense: the gradient itself.
     """
 
-    def __init__(self, parts: tuple | None, dense: Any = None) -> None:
+    def __init__(
+        self,
+        parts: tuple[tuple[Tensor, Tensor], ...] | None,
+        dense: Tensor = None,
+    ) -> None:
         self.parts, self.dense = parts, dense
 
 
@@ -30,26 +38,30 @@ class LazyGradient(torch.Tensor):
     _store: _Store
 
     @staticmethod
-    def __new__(cls, like: Any, shape: Any, store: _Store) -> "LazyGradient":
+    def __new__(
+        cls, like: Tensor, shape: Shape, store: _Store
+    ) -> "LazyGradient":
         gradient = torch.Tensor._make_wrapper_subclass(
             cls, shape, dtype=like.dtype, device=like.device
         )
         gradient._store = store
         return gradient
 
-    def __init__(self, like: Any, shape: Any, store: _Store) -> None:
+    def __init__(self, like: Tensor, shape: Shape, store: _Store) -> None:
         pass
 
     @classmethod
-    def of_rows(cls, shape: Any, ids: Any, rows: Any) -> "LazyGradient":
-        """A gradient of this shape, zero outside the distinct rows `ids`."""
+    def of_rows(cls, shape: Shape, ids: Tensor, rows: Tensor) -> "LazyGradient":
+        """Makes a gradient that is zero outside the distinct rows `ids`."""
         return cls(rows, shape, _Store(((ids, rows),)))
 
-    def with_parts(self, parts: tuple) -> "LazyGradient":
+    def with_parts(
+        self, parts: tuple[tuple[Tensor, Tensor], ...]
+    ) -> "LazyGradient":
         return LazyGradient(self, self.shape, _Store(parts))
 
-    def merged(self) -> tuple | None:
-        """One pair of distinct ids and rows; `None` for a dense gradient."""
+    def merged(self) -> tuple[Tensor, Tensor] | None:
+        """Returns distinct ids and their rows; `None` for a dense gradient."""
         parts = self._store.parts
         if not parts:
             return None
@@ -72,12 +84,12 @@ class LazyGradient(torch.Tensor):
         return dense if part is None else dense.index_copy_(0, *part)
 
     def become_dense(self) -> torch.Tensor:
-        """The dense tensor that this gradient and its aliases are from now."""
+        """Makes this gradient and its aliases dense; returns the tensor."""
         self._store.dense = self.to_dense()
         self._store.parts = None
         return self._store.dense
 
-    def numpy(self, *, force: bool = False) -> Any:
+    def numpy(self, *, force: bool = False) -> np.ndarray:
         return self.to_dense().numpy(force=force)
 
     def __repr__(self, **_: Any) -> str:
@@ -90,14 +102,22 @@ class LazyGradient(torch.Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         handler = _BY_ROWS.get(func)
@@ -108,7 +128,7 @@ class LazyGradient(torch.Tensor):
         return _on_dense(func, args, kwargs)
 
 
-def _on_dense(func: Any, args: Any, kwargs: dict) -> Any:
+def _on_dense(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Calls an operation with dense tensors in place of lazy gradients."""
     lazy_of = {}
 
@@ -137,8 +157,10 @@ def _has_parts(x: Any) -> bool:
     return isinstance(x, LazyGradient) and x._store.parts is not None
 
 
-def _scaled(function: Any, in_place: bool) -> Any:
-    def handler(x: Any, factor: Any, **options: Any) -> Any:
+def _scaled(
+    function: Callable[..., Tensor], in_place: bool
+) -> Callable[..., Tensor]:
+    def handler(x: Tensor, factor: Tensor | float, **options: Any) -> Tensor:
         if options or not _has_parts(x):
             return NotImplemented
         if isinstance(factor, torch.Tensor) and factor.ndim:
@@ -154,8 +176,8 @@ def _scaled(function: Any, in_place: bool) -> Any:
     return handler
 
 
-def _summed(in_place: bool) -> Any:
-    def handler(x: Any, y: Any, alpha: Any = 1) -> Any:
+def _summed(in_place: bool) -> Callable[..., Tensor]:
+    def handler(x: Tensor, y: Tensor, alpha: float = 1) -> Tensor:
         if alpha != 1 or not (_has_parts(x) and _has_parts(y)):
             return NotImplemented
         if x.shape != y.shape or x.dtype != y.dtype:
@@ -170,19 +192,19 @@ def _summed(in_place: bool) -> Any:
 
 
 def _norm(
-    x: Any,
+    x: LazyGradient,
     ord: Any = 2,
     dim: Any = None,
     keepdim: bool = False,
-    dtype: Any = None,
-) -> Any:
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     part = x.merged()
     if part is None or dim or keepdim or ord not in (1, 2, float("inf")):
         return NotImplemented
     return torch.linalg.vector_norm(part[1], ord, dtype=dtype)
 
 
-def _copy(x: Any, y: Any, non_blocking: bool = False) -> Any:
+def _copy(x: Tensor, y: Tensor, non_blocking: bool = False) -> Tensor:
     both = isinstance(x, LazyGradient) and isinstance(y, LazyGradient)
     if not both or x.dtype != y.dtype:
         return NotImplemented
@@ -192,32 +214,33 @@ def _copy(x: Any, y: Any, non_blocking: bool = False) -> Any:
     return x
 
 
-def _zeroed(x: Any) -> Any:
+def _zeroed(x: LazyGradient) -> LazyGradient:
     x._store.parts, x._store.dense = (), None
     return x
 
 
-def _empty(x: Any, size: Any, stride: Any, **options: Any) -> Any:
+def _empty(x: LazyGradient, size: Any, stride: Any, **options: Any) -> Tensor:
     alike = tuple(size) == tuple(x.shape)
     if not alike or options.get("dtype") not in (None, x.dtype):
         return NotImplemented
     return x.with_parts(())
 
 
-def _clone(x: Any, memory_format: Any = None) -> Any:
+def _clone(x: LazyGradient, memory_format: Any = None) -> Tensor:
     return _copy(x.with_parts(()), x)
 
 
-def _alias(x: Any) -> Any:
+def _alias(x: LazyGradient) -> LazyGradient:
     return LazyGradient(x, x.shape, x._store)
 
 
-_BY_ROWS = {
+_BY_ROWS: dict[Any, Callable[..., Any]] = {
     aten.detach.default: _alias,
     aten.alias.default: _alias,
     aten.detach_.default: lambda x: x,
     aten.clone.default: _clone,
-    # What autograd accumulates into is made with this, and then copied to.
+    # Autograd makes the tensor that it accumulates into with this, and then
+    # copies to it.
     aten.new_empty_strided.default: _empty,
     aten.copy_.default: _copy,
     aten.zero_.default: _zeroed,

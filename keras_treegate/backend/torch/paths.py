@@ -7,15 +7,16 @@ its inputs for weights.
 from typing import Any
 
 import torch
+from torch.autograd.function import FunctionCtx
 
 from keras_treegate.backend.common import reference
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.backend.torch.rows import owed_decay, read_level
 from keras_treegate.core import decay
 from keras_treegate.core.rows import BatchRows, LevelTables
-from keras_treegate.types import Shape, Tensor
+from keras_treegate.types import Shape, Tensor, Variable
 
-# What is done with a product, and why.
+# The way a product is computed, and why.
 PRODUCT = (
     "a bag of table rows for each example (`embedding_bag`), weighted by its "
     "inputs; in torch.compile a gather and an einsum, which it fuses"
@@ -38,7 +39,11 @@ class _LeafSums(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(rows: BatchRows, states: list, *tables: Tensor) -> Tensor:
+    def forward(
+        rows: BatchRows,
+        states: list[tuple[Variable, Variable]],
+        *tables: Tensor,
+    ) -> Tensor:
         sums = None
         for table, state, needed in zip(
             tables, states, rows.levels, strict=True
@@ -59,13 +64,15 @@ class _LeafSums(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(
+        ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor
+    ) -> None:
         rows, _, *tables = inputs
         ctx.rows = rows
         ctx.shapes = [table.shape for table in tables]
 
     @staticmethod
-    def backward(ctx: Any, leaves: Tensor) -> tuple:
+    def backward(ctx: FunctionCtx, leaves: Tensor) -> tuple[Tensor | None, ...]:
         rows, gradients = ctx.rows, []
         below = leaves
         for shape, (ids, slots) in zip(
@@ -91,13 +98,13 @@ def _of_rows(shape: Shape, ids: Tensor, rows: Tensor) -> Tensor:
 
 
 def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    """See `reference.path_product`."""
+    """Computes `reference.path_product`."""
     if inputs.is_meta or torch.compiler.is_compiling():
         return reference.path_product(inputs, sums, slots)
     if inputs.dtype == sums.dtype:
         return _PathProduct.apply(inputs, sums, slots)
-    # Bags are of one dtype. A part at a time, so that little is held in the
-    # larger one.
+    # Because bags are of one dtype, the reference computes this, a part at a
+    # time, so that little is held in the larger dtype.
     trees = max(
         1, HELD // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
     )
@@ -113,11 +120,15 @@ class _PathProduct(torch.autograd.Function):
         return _bags(inputs, sums, slots)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(
+        ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
+    def backward(
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
         inputs, sums, slots = ctx.saved_tensors
         create_graph = torch.is_grad_enabled()
         # The bags have a first derivative only.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd.function import FunctionCtx
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from keras_treegate.backend.common.row_gradient import RowGradient
@@ -27,13 +28,15 @@ class _TakeRows(torch.autograd.Function):
         return table.index_select(0, ids)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(
+        ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
         table, ids = inputs
         ctx.save_for_backward(ids)
         ctx.shape = table.shape
 
     @staticmethod
-    def backward(ctx: Any, rows: Tensor) -> tuple:
+    def backward(ctx: FunctionCtx, rows: Tensor) -> tuple[Tensor, None]:
         (ids,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: needs a graph itself
             return rows.new_zeros(ctx.shape).index_add(0, ids, rows), None
@@ -47,7 +50,9 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _TakeRows.apply(table, ids)
 
 
-def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
+def lift(
+    gradient: Tensor, variable: Variable
+) -> tuple[Tensor | RowGradient, str | None]:
     if not isinstance(gradient, LazyGradient):
         return gradient, None
     part = gradient.merged()
@@ -57,7 +62,7 @@ def lift(gradient: Tensor, variable: Variable) -> tuple[Any, str | None]:
     return RowGradient(part[0], part[1], gradient.shape[0]), None
 
 
-def read_rows(variable: Variable, ids: Tensor) -> Tensor:
+def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     value = variable.value.detach()
     return value if ids is None else value.index_select(0, ids)
 
@@ -75,16 +80,16 @@ def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
         variable.value[start : start + rows.shape[0]] = rows
 
 
-def read_clock(clock: Tensor) -> tuple[Tensor, Any]:
+def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
     if not clock.is_cpu or torch.compiler.is_compiling():
         return decay.read_clock(clock)
-    # A question to the numbers costs less than operations.
+    # Because reading the two numbers costs less than operations on them.
     first, second = clock.tolist()
     negative = abs(first) < abs(second)
     return (clock.flip(0) if negative else clock), negative
 
 
-def owed_decay(clock: Variable, stamps: Variable, ids: Tensor) -> Tensor:
+def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     now, then = read_rows(clock, None), read_rows(stamps, ids)
     return decay.owed_at(*read_clock(now), then)
 
@@ -101,12 +106,14 @@ def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
     clock.assign(torch.zeros_like(now))
 
 
-# The variables that are settled before an optimizer of PyTorch's own steps, by
-# id, each with the function that does it.
-_settled_before_steps: dict[int, tuple[weakref.ref, weakref.WeakMethod]] = {}
+# The variables that are settled before a step of an optimizer of PyTorch's own,
+# by id, each with the method that settles it.
+_settled_before_steps: dict[
+    int, tuple[weakref.ref[Variable], weakref.WeakMethod[Callable[[], None]]]
+] = {}
 
 
-def before_native_steps(variable: Variable, settle: Callable) -> None:
+def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
     _listen_to_steps()
     key = id(variable)
     _settled_before_steps[key] = (
@@ -121,7 +128,7 @@ def _listen_to_steps() -> None:
     register_optimizer_step_pre_hook(_settle_before_step)
 
 
-def _settle_before_step(optimizer: Any, *_: Any) -> None:
+def _settle_before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     written = {
         id(parameter)
         for group in optimizer.param_groups
@@ -138,7 +145,7 @@ def count(
 ) -> None:
     ids = ids.long()
     words = [low.value, high.value]
-    # In a `StatelessScope`, what the caller passed in stays as it is.
+    # In a `StatelessScope`, the tensors of the caller are not written.
     stateless = not all(isinstance(word, torch.nn.Parameter) for word in words)
     if stateless:
         words = [word.clone() for word in words]
@@ -159,7 +166,9 @@ def count(
         high.assign(words[1])
 
 
-def watch(tensor: Tensor, variable: Variable, check: Callable | None) -> Tensor:
+def watch(
+    tensor: Tensor, variable: Variable, check: Callable[[], None] | None
+) -> Tensor:
     if check is not None and tensor.requires_grad:
         tensor.register_hook(lambda gradient: check())
     return tensor
@@ -187,5 +196,5 @@ def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function

@@ -11,19 +11,23 @@ from keras_treegate.backend.torch.rows import read_rows
 from keras_treegate.types import Tensor, Variable
 
 # The numbers of a table that are updated at a time on CPU, where they stay in
-# cache; with fewer the operations take longer than what they do.
+# cache. With fewer, the overhead of the operations outweighs their work.
 CHUNK = 2**18
 
 
-def outside_of_traces() -> contextlib.AbstractContextManager:
+def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def updating_rows() -> Tensor:
+def updating_rows() -> contextlib.AbstractContextManager[Callable[..., None]]:
     return contextlib.nullcontext(_update_rows)
 
 
-def _update_rows(variables: list, gradient: Tensor, update: Callable) -> None:
+def _update_rows(
+    variables: list[Variable],
+    gradient: Tensor | RowGradient,
+    update: Callable[..., None],
+) -> None:
     if not isinstance(gradient, RowGradient):
         _update_part(variables, None, gradient, update)
         return
@@ -37,7 +41,10 @@ def _update_rows(variables: list, gradient: Tensor, update: Callable) -> None:
 
 
 def _update_part(
-    variables: list, ids: Tensor, gradient: Tensor, update: Callable
+    variables: list[Variable],
+    ids: Tensor | None,
+    gradient: Tensor,
+    update: Callable[..., None],
 ) -> None:
     tables = [read_rows(variable, ids) for variable in variables]
     update(tables, gradient)
@@ -45,7 +52,7 @@ def _update_part(
         _write_rows(variable, ids, rows)
 
 
-def _write_rows(variable: Variable, ids: Tensor, rows: Tensor) -> None:
+def _write_rows(variable: Variable, ids: Tensor | None, rows: Tensor) -> None:
     with torch.no_grad():
         value = variable.value
         rows = rows.to(value.dtype)
