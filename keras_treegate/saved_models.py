@@ -67,7 +67,7 @@ def load_saved_model(name: Any) -> keras.Model:
         return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
 
-def read_card(name: Any) -> dict:
+def read_card(name: Any) -> dict[str, Any]:
     """Returns the card of a saved model, by its name or path."""
     path = _folder(name) / CARD
     try:

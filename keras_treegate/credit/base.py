@@ -1,10 +1,11 @@
 """What a credit assignment must do, and what it tells a layer."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 
-from keras_treegate.types import Config, Tensor
+from keras_treegate.credit.scores import Claim
+from keras_treegate.types import Config, Tensor, Variable
 
 
 class Route(NamedTuple):
@@ -26,8 +27,8 @@ class Route(NamedTuple):
     """
 
     codes: Tensor
-    scales: Tensor = None
-    claim: Any = None
+    scales: Tensor | None = None
+    claim: Claim | None = None
 
 
 class Credit:
@@ -92,7 +93,7 @@ class Credit:
         )
 
     @property
-    def stored_variables(self) -> dict[str, Any]:
+    def stored_variables(self) -> dict[str, Variable]:
         """What a file holds of the state, by name; none by default."""
         return {}
 

@@ -14,6 +14,7 @@ from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
 from keras_treegate.credit.base import Credit, Route
+from keras_treegate.types import Config, Tensor, Variable
 
 
 @register
@@ -76,7 +77,11 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         self.built = True
 
     def route(
-        self, gate: Any, source: Any, training: bool, mask: Any = None
+        self,
+        gate: keras.layers.Layer,
+        source: Tensor,
+        training: bool,
+        mask: Tensor | None = None,
     ) -> Route:
         """The `Route` of a gate source (..., S) and its scales."""
         activations = gate.activations(source, training=training, mask=mask)
@@ -90,7 +95,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         rectified = ops.where(bits, activations, -activations)
         return Route(codes_from_bits(bits), scales=_running_product(rectified))
 
-    def noise(self, shape: tuple) -> Any:
+    def noise(self, shape: tuple[int | Tensor, ...]) -> Tensor:
         """Draws from Normal(0, 1), float32."""
         return keras.random.normal(
             shape, dtype="float32", seed=self.seed_generator
@@ -111,7 +116,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
     def load_own_variables(self, store: Any) -> None:
         loading.load_part(self, store, self.stored_variables, self._assign)
 
-    def _assign(self, store: Any, variables: dict) -> None:
+    def _assign(self, store: Any, variables: dict[str, Variable]) -> None:
         seeds.load(store, self.seed_generator)
 
     def quantize(
@@ -120,22 +125,22 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         """There is nothing to quantize; the gate tells it of the layer."""
 
     @property
-    def stored_variables(self) -> dict:
+    def stored_variables(self) -> dict[str, Variable]:
         """The variables that files have, by their names there."""
         return {seeds.NAME: self.seed_generator.state}
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(stddev=self.stddev, seed=self.seed)
         return config
 
 
-def _running_product(rectified: Any) -> Any:
+def _running_product(rectified: Tensor) -> Tensor:
     """The products (..., D) of all that comes up to each place."""
     # Not `ops.cumprod`, whose gradient divides by what may be zero.
     depth = rectified.shape[-1]
     products = [rectified[..., :0]]
-    product: Any = 1
+    product: Tensor | int = 1
     for level in range(depth):
         product = product * rectified[..., level : level + 1]
         products.append(product)

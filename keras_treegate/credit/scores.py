@@ -20,7 +20,10 @@ import threading
 import weakref
 from typing import Any
 
+import keras
+
 from keras_treegate import backend
+from keras_treegate.types import Tensor, Variable
 
 # Calls of a layer whose scores wait at a time: calls in training that no loss
 # follows, by hand, must not pile up.
@@ -37,7 +40,7 @@ class Claim:
     cause: why one that could have did not.
     """
 
-    def __init__(self, waiting: list) -> None:
+    def __init__(self, waiting: "list[Score]") -> None:
         self.owner = ""
         self.losses = 0
         self.cause = ""
@@ -73,10 +76,10 @@ class Score:
 
     def __init__(
         self,
-        credit: Any,
-        log_probability: Any,
-        entropy: Any,
-        mask: Any,
+        credit: keras.layers.Layer,
+        log_probability: Tensor,
+        entropy: Tensor,
+        mask: Tensor | None,
         claim: Claim,
     ) -> None:
         self.credit = credit
@@ -105,7 +108,10 @@ _waiting = _Waiting()
 
 
 def add(
-    credit: Any, log_probability: Any, entropy: Any, mask: Any = None
+    credit: keras.layers.Layer,
+    log_probability: Tensor,
+    entropy: Tensor,
+    mask: Tensor | None = None,
 ) -> Claim:
     """Leaves a score for the losses of this step; returns its claim."""
     scores = _alive()
@@ -123,7 +129,7 @@ def add(
     return claim
 
 
-def watch(outputs: Any, variable: Any, claim: Claim | None) -> Any:
+def watch(outputs: Tensor, variable: Variable, claim: Claim | None) -> Tensor:
     """Returns outputs, watched for gradients where a claim is of them.
 
     `variable` is one of the layer that they are of.
@@ -152,7 +158,7 @@ def _losses_of(score: Score) -> int:
     return 0 if claim is None else claim.losses
 
 
-def due(losses: Any) -> list[Score]:
+def due(losses: Tensor) -> list[Score]:
     """The scores that losses (B, ...) of this step can be multiplied with."""
     scores = [score for score in _alive() if _fits(score, losses)]
     for score in scores:
@@ -160,7 +166,7 @@ def due(losses: Any) -> list[Score]:
     return scores
 
 
-def _fits(score: Score, losses: Any) -> bool:
+def _fits(score: Score, losses: Tensor) -> bool:
     if not backend.is_of_trace(score.log_probability, losses):
         score.claim.cause = (
             " There was such a loss, but out of reach: the layer was called "

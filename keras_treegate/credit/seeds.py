@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.types import Tensor
 
 NAME = "seed_generator_state"
 
 
-def check(generator: Any, tensor: Any) -> None:
+def check(generator: keras.random.SeedGenerator, tensor: Tensor) -> None:
     """Refuses to draw where the state of a generator cannot be kept.
 
     Args:
@@ -27,13 +29,13 @@ def check(generator: Any, tensor: Any) -> None:
         )
 
 
-def save(store: Any, generator: Any) -> None:
+def save(store: Any, generator: keras.random.SeedGenerator) -> None:
     """Writes the state of a generator, the same on every backend."""
     state = ops.convert_to_numpy(generator.state.value).astype("int64")
     store[NAME] = state % 2**32
 
 
-def load(store: Any, generator: Any) -> None:
+def load(store: Any, generator: keras.random.SeedGenerator) -> None:
     """Reads the state of a generator."""
     # Backends have integers of other kinds; this wraps where they are signed.
     state = np.asarray(store[NAME]).astype(generator.state.dtype)

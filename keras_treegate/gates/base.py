@@ -1,5 +1,6 @@
 """What a gate must do, for gates of one's own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -207,15 +208,18 @@ class Gate(keras.layers.Layer):
         return (*input_shape[:-1], self.num_trees)
 
     def compute_output_spec(
-        self, inputs: Tensor, training: bool | None = None, mask: Any = None
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
     ) -> keras.KerasTensor:
         return keras.KerasTensor(
             self.compute_output_shape(inputs.shape), dtype="int32"
         )
 
     def rematerialized_call(
-        self, layer_call: Any, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Callable[..., Tensor]:
         return layer_call  # there is nothing to save in integers
 
     def quantize(

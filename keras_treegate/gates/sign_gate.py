@@ -15,6 +15,7 @@ from keras_treegate.core.numerics import (
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
+from keras_treegate.types import Config, Shape, Tensor
 
 THRESHOLDS = ("zero", "running_mean")
 
@@ -130,7 +131,7 @@ class SignGate(Gate):
         return self._given_units.copy()
 
     def check(
-        self, source_shape: Any, num_trees: int | None, depth: int | None
+        self, source_shape: Shape, num_trees: int | None, depth: int | None
     ) -> int:
         if not self.built and (num_trees is None or depth is None):
             raise ValueError(
@@ -161,7 +162,7 @@ class SignGate(Gate):
             )
         return num_sources
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         num_sources = self.input_spec.axes[-1]
         shape = (self.num_trees, self.depth)
@@ -194,21 +195,29 @@ class SignGate(Gate):
             )
 
     def call(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         thresholds = self._thresholds(inputs, training, mask)
         codes = backend.compiled(_leaf_codes)
         return codes(inputs, self._units.value, thresholds)
 
     def activations(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """How far gate units are above their thresholds (..., G, D)."""
         thresholds = self._thresholds(inputs, training, mask)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
         return without_subnormals(source - thresholds)
 
-    def _thresholds(self, inputs: Any, training: bool | None, mask: Any) -> Any:
+    def _thresholds(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
+    ) -> Tensor | None:
         """Of the gate units (G, D); `None` where they are zero."""
         if self.moving_mean is None:
             return None
@@ -229,7 +238,7 @@ class SignGate(Gate):
             self._update_moving_mean(ops.stop_gradient(source), mask)
         return ops.convert_to_tensor(self.moving_mean.value)
 
-    def _update_moving_mean(self, source: Any, mask: Any) -> None:
+    def _update_moving_mean(self, source: Tensor, mask: Tensor | None) -> None:
         used = ops.isfinite(source)  # (..., G, D)
         if mask is not None:
             used = ops.logical_and(used, mask[..., None, None])
@@ -309,7 +318,7 @@ class SignGate(Gate):
             self.updates.assign(batches)
         self.moving_mean.assign(values)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         units = self._given_units
         config.update(
@@ -321,13 +330,15 @@ class SignGate(Gate):
         return config
 
 
-def _gate_units(inputs: Any, units: Any) -> Any:
+def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
     """The units (G, D) of inputs (..., S) that trees read: (..., G, D)."""
     source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
     return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
 
-def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
+def _compared(
+    inputs: Tensor, units: Tensor, thresholds: Tensor | None
+) -> tuple[Tensor, Tensor | int]:
     """The gate units (..., G, D), and what they should be above."""
     source = _gate_units(inputs, units)
     dtype = at_least_float32(source)
@@ -337,7 +348,9 @@ def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
     return source, without_subnormals(ops.cast(thresholds, dtype))
 
 
-def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
+def _leaf_codes(
+    inputs: Tensor, units: Tensor, thresholds: Tensor | None
+) -> Tensor:
     source, thresholds = _compared(inputs, units, thresholds)
     return codes_from_bits(source > thresholds)
 

@@ -11,6 +11,7 @@ from keras_treegate.core.numerics import restored
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.types import Config, Shape, Tensor, Variable
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 
@@ -121,10 +122,12 @@ class FoldedTreeDense(RoutedDense):
         self.folding_error: float | None = None
         self._warned = False
         self.table: Any = None
-        self.scale: Any = None
-        self.slots: Any = None
+        self.scale: Variable | None = None
+        self.slots: Variable | None = None
 
-    def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
+    def build(
+        self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
+    ) -> None:
         if self.built:  # by `fold`, and then by the model it stands in
             return
         trees = self._build_trees(
@@ -153,7 +156,9 @@ class FoldedTreeDense(RoutedDense):
             self.stored_leaves,
         )
 
-    def _constant(self, name: str, shape: tuple, dtype: str) -> Any:
+    def _constant(
+        self, name: str, shape: tuple[int, ...], dtype: str
+    ) -> Variable:
         return self.add_weight(
             name=name,
             shape=shape,
@@ -165,11 +170,11 @@ class FoldedTreeDense(RoutedDense):
 
     def call(
         self,
-        inputs: Any,
-        gate_inputs: Any = None,
+        inputs: Tensor,
+        gate_inputs: Tensor | None = None,
         training: bool | None = None,
-        mask: Any = None,
-    ) -> Any:
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if training and not self._warned:
             self._warned = True
             warnings.warn(
@@ -183,7 +188,7 @@ class FoldedTreeDense(RoutedDense):
         )
         return self._outputs(self._product(self._flat(inputs), codes), inputs)
 
-    def _product(self, x: Any, codes: Any) -> Any:
+    def _product(self, x: Tensor, codes: Tensor) -> Tensor:
         """Inputs (B, P), each times the kernel of its leaves: (B, Q)."""
         trees = self._trees
         table = ops.convert_to_tensor(self.table.value)
@@ -204,7 +209,7 @@ class FoldedTreeDense(RoutedDense):
             x = x * ops.cast(scale, x.dtype)
         return backend.path_product(x, table, slots)
 
-    def _own_variables(self) -> dict:
+    def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)
         return loading.numbered([v for v in variables if v is not None])
 
@@ -234,7 +239,7 @@ class FoldedTreeDense(RoutedDense):
                 "around it, set their `trainable` one by one."
             )
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             table_dtype=self.table_dtype,

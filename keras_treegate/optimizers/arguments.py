@@ -1,10 +1,12 @@
 """Checks of what the step-aware optimizers have in common."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_treegate.core import checks
+from keras_treegate.types import Tensor
 
 
 def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
@@ -25,7 +27,13 @@ def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
         )
 
 
-def learning_rate(value: Any) -> Any:
+def learning_rate(
+    value: Any,
+) -> (
+    keras.optimizers.schedules.LearningRateSchedule
+    | Callable[..., Tensor]
+    | float
+):
     """Returns a schedule or callable as it is, and a number as a float."""
     schedule = keras.optimizers.schedules.LearningRateSchedule
     if isinstance(value, schedule) or callable(value):
@@ -33,7 +41,7 @@ def learning_rate(value: Any) -> Any:
     return checks.number("learning_rate", value)
 
 
-def scales(arguments: dict) -> dict:
+def scales(arguments: dict[str, Any]) -> dict[str, Any]:
     """Returns arguments for Keras, with those that scale gradients checked."""
     arguments = dict(arguments)
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):

@@ -13,6 +13,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay
 from keras_treegate.trees import level as tree_level
+from keras_treegate.types import Tensor, Variable
 
 
 class Slot(NamedTuple):
@@ -54,9 +55,9 @@ class Step(NamedTuple):
     0.01
     """
 
-    number: Any
-    learning_rate: Any
-    count: Any
+    number: Tensor
+    learning_rate: Tensor
+    count: Tensor
 
 
 class VariableState:
@@ -72,16 +73,18 @@ class VariableState:
         kinds: The kinds of its slots.
     """
 
-    def __init__(self, variable: Any, kinds: list[Slot], decays: bool) -> None:
+    def __init__(
+        self, variable: Variable, kinds: list[Slot], decays: bool
+    ) -> None:
         self.variable = variable
         self.level: Any = tree_level.of(variable)
         self.decays = decays
-        self.slots: list = []
-        self.last_step: Any = None
+        self.slots: list[Variable] = []
+        self.last_step: Variable | None = None
         written = getattr(variable, "overwrite_with_gradient", False)
         self.kinds = [] if written else kinds
 
-    def add_variables(self, optimizer: Any) -> None:
+    def add_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Makes the slots, as variables of an optimizer."""
         rows = None if self.level is None else self.variable.shape[0]
         for kind in self.kinds:
@@ -107,7 +110,7 @@ class VariableState:
             )
 
     @property
-    def tables(self) -> list:
+    def tables(self) -> list[Variable]:
         """All that is kept of each row of a level, see `update_of`."""
         tables = [self.level.nodes, self.level.stamps, *self.slots]
         return tables + [self.last_step] * (self.last_step is not None)
@@ -124,8 +127,11 @@ class VariableState:
 
 
 def caught_up(
-    kinds: list[Slot], slots: list, count: Any, last_step: Any = None
-) -> list:
+    kinds: list[Slot],
+    slots: list[Tensor],
+    count: Tensor,
+    last_step: Tensor | None = None,
+) -> list[Tensor]:
     """Returns slots (R, ...) of these kinds after the steps rows were idle.
 
     `count` is that of this step, `last_step` (R,) those of their last ones.
@@ -146,7 +152,11 @@ def caught_up(
 
 
 def update_of(
-    rule: Any, state: VariableState, clock: Any, step: Step, condition: Any
+    rule: keras.optimizers.Optimizer,
+    state: VariableState,
+    clock: Tensor,
+    step: Step,
+    condition: Tensor | None,
 ) -> backend.SharedUpdate:
     """Returns the update that a backend makes of `state.tables`.
 
@@ -168,18 +178,18 @@ def update_of(
     )
 
 
-def _update_by(optimizer: Any, kinds: list) -> Callable:
+def _update_by(optimizer: Any, kinds: list[Slot]) -> Callable[..., None]:
     """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
 
     def update(
         tables: Any,
-        gradient: Any,
-        time: Any,
-        negative: Any,
-        number: Any,
-        learning_rate: Any,
-        count: Any,
-        condition: Any,
+        gradient: Tensor,
+        time: Tensor,
+        negative: Tensor | bool,
+        number: Tensor,
+        learning_rate: Tensor,
+        count: Tensor,
+        condition: Tensor | None,
     ) -> None:
         rule, step = optimizer(), Step(number, learning_rate, count)
         # Faster than `ops.any`, and NaN is not zero either.
@@ -202,17 +212,19 @@ def _update_by(optimizer: Any, kinds: list) -> Callable:
     return update
 
 
-def _where(touched: Any, new: list, old: list) -> list:
+def _where(
+    touched: Tensor, new: list[Tensor], old: list[Tensor]
+) -> list[Tensor]:
     """New rows where they are touched (R,), of any rank; else the old."""
 
-    def chosen(new: Any, old: Any) -> Any:
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
         axes = (1,) * (len(old.shape) - 1)
         return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
 
     return [chosen(*pair) for pair in zip(new, old, strict=True)]
 
 
-def idle_steps(level: Any) -> np.ndarray | None:
+def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
     """The steps since each row of a tree level was last written, (N,) int64.
 
     Of the optimizers that listen to the level, the one that has taken the most
@@ -231,7 +243,7 @@ def idle_steps(level: Any) -> np.ndarray | None:
     return max(told, key=lambda pair: pair[0])[1]
 
 
-def check_decay_state(variables: list) -> None:
+def check_decay_state(variables: list[Variable]) -> None:
     """Refuses nodes without their clock and stamps, where these train."""
     given = {id(variable) for variable in variables}
     for variable in variables:
@@ -247,7 +259,9 @@ def check_decay_state(variables: list) -> None:
             )
 
 
-def key_of_rule(optimizer: Any, attributes_of_base: frozenset) -> tuple | None:
+def key_of_rule(
+    optimizer: keras.optimizers.Optimizer, attributes_of_base: frozenset[str]
+) -> tuple[object, ...] | None:
     """Returns what optimizers with the same rule have in common.
 
     That is the class and the hyperparameters. `None` where attributes of a
@@ -267,7 +281,7 @@ def key_of_rule(optimizer: Any, attributes_of_base: frozenset) -> tuple | None:
 
 @contextlib.contextmanager
 def counting_steps(
-    optimizer: Any, store: Any, variables: list
+    optimizer: keras.optimizers.Optimizer, store: Any, variables: list[Variable]
 ) -> Iterator[Any]:
     """Yields a store of numbered variables that has the steps taken too.
 

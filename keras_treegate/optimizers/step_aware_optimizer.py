@@ -3,7 +3,7 @@
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -99,15 +99,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             weight_decay=weight_decay,
             **arguments.scales(kwargs),
         )
-        self._excluded: tuple = ((), ())
+        self._excluded: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         self.states: list[VariableState] = []
-        self._warned: set = set()
-        self._gates_told: set = set()
+        self._warned: set[tuple[str, str]] = set()
+        self._gates_told: set[int] = set()
         # The steps that are being made: one, or one for each replica.
         self._applying: list[Applying] = []
-        self._steps_taken: Any = None  # once built, where a slot needs it
+        self._steps_taken: Variable | None = (
+            None  # once built, where a slot needs it
+        )
         # What a subclass adds to these is what its rule may depend on.
-        self._attributes_of_base: frozenset = frozenset()
+        self._attributes_of_base: frozenset[str] = frozenset()
         self._attributes_of_base = frozenset(vars(self))
 
     @property
@@ -125,7 +127,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns a `Slot` for each kind of state that a variable has."""
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
-    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+    def next_slots(
+        self, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> list[Tensor]:
         """Returns the slots after one step; called before `next_value`.
 
         Args:
@@ -139,8 +143,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, step: Step
-    ) -> Any:
+        self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> Tensor:
         """Returns the value after one step, from the new slots.
 
         Args:
@@ -155,19 +159,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
     @property
-    def rule_key(self) -> tuple | None:
+    def rule_key(self) -> tuple[object, ...] | None:
         """A value that optimizers with the same rule have in common.
 
         `None` where no other optimizer is known to have the same rule.
         """
         return key_of_rule(self, self._attributes_of_base)
 
-    def build(self, variables: list) -> None:
+    def build(self, variables: list[Variable]) -> None:
         if not self.built:
             with backend.outside_of_traces():
                 self._build(list(variables))
 
-    def _build(self, variables: list) -> None:
+    def _build(self, variables: list[Variable]) -> None:
         check_decay_state(variables)
         with tree_level.step_aware():
             super().build(variables)
@@ -194,7 +198,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             )
 
     def exclude_from_weight_decay(
-        self, var_list: list | None = None, var_names: list | None = None
+        self,
+        var_list: list[Variable] | None = None,
+        var_names: list[str] | None = None,
     ) -> None:
         super().exclude_from_weight_decay(var_list, var_names)
         self._excluded = (
@@ -204,7 +210,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for state in self.states:  # where it was built before
             state.decays = not self.is_excluded(state.variable)
 
-    def is_excluded(self, variable: Any) -> bool:
+    def is_excluded(self, variable: Variable) -> bool:
         """Returns whether a variable was excluded from weight decay."""
         ids, names = self._excluded
         return id(variable) in ids or any(
@@ -216,12 +222,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The patterns of names that were excluded from weight decay."""
         return self._excluded[1]
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def apply(
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
+    ) -> None:
         """Updates the variables, each of the rows its gradient touches."""
         self._apply(grads, trainable_variables)
 
     def apply_where(
-        self, condition: Tensor, grads: Any, trainable_variables: Any = None
+        self,
+        condition: Tensor,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
     ) -> None:
         """Does what `apply` does if a boolean tensor is true, else nothing."""
         self._apply(grads, trainable_variables, condition)
@@ -232,8 +245,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _apply(
         self,
-        grads: Any,
-        trainable_variables: Any,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None,
         condition: Tensor | None = None,
     ) -> None:
         """Makes a step; `optimizers.applying` tells the way of a gradient."""
@@ -267,8 +280,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             self._applying.remove(applying)
 
     def as_row_gradients(
-        self, grads: Any, trainable_variables: Any = None
-    ) -> list:
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
+    ) -> list[Tensor | backend.RowGradient | None]:
         """Returns gradients, those of tree levels as rows if they are carried.
 
         Those of other variables are dense, and those of clocks and stamps,
@@ -277,7 +292,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = self.variables_of(grads, trainable_variables)
         written_here = self._decay_variables()
         found = []
-        causes: dict[tuple, list] = {}
+        causes: dict[tuple[str, str], list[str]] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in written_here:
                 gradient = None
@@ -292,7 +307,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._warn_once(causes)
         return found
 
-    def variables_of(self, grads: Any, trainable_variables: Any) -> list:
+    def variables_of(
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None,
+    ) -> list[Variable]:
         """Returns the variables of gradients, and builds the optimizer."""
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
@@ -309,7 +328,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         levels = [state.level for state in self.states if state.level]
         return {id(v) for level in levels for v in (level.clock, level.stamps)}
 
-    def _warn_once(self, causes: dict[tuple, list]) -> None:
+    def _warn_once(self, causes: dict[tuple[str, str], list[str]]) -> None:
         """Says of which levels of a layer the rows were lost, and why."""
         for (layer, cause), levels in causes.items():
             if (layer, cause) not in self._warned:
@@ -322,7 +341,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                 )
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self, gradient: Tensor, variable: Variable, learning_rate: Tensor
     ) -> None:
         state = self._state_of(variable)
         applying = self._applying[-1]
@@ -356,7 +375,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         state: VariableState,
         gradient: Tensor | backend.RowGradient,
         step: Step,
-        rate: Any,
+        rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
         level = state.level
@@ -371,7 +390,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def _state_of(self, variable: Variable) -> VariableState:
         return self.states[self._get_variable_index(variable)]
 
-    def last_steps(self, nodes: Any) -> Any:
+    def last_steps(self, nodes: Variable) -> Variable | None:
         """The step in which each row of a tree level was last written.
 
         Counted from 1, and 0 for never, as `steps_taken` counts. `None` where
@@ -381,7 +400,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         return self._state_of(nodes).last_step
 
     @property
-    def steps_taken(self) -> Any:
+    def steps_taken(self) -> Variable | None:
         """The steps so far, a variable; `None` where no slot needs it."""
         return self._steps_taken
 
@@ -390,7 +409,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             loading.check_optimizer(complete, self)
             super().load_own_variables(complete)
 
-    def finalize_variable_values(self, var_list: list) -> None:
+    def finalize_variable_values(self, var_list: list[Variable]) -> None:
         """Settles all decay that rows still owe; `fit` calls it at its end."""
         for state in self.states:
             if state.level is not None:

@@ -6,13 +6,18 @@ on every backend is that slots are what they were at the beginning.
 """
 
 import warnings
-from typing import Any
 
 import keras
 from keras import ops
 
+from keras_treegate.optimizers.row_state import VariableState
 
-def warn(optimizer: Any, states: list, told: set) -> None:
+
+def warn(
+    optimizer: keras.optimizers.Optimizer,
+    states: list[VariableState],
+    told: set[int],
+) -> None:
     """Warns of layers whose outputs are gate inputs and that never learned.
 
     Args:
@@ -46,7 +51,9 @@ def warn(optimizer: Any, states: list, told: set) -> None:
             )
 
 
-def _layers_of_gate_inputs(layer: Any) -> list[keras.layers.Layer]:
+def _layers_of_gate_inputs(
+    layer: keras.layers.Layer,
+) -> list[keras.layers.Layer]:
     """Finds the layers that compute `gate_inputs`, where nothing trains them.
 
     That is where the credit gives gates no gradient. They may be trained by
@@ -62,7 +69,9 @@ def _layers_of_gate_inputs(layer: Any) -> list[keras.layers.Layer]:
     return list(keras.Model(sources, tensors[1]).layers)
 
 
-def _is_untrained(layer: Any, of_variables: dict) -> bool:
+def _is_untrained(
+    layer: keras.layers.Layer, of_variables: dict[int, VariableState]
+) -> bool:
     states = [of_variables.get(id(v)) for v in layer.trainable_variables]
     return len(states) > 0 and all(
         state is not None and state.is_untouched() for state in states
