@@ -1,4 +1,4 @@
-"""What a credit assignment must do, and what it tells a layer."""
+"""The base class of credit assignments, and the route they return."""
 
 from typing import ClassVar, NamedTuple
 
@@ -15,8 +15,8 @@ class Route(NamedTuple):
         codes: (..., G) int32, the leaf codes.
         scales: (..., G, D), a factor for each node below the root; `None`
             where each node counts in full. Defaults to `None`.
-        claim: What asks a `ReinforceLoss` for credit, of `Reinforce` alone.
-            Defaults to `None`.
+        claim: The claim on the credit of a `ReinforceLoss`, which only
+            `Reinforce` makes. Defaults to `None`.
 
     Example:
 
@@ -74,7 +74,7 @@ class Credit:
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """Returns where each example goes.
+        """Returns the route of each example.
 
         Args:
             gate: The gate of the layer.
@@ -94,7 +94,7 @@ class Credit:
 
     @property
     def stored_variables(self) -> dict[str, Variable]:
-        """What a file holds of the state, by name; none by default."""
+        """The variables that a file holds, by name; none by default."""
         return {}
 
     def check_foldable(self) -> None:

@@ -83,7 +83,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S) and its scales."""
+        """Returns the `Route` of a gate source (..., S), with its scales."""
         activations = gate.activations(source, training=training, mask=mask)
         dtype = at_least_float32(activations)
         activations = ops.cast(activations, dtype)  # (..., G, D)
@@ -102,7 +102,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         )
 
     def check_foldable(self) -> None:
-        """Raises: the sum along a path is not the kernel of a leaf."""
+        """Raises, because the kernel depends on more than the leaf."""
         raise ValueError(
             "`credit` must not be a NoisyRectifier for a table of leaves: its "
             "kernels depend on the activations of the gates and not on the leaf"
@@ -122,7 +122,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """There is nothing to quantize; the gate tells it of the layer."""
+        """Does nothing; the gate raises for the whole layer."""
 
     @property
     def stored_variables(self) -> dict[str, Variable]:
@@ -136,8 +136,8 @@ class NoisyRectifier(keras.layers.Layer, Credit):
 
 
 def _running_product(rectified: Tensor) -> Tensor:
-    """The products (..., D) of all that comes up to each place."""
-    # Not `ops.cumprod`, whose gradient divides by what may be zero.
+    """Returns the products (..., D) of the factors up to each place."""
+    # Avoids `ops.cumprod`, whose gradient divides by factors that may be 0.
     depth = rectified.shape[-1]
     products = [rectified[..., :0]]
     product: Tensor | int = 1

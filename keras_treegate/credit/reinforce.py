@@ -1,4 +1,4 @@
-"""Gates that learn from the loss of each example, by the score function."""
+"""A credit assignment from the loss of each example, by score functions."""
 
 from typing import Any
 
@@ -140,7 +140,7 @@ class Reinforce(keras.layers.Layer, Credit):
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S), sampled in training."""
+        """Returns the `Route` of a gate source (..., S), sampled in training."""
         if not training or gate.depth == 0:
             source = ops.stop_gradient(source)
             return Route(gate(source, training=training, mask=mask))
@@ -155,7 +155,7 @@ class Reinforce(keras.layers.Layer, Credit):
         claim = scores.add(
             self,
             ops.sum(ops.log_sigmoid(signs * logits), axis=(-2, -1)),
-            # Of a coin: log(1 + exp(a)) - a * sigmoid(a).
+            # The entropy of a Bernoulli bit: log(1 + exp(a)) - a * sigmoid(a).
             ops.mean(
                 ops.softplus(logits) - logits * probabilities, axis=(-2, -1)
             ),
@@ -164,14 +164,14 @@ class Reinforce(keras.layers.Layer, Credit):
         return Route(codes_from_bits(bits), claim=claim)
 
     def sample(self, probabilities: Tensor) -> Tensor:
-        """Boolean bits, each true with its probability (..., G, D)."""
+        """Draws boolean bits, true with the probabilities (..., G, D)."""
         draw = keras.random.uniform(
             ops.shape(probabilities), dtype="float32", seed=self.seed_generator
         )
         return ops.cast(draw, probabilities.dtype) < probabilities
 
     def baseline_of(self, loss: int) -> Tensor:
-        """The baseline of a step's n-th loss, a scalar."""
+        """Returns the baseline of a step's n-th loss, a scalar."""
         if self.baseline is None:
             return ops.zeros((), dtype="float32")
         return self.moving_means.value[min(loss, MAX_BASELINES - 1)]
@@ -196,7 +196,7 @@ class Reinforce(keras.layers.Layer, Credit):
             self.updates, ops.minimum(updates + slot, 2.0**24)
         )
 
-    # The samples go on where they were, also after loading.
+    # Saves the generator, so that the samples go on after loading.
     def save_own_variables(self, store: Any) -> None:
         store["moving_means"] = self.moving_means
         store["updates"] = self.updates
@@ -213,7 +213,7 @@ class Reinforce(keras.layers.Layer, Credit):
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """There is nothing to quantize; the gate tells it of the layer."""
+        """Does nothing; the gate raises for the whole layer."""
 
     @property
     def stored_variables(self) -> dict[str, Variable]:

@@ -1,4 +1,4 @@
-"""What is to be credited: the scores that wait for the loss of their step.
+"""The scores of sampled bits, which wait for the loss of their step.
 
 A layer whose bits are sampled leaves a `Score` here when it is called in
 training. A `ReinforceLoss` that is called next, in the same thread and the same
@@ -25,32 +25,33 @@ import keras
 from keras_treegate import backend
 from keras_treegate.types import Tensor, Variable
 
-# Calls of a layer whose scores wait at a time: calls in training that no loss
-# follows, by hand, must not pile up.
+# The most calls of a layer whose scores wait at a time, because calls in
+# training that no loss follows must not pile up.
 MAX_WAITING = 256
 
 
 class Claim:
-    """Whether losses have claimed a score; holds no tensors.
+    """A record of the losses that claimed a score; it holds no tensors.
 
-    What is watched for gradients holds it, and so says how long it lives.
+    It lives as long as the outputs that are watched for gradients, which hold
+    it.
 
     owner: the name of the layer.
-    losses: how many did.
-    cause: why one that could have did not.
+    losses: the number of losses that claimed the score.
+    cause: the reason why a loss that was there did not claim it.
     """
 
     def __init__(self, waiting: "list[Score]") -> None:
         self.owner = ""
         self.losses = 0
         self.cause = ""
-        # The list itself: backward passes may run in another thread.
+        # Holds the list, because backward passes may run in another thread.
         self._waiting = waiting
 
     def check(self) -> None:
         """Raises where no loss claimed the score; called by backward passes."""
         if self.losses:
-            # Not `remove`, which compares tensors.
+            # Avoids `remove`, which would compare tensors.
             left = [s for s in self._waiting if s.claim is not self]
             self._waiting[:] = left
             return
@@ -91,11 +92,11 @@ class Score:
 
     @property
     def claim(self) -> Any:
-        """Its `Claim`; `None` where no gradient can be taken any more."""
+        """The `Claim`; `None` where no gradient can be taken any more."""
         return self._claim()
 
     def leave_to_gradient(self) -> None:
-        """Lets the score go with what is watched for gradients."""
+        """Lets the score end with the outputs that are watched."""
         self._kept = None
 
 
@@ -130,9 +131,9 @@ def add(
 
 
 def watch(outputs: Tensor, variable: Variable, claim: Claim | None) -> Tensor:
-    """Returns outputs, watched for gradients where a claim is of them.
+    """Returns outputs, watched for gradients where there is a claim.
 
-    `variable` is one of the layer that they are of.
+    `variable` is a variable of the layer that made the outputs.
     """
     if claim is None:
         return backend.watch(outputs, variable, None)
@@ -147,7 +148,7 @@ def watch(outputs: Tensor, variable: Variable, claim: Claim | None) -> Tensor:
 
 
 def _alive() -> list[Score]:
-    """The scores that wait in this thread, without those that are over."""
+    """Returns the scores that wait in this thread and can have a gradient."""
     scores = _waiting.scores
     scores[:] = [score for score in scores if score.claim is not None]
     return scores
@@ -159,7 +160,7 @@ def _losses_of(score: Score) -> int:
 
 
 def due(losses: Tensor) -> list[Score]:
-    """The scores that losses (B, ...) of this step can be multiplied with."""
+    """Returns the scores that fit losses (B, ...), and counts their claims."""
     scores = [score for score in _alive() if _fits(score, losses)]
     for score in scores:
         score.claim.losses += 1
@@ -187,5 +188,5 @@ def _fits(score: Score, losses: Tensor) -> bool:
 
 
 def waiting() -> int:
-    """The number of scores that wait in this thread."""
+    """Returns the number of scores that wait in this thread."""
     return len(_alive())

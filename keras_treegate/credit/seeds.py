@@ -1,4 +1,4 @@
-"""Seed generators in saved files, which Keras leaves out of them."""
+"""Functions that keep seed generators in files; Keras leaves them out."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ NAME = "seed_generator_state"
 
 
 def check(generator: keras.random.SeedGenerator, tensor: Tensor) -> None:
-    """Refuses to draw where the state of a generator cannot be kept.
+    """Raises where the state of a generator cannot be kept.
 
     Args:
         generator: The `SeedGenerator`.
-        tensor: What the draws are for.
+        tensor: A tensor that the draws are made for.
     """
     if not backend.can_assign(generator.state, tensor):
         raise ValueError(
@@ -37,6 +37,7 @@ def save(store: Any, generator: keras.random.SeedGenerator) -> None:
 
 def load(store: Any, generator: keras.random.SeedGenerator) -> None:
     """Reads the state of a generator."""
-    # Backends have integers of other kinds; this wraps where they are signed.
+    # Converts, because backends differ in the dtype of the state; the values
+    # wrap around where it is signed.
     state = np.asarray(store[NAME]).astype(generator.state.dtype)
     generator.state.assign(state)

@@ -1,4 +1,4 @@
-"""Gates that are constants for the gradient."""
+"""A credit assignment whose gates are constants for the gradient."""
 
 import keras
 from keras import ops
@@ -37,6 +37,6 @@ class Straight(Credit):
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S)."""
+        """Returns the `Route` of a gate source (..., S)."""
         source = ops.stop_gradient(source)
         return Route(gate(source, training=training, mask=mask))

@@ -1,4 +1,4 @@
-"""Sign bits of hidden units choose the path."""
+"""A gate that reads the path from sign bits of hidden units."""
 
 import random
 from typing import Any
@@ -210,7 +210,7 @@ class SignGate(Gate):
         training: bool | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """How far gate units are above their thresholds (..., G, D)."""
+        """Returns by how much units exceed their thresholds (..., G, D)."""
         thresholds = self._thresholds(inputs, training, mask)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
         return without_subnormals(source - thresholds)
@@ -218,7 +218,7 @@ class SignGate(Gate):
     def _thresholds(
         self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> Tensor | None:
-        """Of the gate units (G, D); `None` where they are zero."""
+        """Returns the thresholds (G, D); `None` where they are zero."""
         if self.moving_mean is None:
             return None
         if training and self.trainable:
@@ -244,7 +244,8 @@ class SignGate(Gate):
             used = ops.logical_and(used, mask[..., None, None])
         axes = tuple(range(len(source.shape) - 2))
         count = ops.sum(ops.cast(used, source.dtype), axis=axes)
-        # Divided before it is summed: a sum of large values is no number.
+        # Divides before it sums, because a sum of large values
+        # may overflow.
         shares = ops.where(used, source, 0) / ops.maximum(count, 1)
         mean = ops.cast(ops.sum(shares, axis=axes), "float32")
         mean = ops.where(count > 0, mean, self.moving_mean.value)
@@ -252,13 +253,13 @@ class SignGate(Gate):
         self.moving_mean.assign(
             self.moving_mean.value + rate * (mean - self.moving_mean.value)
         )
-        # A step that saw nothing is none. Past 1 / (1 - momentum) the count no
-        # longer matters.
+        # A step in which no value was used is not counted. Past
+        # 1 / (1 - momentum) the count no longer matters.
         seen = ops.cast(ops.any(count > 0), "float32")
         self.updates.assign(ops.minimum(self.updates.value + seen, 2.0**24))
 
     def _draw(self, num_sources: int) -> np.ndarray:
-        """(G, D) units, without replacement in each tree."""
+        """Returns units (G, D), drawn without replacement in each tree."""
         if self._given_units is not None:
             return self._given_units
         generator = np.random.default_rng(self._draw_seed)
@@ -278,7 +279,7 @@ class SignGate(Gate):
                 f"{len(sources)}. Lower it."
             )
         more = depth - units.shape[1]
-        if more:  # without replacement in each tree
+        if more:  # They are drawn without replacement in each tree.
             rest = [np.setdiff1d(sources, tree) for tree in units]
             drawn = [generator.permutation(left)[:more] for left in rest]
             units = np.concatenate([units, drawn], axis=1)
@@ -331,7 +332,7 @@ class SignGate(Gate):
 
 
 def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
-    """The units (G, D) of inputs (..., S) that trees read: (..., G, D)."""
+    """Returns the units (G, D) of inputs (..., S), as (..., G, D)."""
     source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
     return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
@@ -339,7 +340,7 @@ def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
 def _compared(
     inputs: Tensor, units: Tensor, thresholds: Tensor | None
 ) -> tuple[Tensor, Tensor | int]:
-    """The gate units (..., G, D), and what they should be above."""
+    """Returns gate units (..., G, D) and thresholds, ready to be compared."""
     source = _gate_units(inputs, units)
     dtype = at_least_float32(source)
     source = without_subnormals(ops.cast(source, dtype))
@@ -358,7 +359,7 @@ def _leaf_codes(
 def _unit_array(units: Any) -> np.ndarray:
     try:
         array = np.asarray(units)
-    except Exception:  # rows of different lengths, or no array at all
+    except Exception:  # Rows have different lengths, or it is no array.
         array = np.empty(0)
     valid = array.ndim == 2 and (
         array.size == 0

@@ -20,7 +20,7 @@ TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 class FoldedTreeDense(RoutedDense):
     """A `TreeGatedDense` whose paths are summed once and for all.
 
-    What `keras_treegate.fold` puts in the place of a trained `TreeGatedDense`.
+    `keras_treegate.fold` puts it in the place of a trained `TreeGatedDense`.
     It has the same outputs, about half the numbers, no tree, no weight decay to
     settle and nothing for an optimizer to do; the work per example is that of a
     Dense layer. It is rarely made by hand: a new one is all zeros.
@@ -128,7 +128,7 @@ class FoldedTreeDense(RoutedDense):
     def build(
         self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
     ) -> None:
-        if self.built:  # by `fold`, and then by the model it stands in
+        if self.built:  # `fold` builds it, and then the model it stands in
             return
         trees = self._build_trees(
             inputs_shape, gate_inputs_shape, self._check_size
@@ -189,7 +189,7 @@ class FoldedTreeDense(RoutedDense):
         return self._outputs(self._product(self._flat(inputs), codes), inputs)
 
     def _product(self, x: Tensor, codes: Tensor) -> Tensor:
-        """Inputs (B, P), each times the kernel of its leaves: (B, Q)."""
+        """Multiplies each of the inputs (B, P) with its kernel: (B, Q)."""
         trees = self._trees
         table = ops.convert_to_tensor(self.table.value)
         scale = self.scale
@@ -203,7 +203,7 @@ class FoldedTreeDense(RoutedDense):
         if self.slots is not None:
             slots = ops.take(ops.convert_to_tensor(self.slots.value), slots)
         x = trees.blocks(x)  # (B, G, W)
-        if scale is not None:  # of each row, and so a factor of its input
+        if scale is not None:  # A scale of a row is a factor of its input.
             flat = ops.reshape(ops.transpose(slots), (-1,))
             scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
             x = x * ops.cast(scale, x.dtype)
@@ -221,7 +221,7 @@ class FoldedTreeDense(RoutedDense):
 
     @property
     def trainable(self) -> bool:
-        """Always false; setting it to anything else is refused."""
+        """A constant `False`; setting it to a true value is refused."""
         return False
 
     @trainable.setter
@@ -249,7 +249,7 @@ class FoldedTreeDense(RoutedDense):
 
 
 def check_table_dtype(name: str, dtype: Any) -> None:
-    """Refuses what is no dtype of a table."""
+    """Raises for anything but a dtype of a table or `None`."""
     known = isinstance(dtype, str) and dtype in TABLE_DTYPES
     if dtype is not None and not known:
         raise ValueError(

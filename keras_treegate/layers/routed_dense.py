@@ -1,4 +1,4 @@
-"""What the layers that route examples through trees have in common."""
+"""The base class of the layers that route examples through trees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +79,7 @@ class RoutedDense(keras.layers.Layer):
     def __call__(
         self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
     ) -> Tensor:
-        # Here and not in `call`, which runs after the variables are made.
+        # Checked before `call`, which runs after the variables are made.
         check_input("inputs", inputs)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
@@ -89,18 +89,18 @@ class RoutedDense(keras.layers.Layer):
     def _gate_source(
         self, inputs: Tensor, gate_inputs: Tensor | None
     ) -> Tensor:
-        """The tensor that the gate reads."""
+        """Returns the tensor that the gate reads."""
         source = inputs if gate_inputs is None else gate_inputs
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
         return source
 
     def _flat(self, inputs: Tensor) -> Tensor:
-        """Inputs (..., P) as examples (B, P), of the compute dtype."""
+        """Returns inputs (..., P) as examples (B, P) of the compute dtype."""
         x = ops.cast(inputs, self.compute_dtype)
         return ops.reshape(x, (-1, self._trees.inputs))
 
     def _outputs(self, products: Tensor, inputs: Tensor) -> Tensor:
-        """What the layer makes of the products (B, Q) of its inputs."""
+        """Returns the outputs (..., Q) for the products (B, Q) of inputs."""
         if self.bias is not None:
             products = products + ops.cast(self.bias.value, self.compute_dtype)
         shape = (*ops.shape(inputs)[:-1], self.units)
@@ -122,7 +122,7 @@ class RoutedDense(keras.layers.Layer):
         loading.load(store, variables, optional, self, self._parts())
 
     def _parts(self) -> dict[str, dict[str, Variable]]:
-        """The variables of the layers inside, which fit along with it."""
+        """Returns the variables of the layers inside, for checks of a file."""
         return {"gate": self.gate.stored_variables}
 
     def quantize(
@@ -174,7 +174,7 @@ class RoutedDense(keras.layers.Layer):
 
 
 def check_input(name: str, value: Any) -> None:
-    """Refuses what a layer cannot take for its inputs or gate inputs."""
+    """Raises for a value that cannot be the inputs or gate inputs."""
     checks.tensor(name, value)
     checks.dense(name, value, backend.is_dense(value))
     checks.floating(name, value)

@@ -169,7 +169,7 @@ class TreeGatedDense(RoutedDense):
     def build(
         self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
     ) -> None:
-        if self.built:  # by a transform, and then by the model around it
+        if self.built:  # A transform builds it, and then the model around it.
             return
         trees = self._build_trees(
             inputs_shape, gate_inputs_shape, self._check_size
@@ -186,8 +186,8 @@ class TreeGatedDense(RoutedDense):
                 constraint=self.bias_constraint,
                 autocast=False,
             )
-        # Last, so that weights have one order on every backend: where the
-        # state of decay is trainable, it comes behind all that trains, too.
+        # Made last, so that weights have one order on every backend: where the
+        # state of decay is trainable, it also comes after all that trains.
         self._forest = Forest.of_layer(self, trees, nodes)
         self._forest.row_levels = self._row_levels
         tree_layers.mark(self)
@@ -232,9 +232,9 @@ class TreeGatedDense(RoutedDense):
         training: bool,
         kept: Tensor | None = None,
     ) -> Route:
-        """Returns where the examples go.
+        """Returns the route of the examples.
 
-        What is not `kept` is routed too, and leaves no trace.
+        Examples that are not `kept` are routed too, but enter no moving mean.
         """
         source = self._gate_source(inputs, gate_inputs)
         return self.credit.route(self.gate, source, training, kept)
@@ -248,7 +248,7 @@ class TreeGatedDense(RoutedDense):
     def leaf_codes(
         self, inputs: Tensor, gate_inputs: Tensor | None = None
     ) -> Tensor:
-        """The leaf that each tree routes each example to, as at inference.
+        """Returns the leaf each tree routes each example to, as at inference.
 
         Args:
             inputs: (..., P), as for `call`.
@@ -264,14 +264,14 @@ class TreeGatedDense(RoutedDense):
     def effective_kernel(
         self, inputs: Tensor, gate_inputs: Tensor | None = None
     ) -> Tensor:
-        """The kernel that each example uses; for study and tests.
+        """Returns the kernel that each example uses; for study and tests.
 
         Args:
             inputs: (..., P), as for `call`.
             gate_inputs: (..., S), as for `call`. Defaults to `None`.
 
         Returns:
-            (..., P, Q), of the variable dtype: as large as it sounds.
+            (..., P, Q), of the variable dtype: a whole kernel for each example.
         """
         self._check_built()
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
@@ -282,7 +282,7 @@ class TreeGatedDense(RoutedDense):
         return ops.reshape(kernels, shape)
 
     def leaf_table(self) -> Tensor:
-        """The sum of every path from root to leaf.
+        """Returns the sum of every path from root to leaf.
 
         Returns:
             (G, 2^D, W, Q), of the variable dtype. Entry `[g, c]` multiplies the
@@ -294,7 +294,7 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def row_levels(self) -> str:
-        """Which levels are read row by row, see above."""
+        """The choice of the levels that are read row by row, see above."""
         return self._row_levels
 
     @row_levels.setter
@@ -335,7 +335,7 @@ class TreeGatedDense(RoutedDense):
 
         Args:
             batch_size: Positive integer; all leading axes of inputs as one.
-            print_fn: What is called with the text. Defaults to `print`.
+            print_fn: A function, called with the text. Defaults to `print`.
         """
         self._check_built()
         batch_size = checks.integer("batch_size", batch_size, 1)
@@ -357,11 +357,11 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def leaf_visits(self) -> np.ndarray:
-        """How often training reached each leaf, (G, 2^D) int64.
+        """The number of visits of each leaf in training, (G, 2^D) int64.
 
-        Since the last reset. An example, or a time step of one, that a layer
-        which is trainable routes in training is one visit of each tree; what a
-        mask leaves out is none. Under TensorFlow and PyTorch,
+        They are counted since the last reset. An example, or a time step of
+        one, that a layer which is trainable routes in training is one visit of
+        each tree; what a mask leaves out is none. Under TensorFlow and PyTorch,
         `keras.layers.RNN` calls its cell once more in each step, before the
         first time step, which is counted too.
         """
@@ -374,7 +374,7 @@ class TreeGatedDense(RoutedDense):
         self.visits.reset()
 
     def _own_variables(self) -> dict[str, Variable]:
-        """By name, and not as Keras does by number, which files keep."""
+        """Returns the variables by name; Keras would number them in files."""
         variables = [] if self.bias is None else [self.bias]
         if self._forest is not None:
             variables += self._forest.variables + self.visits.variables

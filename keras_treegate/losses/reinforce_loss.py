@@ -110,11 +110,11 @@ class ReinforceLoss(keras.losses.Loss):
         value = credited(y_true, y_pred, sample_weight)
         if not credited.scores:
             return value
-        # The same reduction, of ones: the sum of the weights.
+        # The same reduction of ones gives the sum of the weights.
         ones = _Given(self, credited.unit_losses)
         weight = ones(y_true, y_pred, sample_weight)
         mean = ops.sum(value) / ops.sum(weight)
-        # A layer that was called twice has one baseline.
+        # A layer that was called twice has one baseline, updated once.
         unique = {id(score.credit): score for score in credited.scores}
         for score in unique.values():
             score.credit.update_baseline(score.claim.losses - 1, mean)
@@ -169,7 +169,7 @@ class _Credited(keras.losses.Loss):
         return _keeping_mask(losses, lambda losses: losses + total)
 
     def _term(self, score: scores.Score, losses: Tensor) -> Tensor:
-        """The term of one layer for each loss, of value zero."""
+        """Returns the term of one layer for each loss, of value zero."""
         number = score.claim.losses - 1
         baseline = ops.cast(score.credit.baseline_of(number), losses.dtype)
         log_probability = self._beside(score.log_probability, losses)
@@ -182,7 +182,7 @@ class _Credited(keras.losses.Loss):
         return term
 
     def _entropy_beside(self, score: scores.Score, losses: Tensor) -> Tensor:
-        """The entropy of each loss: a mean over what no mask leaves out."""
+        """Returns the entropy for each loss: a mean over unmasked positions."""
         if score.mask is None:
             return self._beside(score.entropy, losses, ops.mean)
         counted = ops.cast(score.mask, score.entropy.dtype)
@@ -195,7 +195,7 @@ class _Credited(keras.losses.Loss):
         losses: Tensor,
         merge: Callable[..., Tensor] = ops.sum,
     ) -> Tensor:
-        """Values (B, ...) in a shape that broadcasts with losses (B, ...)."""
+        """Returns values (B, ...) in a shape that broadcasts with losses."""
         values = ops.cast(values, losses.dtype)
         shared = 1
         if self.loss.positions == "own":
@@ -222,7 +222,7 @@ class _Given(keras.losses.Loss):
 def _keeping_mask(
     losses: Tensor, function: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """A function of losses, with the mask that the losses may carry."""
+    """Applies a function to losses, and keeps the mask they may carry."""
     return keras.layers.Activation(
         function, autocast=False, dtype=losses.dtype
     )(losses)
@@ -233,7 +233,7 @@ def _of_value_zero(tensor: Tensor) -> Tensor:
 
 
 def _shared_axes(shape: Shape, other: Shape) -> int:
-    """The number of leading axes that two shapes have in common."""
+    """Counts the leading axes that two shapes share, at least one."""
     count = 0
     for size, other_size in zip(shape, other, strict=False):
         if size != other_size:

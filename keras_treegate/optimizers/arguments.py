@@ -1,4 +1,4 @@
-"""Checks of what the step-aware optimizers have in common."""
+"""Checks of the arguments that all step-aware optimizers share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from keras_treegate.types import Tensor
 
 
 def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
-    """Refuses what would read and write every row in every step."""
+    """Raises for options that would touch every row in every step."""
     if use_ema:
         raise ValueError(
             "`use_ema` must be `False`: an average of all weights would "

@@ -92,7 +92,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
     @property
     def weight_decay(self) -> float | None:
-        """That of the inner optimizer, which it can be set by as well."""
+        """The weight decay of the inner optimizer; setting it sets that."""
         inner = getattr(self, "inner_optimizer", None)
         return None if inner is None else inner.weight_decay
 
@@ -121,7 +121,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         grads: list[Tensor],
         trainable_variables: list[Tensor],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        # Not Keras's, which would carry whole tables through a conditional.
+        # Avoids the method of Keras's loss scale optimizer, which would carry
+        # whole tables through a conditional.
         return keras.optimizers.Optimizer.stateless_apply(
             self, optimizer_variables, grads, trainable_variables
         )
@@ -144,7 +145,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         scale = ops.convert_to_tensor(self.dynamic_scale.value)
         with tree_level.step_aware():
             unscaled = [
-                # What overwrites its variable is no gradient of the loss.
+                # A gradient that overwrites its variable is not of the loss.
                 gradient
                 if variable.overwrite_with_gradient
                 else _divided(gradient, scale)

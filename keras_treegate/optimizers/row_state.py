@@ -111,12 +111,12 @@ class VariableState:
 
     @property
     def tables(self) -> list[Variable]:
-        """All that is kept of each row of a level, see `update_of`."""
+        """The variables with a row for each row of a level, see `update_of`."""
         tables = [self.level.nodes, self.level.stamps, *self.slots]
         return tables + [self.last_step] * (self.last_step is not None)
 
     def is_untouched(self) -> bool:
-        """Whether no gradient but zeros came; false where no slot tells."""
+        """Returns whether all gradients were zero; false without slots."""
         return len(self.slots) > 0 and all(
             bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
             for slot, kind in zip(self.slots, self.kinds, strict=True)
@@ -138,12 +138,13 @@ def caught_up(
     """
     if last_step is None:
         return slots
-    # Not below 0: weights of a later time may have been put back.
+    # At least 0, because weights of a later step may have been put back.
     idle = ops.maximum(count - last_step - 1, 0)
     found = []
     for kind, slot in zip(kinds, slots, strict=True):
         if kind.decay is not None:
-            # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
+            # This is decay^idle, faster than `ops.power`; a decay of 0 leaves
+            # 0.
             rate = math.log(max(kind.decay, 1e-300))
             factors = ops.exp(rate * ops.cast(idle, slot.dtype))
             slot = slot * factors[:, None, None]
@@ -192,7 +193,7 @@ def _update_by(optimizer: Any, kinds: list[Slot]) -> Callable[..., None]:
         condition: Tensor | None,
     ) -> None:
         rule, step = optimizer(), Step(number, learning_rate, count)
-        # Faster than `ops.any`, and NaN is not zero either.
+        # The sum is faster than `ops.any`, and NaN is not zero either.
         touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
         if condition is not None:
             touched = ops.logical_and(touched, condition)
@@ -215,7 +216,7 @@ def _update_by(optimizer: Any, kinds: list[Slot]) -> Callable[..., None]:
 def _where(
     touched: Tensor, new: list[Tensor], old: list[Tensor]
 ) -> list[Tensor]:
-    """New rows where they are touched (R,), of any rank; else the old."""
+    """Returns new rows of any rank where touched (R,), else the old."""
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         axes = (1,) * (len(old.shape) - 1)
@@ -225,11 +226,11 @@ def _where(
 
 
 def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
-    """The steps since each row of a tree level was last written, (N,) int64.
+    """Counts the steps since each row of a level was written, (N,) int64.
 
-    Of the optimizers that listen to the level, the one that has taken the most
-    steps tells; `None` where none of them keeps this. A row that was never
-    written has been idle for all its steps.
+    The optimizer that has taken the most steps decides, if several listen to
+    the level; `None` where none of them keeps the last steps. A row that was
+    never written has been idle for all its steps.
     """
     told: list[tuple[int, np.ndarray]] = []
     for optimizer in level.listeners:
@@ -244,7 +245,7 @@ def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
 
 
 def check_decay_state(variables: list[Variable]) -> None:
-    """Refuses nodes without their clock and stamps, where these train."""
+    """Raises for nodes without their clock and stamps, where these train."""
     given = {id(variable) for variable in variables}
     for variable in variables:
         level = tree_level.of(variable)
@@ -262,9 +263,9 @@ def check_decay_state(variables: list[Variable]) -> None:
 def key_of_rule(
     optimizer: keras.optimizers.Optimizer, attributes_of_base: frozenset[str]
 ) -> tuple[object, ...] | None:
-    """Returns what optimizers with the same rule have in common.
+    """Returns a key that is equal for optimizers with the same rule.
 
-    That is the class and the hyperparameters. `None` where attributes of a
+    It holds the class and the hyperparameters. `None` where attributes of a
     subclass are anything but numbers, strings and `None`.
     """
     attributes = {
@@ -285,8 +286,8 @@ def counting_steps(
 ) -> Iterator[Any]:
     """Yields a store of numbered variables that has the steps taken too.
 
-    They are the last of the variables, and files of version 0.1.0 are
-    without them. What is loaded then tells them.
+    The steps taken are the last of the variables, and files of version 0.1.0
+    lack them. They are then read from the other variables that were loaded.
     """
     last = str(len(variables) - 1)
     numbers = list(map(str, range(len(variables) - 1)))

@@ -1,4 +1,4 @@
-"""What the step-aware optimizers have in common."""
+"""The base class of the step-aware optimizers."""
 
 import contextlib
 import re
@@ -103,18 +103,21 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self.states: list[VariableState] = []
         self._warned: set[tuple[str, str]] = set()
         self._gates_told: set[int] = set()
-        # The steps that are being made: one, or one for each replica.
+        # The steps that are in progress: one, or one for each replica.
         self._applying: list[Applying] = []
         self._steps_taken: Variable | None = (
             None  # once built, where a slot needs it
         )
-        # What a subclass adds to these is what its rule may depend on.
+        # The rule may depend on the attributes that a subclass adds to these.
         self._attributes_of_base: frozenset[str] = frozenset()
         self._attributes_of_base = frozenset(vars(self))
 
     @property
     def weight_decay(self) -> float | None:
-        """`None` while Keras applies gradients: it would decay whole tables."""
+        """The weight decay; `None` while Keras applies gradients.
+
+        Keras would otherwise decay whole tables.
+        """
         return None if getattr(self, "_applying", ()) else self._weight_decay
 
     @weight_decay.setter
@@ -187,8 +190,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             if state.level is not None:
                 state.level.listeners.add(self)
         if any(state.last_step is not None for state in self.states):
-            # Not `iterations`, which a user may set. The last variable, so that
-            # a file without it can be told.
+            # Kept apart from `iterations`, which a user may set. It is the last
+            # variable, so that a file without it can be recognized.
             self._steps_taken = self.add_variable(
                 shape=(),
                 initializer="zeros",
@@ -207,7 +210,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             tuple(map(id, var_list or ())),
             tuple(var_names or ()),
         )
-        for state in self.states:  # where it was built before
+        for state in self.states:  # There are some if it was built before.
             state.decays = not self.is_excluded(state.variable)
 
     def is_excluded(self, variable: Variable) -> bool:
@@ -249,7 +252,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         trainable_variables: Iterable[Variable] | None,
         condition: Tensor | None = None,
     ) -> None:
-        """Makes a step; `optimizers.applying` tells the way of a gradient."""
+        """Makes a step; `optimizers.applying` shows the path of a gradient."""
         grads = list(grads)
         if not grads:
             return
@@ -329,7 +332,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         return {id(v) for level in levels for v in (level.clock, level.stamps)}
 
     def _warn_once(self, causes: dict[tuple[str, str], list[str]]) -> None:
-        """Says of which levels of a layer the rows were lost, and why."""
+        """Warns of the levels whose rows were lost, and gives the cause."""
         for (layer, cause), levels in causes.items():
             if (layer, cause) not in self._warned:
                 self._warned.add((layer, cause))
@@ -391,11 +394,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         return self.states[self._get_variable_index(variable)]
 
     def last_steps(self, nodes: Variable) -> Variable | None:
-        """The step in which each row of a tree level was last written.
+        """Returns the step in which each row of a level was last written.
 
-        Counted from 1, and 0 for never, as `steps_taken` counts. `None` where
-        the optimizer does not keep it: its slots owe nothing for the steps in
-        between.
+        Steps are counted from 1, as `steps_taken` counts them; 0 stands for
+        never. `None` where the optimizer does not keep them, because its slots
+        owe nothing for the steps in between.
         """
         return self._state_of(nodes).last_step
 

@@ -1,4 +1,4 @@
-"""The state of one optimizer, carried to another."""
+"""Functions that copy the state of one optimizer to another."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from keras_treegate.types import Variable
 def can_transfer(
     old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer
 ) -> bool:
-    """Whether `transfer_state` knows both optimizers."""
+    """Returns whether `transfer_state` works for both optimizers."""
     if isinstance(old, LossScaleOptimizer):
         old, new = old.inner_optimizer, getattr(new, "inner_optimizer", None)
     return isinstance(old, StepAwareOptimizer) and type(old) is type(new)
@@ -24,7 +24,7 @@ def transfer_state(
     new: keras.optimizers.Optimizer,
     variables: dict[int, Variable],
 ) -> None:
-    """Copies what an optimizer knows of variables that another has copies of.
+    """Copies the state of variables to an optimizer of their copies.
 
     Args:
         old: a built optimizer.
@@ -56,7 +56,7 @@ def transfer_exclusions(
     new: keras.optimizers.Optimizer,
     variables: Iterable[tuple[Variable, Variable]],
 ) -> None:
-    """Excludes from weight decay in a new optimizer what the old one excluded.
+    """Copies what is excluded from weight decay to a new optimizer.
 
     It works before and after the new optimizer is built, for step-aware and
     stock optimizers, and for those inside a `LossScaleOptimizer` or a
@@ -80,7 +80,7 @@ def transfer_exclusions(
 def _of_wrapped(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[keras.optimizers.Optimizer]:
-    """Returns the optimizers that do the work of one, maybe itself alone."""
+    """Returns the optimizers inside of an optimizer, or itself alone."""
     if hasattr(optimizer, "inner_optimizer"):
         return _of_wrapped(optimizer.inner_optimizer)
     return list(getattr(optimizer, "optimizers", [optimizer]))
@@ -105,5 +105,5 @@ def _excluded_names(optimizer: keras.optimizers.Optimizer) -> list[str]:
 
 
 def _copy(source: Variable, target: Variable) -> None:
-    # To memory of its own: JAX deletes what a step replaces.
+    # Copied to new memory, because JAX deletes what a step replaces.
     target.assign(ops.copy(ops.convert_to_tensor(source.value)))
