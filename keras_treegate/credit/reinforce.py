@@ -140,7 +140,7 @@ class Reinforce(keras.layers.Layer, Credit):
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """Returns the `Route` of a gate source (..., S), sampled in training."""
+        """Returns the `Route` of a source (..., S), sampled in training."""
         if not training or gate.depth == 0:
             source = ops.stop_gradient(source)
             return Route(gate(source, training=training, mask=mask))
