@@ -1,4 +1,4 @@
-"""Trained networks that come with a checkout, and how to load one."""
+"""Trained networks that come with a checkout, and a function to load them."""
 
 import hashlib
 import json
@@ -60,14 +60,14 @@ def load_saved_model(name: Any) -> keras.Model:
             "load it."
         )
     with tempfile.TemporaryDirectory() as private:
-        # A copy that no one changes after it was looked at.
+        # Loads a private copy, which nobody can change after the check.
         copy = Path(private) / MODEL
         copy.write_bytes(content)
         untrusted.check_file(copy)
         return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
 
-def read_card(name: Any) -> dict:
+def read_card(name: Any) -> dict[str, Any]:
     """Returns the card of a saved model, by its name or path."""
     path = _folder(name) / CARD
     try:
@@ -83,7 +83,7 @@ def read_card(name: Any) -> dict:
 
 
 def _checksum(folder: Path) -> str:
-    """Returns the SHA-256 that a card tells of its model."""
+    """Returns the SHA-256 of the model that its card states."""
     checksum = read_card(folder).get("sha256")
     if not isinstance(checksum, str) or not SHA256.fullmatch(checksum):
         raise ValueError(

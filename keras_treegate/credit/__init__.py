@@ -1,4 +1,4 @@
-"""Credit assignment: how the units that gate learn from what they decide."""
+"""Credit assignment, by which gate units learn from what they decide."""
 
 from typing import Any
 

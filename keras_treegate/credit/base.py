@@ -1,10 +1,11 @@
-"""What a credit assignment must do, and what it tells a layer."""
+"""The base class of credit assignments, and the route they return."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 
-from keras_treegate.types import Config, Tensor
+from keras_treegate.credit.scores import Claim
+from keras_treegate.types import Config, Tensor, Variable
 
 
 class Route(NamedTuple):
@@ -14,8 +15,8 @@ class Route(NamedTuple):
         codes: (..., G) int32, the leaf codes.
         scales: (..., G, D), a factor for each node below the root; `None`
             where each node counts in full. Defaults to `None`.
-        claim: What asks a `ReinforceLoss` for credit, of `Reinforce` alone.
-            Defaults to `None`.
+        claim: The claim on the credit of a `ReinforceLoss`, which only
+            `Reinforce` makes. Defaults to `None`.
 
     Example:
 
@@ -26,8 +27,8 @@ class Route(NamedTuple):
     """
 
     codes: Tensor
-    scales: Tensor = None
-    claim: Any = None
+    scales: Tensor | None = None
+    claim: Claim | None = None
 
 
 class Credit:
@@ -73,7 +74,7 @@ class Credit:
         training: bool,
         mask: Tensor | None = None,
     ) -> Route:
-        """Returns where each example goes.
+        """Returns the route of each example.
 
         Args:
             gate: The gate of the layer.
@@ -92,8 +93,8 @@ class Credit:
         )
 
     @property
-    def stored_variables(self) -> dict[str, Any]:
-        """What a file holds of the state, by name; none by default."""
+    def stored_variables(self) -> dict[str, Variable]:
+        """The variables that a file holds, by name; none by default."""
         return {}
 
     def check_foldable(self) -> None:

@@ -14,6 +14,7 @@ from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
 from keras_treegate.credit.base import Credit, Route
+from keras_treegate.types import Config, Tensor, Variable
 
 
 @register
@@ -76,9 +77,13 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         self.built = True
 
     def route(
-        self, gate: Any, source: Any, training: bool, mask: Any = None
+        self,
+        gate: keras.layers.Layer,
+        source: Tensor,
+        training: bool,
+        mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S) and its scales."""
+        """Returns the `Route` of a gate source (..., S), with its scales."""
         activations = gate.activations(source, training=training, mask=mask)
         dtype = at_least_float32(activations)
         activations = ops.cast(activations, dtype)  # (..., G, D)
@@ -90,14 +95,14 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         rectified = ops.where(bits, activations, -activations)
         return Route(codes_from_bits(bits), scales=_running_product(rectified))
 
-    def noise(self, shape: tuple) -> Any:
+    def noise(self, shape: tuple[int | Tensor, ...]) -> Tensor:
         """Draws from Normal(0, 1), float32."""
         return keras.random.normal(
             shape, dtype="float32", seed=self.seed_generator
         )
 
     def check_foldable(self) -> None:
-        """Raises: the sum along a path is not the kernel of a leaf."""
+        """Raises, because the kernel depends on more than the leaf."""
         raise ValueError(
             "`credit` must not be a NoisyRectifier for a table of leaves: its "
             "kernels depend on the activations of the gates and not on the leaf"
@@ -111,31 +116,31 @@ class NoisyRectifier(keras.layers.Layer, Credit):
     def load_own_variables(self, store: Any) -> None:
         loading.load_part(self, store, self.stored_variables, self._assign)
 
-    def _assign(self, store: Any, variables: dict) -> None:
+    def _assign(self, store: Any, variables: dict[str, Variable]) -> None:
         seeds.load(store, self.seed_generator)
 
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """There is nothing to quantize; the gate tells it of the layer."""
+        """Does nothing; the gate raises for the whole layer."""
 
     @property
-    def stored_variables(self) -> dict:
+    def stored_variables(self) -> dict[str, Variable]:
         """The variables that files have, by their names there."""
         return {seeds.NAME: self.seed_generator.state}
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(stddev=self.stddev, seed=self.seed)
         return config
 
 
-def _running_product(rectified: Any) -> Any:
-    """The products (..., D) of all that comes up to each place."""
-    # Not `ops.cumprod`, whose gradient divides by what may be zero.
+def _running_product(rectified: Tensor) -> Tensor:
+    """Returns the products (..., D) of the factors up to each place."""
+    # Avoids `ops.cumprod`, whose gradient divides by factors that may be 0.
     depth = rectified.shape[-1]
     products = [rectified[..., :0]]
-    product: Any = 1
+    product: Tensor | int = 1
     for level in range(depth):
         product = product * rectified[..., level : level + 1]
         products.append(product)

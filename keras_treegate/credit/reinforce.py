@@ -1,4 +1,4 @@
-"""Gates that learn from the loss of each example, by the score function."""
+"""A credit assignment from the loss of each example, by score functions."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import scores, seeds
 from keras_treegate.credit.base import Credit, Route
+from keras_treegate.types import Config, Tensor, Variable
 
 BASELINES = ("moving_mean", None)
 
@@ -122,7 +123,7 @@ class Reinforce(keras.layers.Layer, Credit):
         self.refusal: loading.Refusal | None = None  # that of its layer
         self.built = True
 
-    def _state(self, name: str) -> Any:
+    def _state(self, name: str) -> Variable:
         return self.add_weight(
             name=name,
             shape=(MAX_BASELINES,),
@@ -133,9 +134,13 @@ class Reinforce(keras.layers.Layer, Credit):
         )
 
     def route(
-        self, gate: Any, source: Any, training: bool, mask: Any = None
+        self,
+        gate: keras.layers.Layer,
+        source: Tensor,
+        training: bool,
+        mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S), sampled in training."""
+        """Returns the `Route` of a source (..., S), sampled in training."""
         if not training or gate.depth == 0:
             source = ops.stop_gradient(source)
             return Route(gate(source, training=training, mask=mask))
@@ -150,7 +155,7 @@ class Reinforce(keras.layers.Layer, Credit):
         claim = scores.add(
             self,
             ops.sum(ops.log_sigmoid(signs * logits), axis=(-2, -1)),
-            # Of a coin: log(1 + exp(a)) - a * sigmoid(a).
+            # The entropy of a Bernoulli bit: log(1 + exp(a)) - a * sigmoid(a).
             ops.mean(
                 ops.softplus(logits) - logits * probabilities, axis=(-2, -1)
             ),
@@ -158,20 +163,20 @@ class Reinforce(keras.layers.Layer, Credit):
         )
         return Route(codes_from_bits(bits), claim=claim)
 
-    def sample(self, probabilities: Any) -> Any:
-        """Boolean bits, each true with its probability (..., G, D)."""
+    def sample(self, probabilities: Tensor) -> Tensor:
+        """Draws boolean bits, true with the probabilities (..., G, D)."""
         draw = keras.random.uniform(
             ops.shape(probabilities), dtype="float32", seed=self.seed_generator
         )
         return ops.cast(draw, probabilities.dtype) < probabilities
 
-    def baseline_of(self, loss: int) -> Any:
-        """The baseline of a step's n-th loss, a scalar."""
+    def baseline_of(self, loss: int) -> Tensor:
+        """Returns the baseline of a step's n-th loss, a scalar."""
         if self.baseline is None:
             return ops.zeros((), dtype="float32")
         return self.moving_means.value[min(loss, MAX_BASELINES - 1)]
 
-    def update_baseline(self, loss: int, mean: Any) -> None:
+    def update_baseline(self, loss: int, mean: Tensor) -> None:
         """Moves the baseline of a step's n-th loss towards its mean."""
         if self.baseline is None:
             return
@@ -191,7 +196,7 @@ class Reinforce(keras.layers.Layer, Credit):
             self.updates, ops.minimum(updates + slot, 2.0**24)
         )
 
-    # The samples go on where they were, also after loading.
+    # Saves the generator, so that the samples go on after loading.
     def save_own_variables(self, store: Any) -> None:
         store["moving_means"] = self.moving_means
         store["updates"] = self.updates
@@ -200,7 +205,7 @@ class Reinforce(keras.layers.Layer, Credit):
     def load_own_variables(self, store: Any) -> None:
         loading.load_part(self, store, self.stored_variables, self._assign)
 
-    def _assign(self, store: Any, variables: dict) -> None:
+    def _assign(self, store: Any, variables: dict[str, Variable]) -> None:
         self.moving_means.assign(store["moving_means"])
         self.updates.assign(store["updates"])
         seeds.load(store, self.seed_generator)
@@ -208,10 +213,10 @@ class Reinforce(keras.layers.Layer, Credit):
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """There is nothing to quantize; the gate tells it of the layer."""
+        """Does nothing; the gate raises for the whole layer."""
 
     @property
-    def stored_variables(self) -> dict:
+    def stored_variables(self) -> dict[str, Variable]:
         """The variables that files have, by their names there."""
         return {
             "moving_means": self.moving_means,
@@ -219,7 +224,7 @@ class Reinforce(keras.layers.Layer, Credit):
             seeds.NAME: self.seed_generator.state,
         }
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             baseline=self.baseline,

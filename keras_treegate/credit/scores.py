@@ -1,4 +1,4 @@
-"""What is to be credited: the scores that wait for the loss of their step.
+"""The scores of sampled bits, which wait for the loss of their step.
 
 A layer whose bits are sampled leaves a `Score` here when it is called in
 training. A `ReinforceLoss` that is called next, in the same thread and the same
@@ -20,34 +20,38 @@ import threading
 import weakref
 from typing import Any
 
-from keras_treegate import backend
+import keras
 
-# Calls of a layer whose scores wait at a time: calls in training that no loss
-# follows, by hand, must not pile up.
+from keras_treegate import backend
+from keras_treegate.types import Tensor, Variable
+
+# The most calls of a layer whose scores wait at a time, because calls in
+# training that no loss follows must not pile up.
 MAX_WAITING = 256
 
 
 class Claim:
-    """Whether losses have claimed a score; holds no tensors.
+    """A record of the losses that claimed a score; it holds no tensors.
 
-    What is watched for gradients holds it, and so says how long it lives.
+    It lives as long as the outputs that are watched for gradients, which hold
+    it.
 
     owner: the name of the layer.
-    losses: how many did.
-    cause: why one that could have did not.
+    losses: the number of losses that claimed the score.
+    cause: the reason why a loss that was there did not claim it.
     """
 
-    def __init__(self, waiting: list) -> None:
+    def __init__(self, waiting: "list[Score]") -> None:
         self.owner = ""
         self.losses = 0
         self.cause = ""
-        # The list itself: backward passes may run in another thread.
+        # Holds the list, because backward passes may run in another thread.
         self._waiting = waiting
 
     def check(self) -> None:
         """Raises where no loss claimed the score; called by backward passes."""
         if self.losses:
-            # Not `remove`, which compares tensors.
+            # Avoids `remove`, which would compare tensors.
             left = [s for s in self._waiting if s.claim is not self]
             self._waiting[:] = left
             return
@@ -73,10 +77,10 @@ class Score:
 
     def __init__(
         self,
-        credit: Any,
-        log_probability: Any,
-        entropy: Any,
-        mask: Any,
+        credit: keras.layers.Layer,
+        log_probability: Tensor,
+        entropy: Tensor,
+        mask: Tensor | None,
         claim: Claim,
     ) -> None:
         self.credit = credit
@@ -88,11 +92,11 @@ class Score:
 
     @property
     def claim(self) -> Any:
-        """Its `Claim`; `None` where no gradient can be taken any more."""
+        """The `Claim`; `None` where no gradient can be taken any more."""
         return self._claim()
 
     def leave_to_gradient(self) -> None:
-        """Lets the score go with what is watched for gradients."""
+        """Lets the score end with the outputs that are watched."""
         self._kept = None
 
 
@@ -105,7 +109,10 @@ _waiting = _Waiting()
 
 
 def add(
-    credit: Any, log_probability: Any, entropy: Any, mask: Any = None
+    credit: keras.layers.Layer,
+    log_probability: Tensor,
+    entropy: Tensor,
+    mask: Tensor | None = None,
 ) -> Claim:
     """Leaves a score for the losses of this step; returns its claim."""
     scores = _alive()
@@ -123,10 +130,10 @@ def add(
     return claim
 
 
-def watch(outputs: Any, variable: Any, claim: Claim | None) -> Any:
-    """Returns outputs, watched for gradients where a claim is of them.
+def watch(outputs: Tensor, variable: Variable, claim: Claim | None) -> Tensor:
+    """Returns outputs, watched for gradients where there is a claim.
 
-    `variable` is one of the layer that they are of.
+    `variable` is a variable of the layer that made the outputs.
     """
     if claim is None:
         return backend.watch(outputs, variable, None)
@@ -141,7 +148,7 @@ def watch(outputs: Any, variable: Any, claim: Claim | None) -> Any:
 
 
 def _alive() -> list[Score]:
-    """The scores that wait in this thread, without those that are over."""
+    """Returns the scores that wait in this thread and can have a gradient."""
     scores = _waiting.scores
     scores[:] = [score for score in scores if score.claim is not None]
     return scores
@@ -152,15 +159,15 @@ def _losses_of(score: Score) -> int:
     return 0 if claim is None else claim.losses
 
 
-def due(losses: Any) -> list[Score]:
-    """The scores that losses (B, ...) of this step can be multiplied with."""
+def due(losses: Tensor) -> list[Score]:
+    """Returns the scores that fit losses (B, ...), and counts their claims."""
     scores = [score for score in _alive() if _fits(score, losses)]
     for score in scores:
         score.claim.losses += 1
     return scores
 
 
-def _fits(score: Score, losses: Any) -> bool:
+def _fits(score: Score, losses: Tensor) -> bool:
     if not backend.is_of_trace(score.log_probability, losses):
         score.claim.cause = (
             " There was such a loss, but out of reach: the layer was called "
@@ -181,5 +188,5 @@ def _fits(score: Score, losses: Any) -> bool:
 
 
 def waiting() -> int:
-    """The number of scores that wait in this thread."""
+    """Returns the number of scores that wait in this thread."""
     return len(_alive())

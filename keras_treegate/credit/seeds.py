@@ -1,21 +1,23 @@
-"""Seed generators in saved files, which Keras leaves out of them."""
+"""Functions that keep seed generators in files; Keras leaves them out."""
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.types import Tensor
 
 NAME = "seed_generator_state"
 
 
-def check(generator: Any, tensor: Any) -> None:
-    """Refuses to draw where the state of a generator cannot be kept.
+def check(generator: keras.random.SeedGenerator, tensor: Tensor) -> None:
+    """Raises where the state of a generator cannot be kept.
 
     Args:
         generator: The `SeedGenerator`.
-        tensor: What the draws are for.
+        tensor: A tensor that the draws are made for.
     """
     if not backend.can_assign(generator.state, tensor):
         raise ValueError(
@@ -28,14 +30,15 @@ def check(generator: Any, tensor: Any) -> None:
         )
 
 
-def save(store: Any, generator: Any) -> None:
+def save(store: Any, generator: keras.random.SeedGenerator) -> None:
     """Writes the state of a generator, the same on every backend."""
     state = ops.convert_to_numpy(generator.state.value).astype("int64")
     store[NAME] = state % 2**32
 
 
-def load(store: Any, generator: Any) -> None:
+def load(store: Any, generator: keras.random.SeedGenerator) -> None:
     """Reads the state of a generator."""
-    # Backends have integers of other kinds; this wraps where they are signed.
+    # Converts, because backends differ in the dtype of the state; the values
+    # wrap around where it is signed.
     state = np.asarray(store[NAME]).astype(generator.state.dtype)
     generator.state.assign(state)

@@ -1,11 +1,11 @@
-"""Gates that are constants for the gradient."""
+"""A credit assignment whose gates are constants for the gradient."""
 
-from typing import Any
-
+import keras
 from keras import ops
 
 from keras_treegate.core.saving import register
 from keras_treegate.credit.base import Credit, Route
+from keras_treegate.types import Tensor
 
 
 @register
@@ -31,8 +31,12 @@ class Straight(Credit):
     """
 
     def route(
-        self, gate: Any, source: Any, training: bool, mask: Any = None
+        self,
+        gate: keras.layers.Layer,
+        source: Tensor,
+        training: bool,
+        mask: Tensor | None = None,
     ) -> Route:
-        """The `Route` of a gate source (..., S)."""
+        """Returns the `Route` of a gate source (..., S)."""
         source = ops.stop_gradient(source)
         return Route(gate(source, training=training, mask=mask))

@@ -1,4 +1,4 @@
-"""Gates decide which path an example takes through each tree."""
+"""Gates, which decide the path of an example through each tree."""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
-"""What a gate must do, for gates of one's own."""
+"""The base class of gates, with the contract that a gate fulfils."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -74,9 +75,9 @@ class Gate(keras.layers.Layer):
     def check(
         self, source_shape: Shape, num_trees: int | None, depth: int | None
     ) -> int:
-        """Refuses what the gate cannot be built for.
+        """Raises where the gate cannot be built for a source and trees.
 
-        Called before anything is allocated, by the layer and by `build`.
+        It is called before anything is allocated, by the layer and by `build`.
 
         Args:
             source_shape: The shape of the gate source.
@@ -175,12 +176,12 @@ class Gate(keras.layers.Layer):
                     f"Received: {source.name!r} of shape {source.shape}, for "
                     f"one of shape {target.shape}."
                 )
-            # To memory of its own: JAX deletes what a step replaces.
+            # Copied to new memory, because JAX deletes what a step replaces.
             target.assign(ops.copy(ops.convert_to_tensor(source.value)))
 
     @property
     def needs_means(self) -> bool:
-        """Whether `set_means` does anything."""
+        """A flag, true where `set_means` does anything."""
         return False
 
     def set_means(
@@ -207,21 +208,24 @@ class Gate(keras.layers.Layer):
         return (*input_shape[:-1], self.num_trees)
 
     def compute_output_spec(
-        self, inputs: Tensor, training: bool | None = None, mask: Any = None
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
     ) -> keras.KerasTensor:
         return keras.KerasTensor(
             self.compute_output_shape(inputs.shape), dtype="int32"
         )
 
     def rematerialized_call(
-        self, layer_call: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        return layer_call  # there is nothing to save in integers
+        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Callable[..., Tensor]:
+        return layer_call  # Recomputing integers would save no memory.
 
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """Raises, for its layer: Keras asks the layers inside of layers."""
+        """Raises for the whole layer: Keras also asks the layers inside."""
         checks.no_quantization(self.path or self.name, mode)
 
     # The layer that owns the gate builds it, also when it is loaded.

@@ -1,4 +1,4 @@
-"""Sign bits of hidden units choose the path."""
+"""A gate that reads the path from sign bits of hidden units."""
 
 import random
 from typing import Any
@@ -15,6 +15,7 @@ from keras_treegate.core.numerics import (
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
+from keras_treegate.types import Config, Shape, Tensor
 
 THRESHOLDS = ("zero", "running_mean")
 
@@ -130,7 +131,7 @@ class SignGate(Gate):
         return self._given_units.copy()
 
     def check(
-        self, source_shape: Any, num_trees: int | None, depth: int | None
+        self, source_shape: Shape, num_trees: int | None, depth: int | None
     ) -> int:
         if not self.built and (num_trees is None or depth is None):
             raise ValueError(
@@ -161,7 +162,7 @@ class SignGate(Gate):
             )
         return num_sources
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         num_sources = self.input_spec.axes[-1]
         shape = (self.num_trees, self.depth)
@@ -194,22 +195,30 @@ class SignGate(Gate):
             )
 
     def call(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         thresholds = self._thresholds(inputs, training, mask)
         codes = backend.compiled(_leaf_codes)
         return codes(inputs, self._units.value, thresholds)
 
     def activations(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
-        """How far gate units are above their thresholds (..., G, D)."""
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Returns by how much units exceed their thresholds (..., G, D)."""
         thresholds = self._thresholds(inputs, training, mask)
         source, thresholds = _compared(inputs, self._units.value, thresholds)
         return without_subnormals(source - thresholds)
 
-    def _thresholds(self, inputs: Any, training: bool | None, mask: Any) -> Any:
-        """Of the gate units (G, D); `None` where they are zero."""
+    def _thresholds(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
+    ) -> Tensor | None:
+        """Returns the thresholds (G, D); `None` where they are zero."""
         if self.moving_mean is None:
             return None
         if training and self.trainable:
@@ -229,13 +238,14 @@ class SignGate(Gate):
             self._update_moving_mean(ops.stop_gradient(source), mask)
         return ops.convert_to_tensor(self.moving_mean.value)
 
-    def _update_moving_mean(self, source: Any, mask: Any) -> None:
+    def _update_moving_mean(self, source: Tensor, mask: Tensor | None) -> None:
         used = ops.isfinite(source)  # (..., G, D)
         if mask is not None:
             used = ops.logical_and(used, mask[..., None, None])
         axes = tuple(range(len(source.shape) - 2))
         count = ops.sum(ops.cast(used, source.dtype), axis=axes)
-        # Divided before it is summed: a sum of large values is no number.
+        # Divides before it sums, because a sum of large values
+        # may overflow.
         shares = ops.where(used, source, 0) / ops.maximum(count, 1)
         mean = ops.cast(ops.sum(shares, axis=axes), "float32")
         mean = ops.where(count > 0, mean, self.moving_mean.value)
@@ -243,13 +253,13 @@ class SignGate(Gate):
         self.moving_mean.assign(
             self.moving_mean.value + rate * (mean - self.moving_mean.value)
         )
-        # A step that saw nothing is none. Past 1 / (1 - momentum) the count no
-        # longer matters.
+        # A step in which no value was used is not counted. Past
+        # 1 / (1 - momentum) the count no longer matters.
         seen = ops.cast(ops.any(count > 0), "float32")
         self.updates.assign(ops.minimum(self.updates.value + seen, 2.0**24))
 
     def _draw(self, num_sources: int) -> np.ndarray:
-        """(G, D) units, without replacement in each tree."""
+        """Returns units (G, D), drawn without replacement in each tree."""
         if self._given_units is not None:
             return self._given_units
         generator = np.random.default_rng(self._draw_seed)
@@ -269,7 +279,7 @@ class SignGate(Gate):
                 f"{len(sources)}. Lower it."
             )
         more = depth - units.shape[1]
-        if more:  # without replacement in each tree
+        if more:  # They are drawn without replacement in each tree.
             rest = [np.setdiff1d(sources, tree) for tree in units]
             drawn = [generator.permutation(left)[:more] for left in rest]
             units = np.concatenate([units, drawn], axis=1)
@@ -309,7 +319,7 @@ class SignGate(Gate):
             self.updates.assign(batches)
         self.moving_mean.assign(values)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         units = self._given_units
         config.update(
@@ -321,14 +331,16 @@ class SignGate(Gate):
         return config
 
 
-def _gate_units(inputs: Any, units: Any) -> Any:
-    """The units (G, D) of inputs (..., S) that trees read: (..., G, D)."""
+def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
+    """Returns the units (G, D) of inputs (..., S), as (..., G, D)."""
     source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
     return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
 
-def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
-    """The gate units (..., G, D), and what they should be above."""
+def _compared(
+    inputs: Tensor, units: Tensor, thresholds: Tensor | None
+) -> tuple[Tensor, Tensor | int]:
+    """Returns gate units (..., G, D) and thresholds, ready to be compared."""
     source = _gate_units(inputs, units)
     dtype = at_least_float32(source)
     source = without_subnormals(ops.cast(source, dtype))
@@ -337,7 +349,9 @@ def _compared(inputs: Any, units: Any, thresholds: Any) -> tuple[Any, Any]:
     return source, without_subnormals(ops.cast(thresholds, dtype))
 
 
-def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
+def _leaf_codes(
+    inputs: Tensor, units: Tensor, thresholds: Tensor | None
+) -> Tensor:
     source, thresholds = _compared(inputs, units, thresholds)
     return codes_from_bits(source > thresholds)
 
@@ -345,7 +359,7 @@ def _leaf_codes(inputs: Any, units: Any, thresholds: Any) -> Any:
 def _unit_array(units: Any) -> np.ndarray:
     try:
         array = np.asarray(units)
-    except Exception:  # rows of different lengths, or no array at all
+    except Exception:  # Rows have different lengths, or it is no array.
         array = np.empty(0)
     valid = array.ndim == 2 and (
         array.size == 0

@@ -11,6 +11,7 @@ from keras_treegate.core.numerics import restored
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.types import Config, Shape, Tensor, Variable
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 
@@ -19,7 +20,7 @@ TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 class FoldedTreeDense(RoutedDense):
     """A `TreeGatedDense` whose paths are summed once and for all.
 
-    What `keras_treegate.fold` puts in the place of a trained `TreeGatedDense`.
+    `keras_treegate.fold` puts it in the place of a trained `TreeGatedDense`.
     It has the same outputs, about half the numbers, no tree, no weight decay to
     settle and nothing for an optimizer to do; the work per example is that of a
     Dense layer. It is rarely made by hand: a new one is all zeros.
@@ -121,11 +122,13 @@ class FoldedTreeDense(RoutedDense):
         self.folding_error: float | None = None
         self._warned = False
         self.table: Any = None
-        self.scale: Any = None
-        self.slots: Any = None
+        self.scale: Variable | None = None
+        self.slots: Variable | None = None
 
-    def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
-        if self.built:  # by `fold`, and then by the model it stands in
+    def build(
+        self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
+    ) -> None:
+        if self.built:  # `fold` builds it, and then the model it stands in
             return
         trees = self._build_trees(
             inputs_shape, gate_inputs_shape, self._check_size
@@ -153,7 +156,9 @@ class FoldedTreeDense(RoutedDense):
             self.stored_leaves,
         )
 
-    def _constant(self, name: str, shape: tuple, dtype: str) -> Any:
+    def _constant(
+        self, name: str, shape: tuple[int, ...], dtype: str
+    ) -> Variable:
         return self.add_weight(
             name=name,
             shape=shape,
@@ -165,11 +170,11 @@ class FoldedTreeDense(RoutedDense):
 
     def call(
         self,
-        inputs: Any,
-        gate_inputs: Any = None,
+        inputs: Tensor,
+        gate_inputs: Tensor | None = None,
         training: bool | None = None,
-        mask: Any = None,
-    ) -> Any:
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if training and not self._warned:
             self._warned = True
             warnings.warn(
@@ -183,8 +188,8 @@ class FoldedTreeDense(RoutedDense):
         )
         return self._outputs(self._product(self._flat(inputs), codes), inputs)
 
-    def _product(self, x: Any, codes: Any) -> Any:
-        """Inputs (B, P), each times the kernel of its leaves: (B, Q)."""
+    def _product(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Multiplies each of the inputs (B, P) with its kernel: (B, Q)."""
         trees = self._trees
         table = ops.convert_to_tensor(self.table.value)
         scale = self.scale
@@ -198,13 +203,13 @@ class FoldedTreeDense(RoutedDense):
         if self.slots is not None:
             slots = ops.take(ops.convert_to_tensor(self.slots.value), slots)
         x = trees.blocks(x)  # (B, G, W)
-        if scale is not None:  # of each row, and so a factor of its input
+        if scale is not None:  # A scale of a row is a factor of its input.
             flat = ops.reshape(ops.transpose(slots), (-1,))
             scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
             x = x * ops.cast(scale, x.dtype)
         return backend.path_product(x, table, slots)
 
-    def _own_variables(self) -> dict:
+    def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)
         return loading.numbered([v for v in variables if v is not None])
 
@@ -216,7 +221,7 @@ class FoldedTreeDense(RoutedDense):
 
     @property
     def trainable(self) -> bool:
-        """Always false; setting it to anything else is refused."""
+        """A constant `False`; setting it to a true value is refused."""
         return False
 
     @trainable.setter
@@ -234,7 +239,7 @@ class FoldedTreeDense(RoutedDense):
                 "around it, set their `trainable` one by one."
             )
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             table_dtype=self.table_dtype,
@@ -244,7 +249,7 @@ class FoldedTreeDense(RoutedDense):
 
 
 def check_table_dtype(name: str, dtype: Any) -> None:
-    """Refuses what is no dtype of a table."""
+    """Raises for anything but a dtype of a table or `None`."""
     known = isinstance(dtype, str) and dtype in TABLE_DTYPES
     if dtype is not None and not known:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What the layers that route examples through trees have in common."""
+"""The base class of the layers that route examples through trees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from keras import ops
 from keras_treegate import backend, gates
 from keras_treegate.core import checks, loading
 from keras_treegate.core.rows import TreeShape
+from keras_treegate.types import Config, Shape, Tensor, Variable
 
 
 class RoutedDense(keras.layers.Layer):
@@ -42,16 +43,16 @@ class RoutedDense(keras.layers.Layer):
         self.activation = activation
         self.use_bias = use_bias
         self.supports_masking = True
-        self.bias: Any = None
+        self.bias: Variable | None = None
         self.refusal = loading.Refusal()
         self._given_num_trees = num_trees
         self._trees: Any = None  # once built
 
     def _build_trees(
         self,
-        inputs_shape: Any,
-        gate_inputs_shape: Any,
-        check_size: Callable,
+        inputs_shape: Shape,
+        gate_inputs_shape: Shape | None,
+        check_size: Callable[[TreeShape], None],
     ) -> TreeShape:
         """Builds the gate for trees of the sizes that it returns.
 
@@ -77,44 +78,51 @@ class RoutedDense(keras.layers.Layer):
 
     def __call__(
         self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
-    ) -> Any:
-        # Here and not in `call`, which runs after the variables are made.
+    ) -> Tensor:
+        # Checked before `call`, which runs after the variables are made.
         check_input("inputs", inputs)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
         check_input("gate_inputs", gate_inputs)
         return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
 
-    def _gate_source(self, inputs: Any, gate_inputs: Any) -> Any:
-        """The tensor that the gate reads."""
+    def _gate_source(
+        self, inputs: Tensor, gate_inputs: Tensor | None
+    ) -> Tensor:
+        """Returns the tensor that the gate reads."""
         source = inputs if gate_inputs is None else gate_inputs
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
         return source
 
-    def _flat(self, inputs: Any) -> Any:
-        """Inputs (..., P) as examples (B, P), of the compute dtype."""
+    def _flat(self, inputs: Tensor) -> Tensor:
+        """Returns inputs (..., P) as examples (B, P) of the compute dtype."""
         x = ops.cast(inputs, self.compute_dtype)
         return ops.reshape(x, (-1, self._trees.inputs))
 
-    def _outputs(self, products: Any, inputs: Any) -> Any:
-        """What the layer makes of the products (B, Q) of its inputs."""
+    def _outputs(self, products: Tensor, inputs: Tensor) -> Tensor:
+        """Returns the outputs (..., Q) for the products (B, Q) of inputs."""
         if self.bias is not None:
             products = products + ops.cast(self.bias.value, self.compute_dtype)
         shape = (*ops.shape(inputs)[:-1], self.units)
         return self.activation(ops.reshape(products, shape))
 
-    def _save_variables(self, store: Any, variables: dict) -> None:
+    def _save_variables(
+        self, store: Any, variables: dict[str, Variable]
+    ) -> None:
         """Writes the layer's own variables, by their names in the store."""
         loading.save(store, variables, self._parts())
 
     def _load_variables(
-        self, store: Any, variables: dict, optional: tuple = ()
+        self,
+        store: Any,
+        variables: dict[str, Variable],
+        optional: tuple[str, ...] = (),
     ) -> None:
         """Reads what `_save_variables` wrote, or raises and reads nothing."""
         loading.load(store, variables, optional, self, self._parts())
 
-    def _parts(self) -> dict:
-        """The variables of the layers inside, which fit along with it."""
+    def _parts(self) -> dict[str, dict[str, Variable]]:
+        """Returns the variables of the layers inside, for checks of a file."""
         return {"gate": self.gate.stored_variables}
 
     def quantize(
@@ -148,11 +156,11 @@ class RoutedDense(keras.layers.Layer):
             )
 
     def compute_output_shape(
-        self, inputs_shape: Any, gate_inputs_shape: Any = None
-    ) -> tuple:
+        self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
+    ) -> Shape:
         return (*inputs_shape[:-1], self.units)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             units=self.units,
@@ -166,7 +174,7 @@ class RoutedDense(keras.layers.Layer):
 
 
 def check_input(name: str, value: Any) -> None:
-    """Refuses what a layer cannot take for its inputs or gate inputs."""
+    """Raises for a value that cannot be the inputs or gate inputs."""
     checks.tensor(name, value)
     checks.dense(name, value, backend.is_dense(value))
     checks.floating(name, value)

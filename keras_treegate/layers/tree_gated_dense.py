@@ -1,5 +1,6 @@
 """A dense layer whose kernel is a sum along paths of binary trees."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,7 +17,9 @@ from keras_treegate.layers.routed_dense import RoutedDense, check_input
 from keras_treegate.trees import find as tree_layers
 from keras_treegate.trees.explain import MultiplyAdds, explanation
 from keras_treegate.trees.forest import Forest
+from keras_treegate.trees.level import TreeLevel
 from keras_treegate.trees.visits import LeafVisits
+from keras_treegate.types import Config, Shape, Tensor, Variable
 
 ROW_LEVELS = ("auto", "all", "none")
 
@@ -163,8 +166,10 @@ class TreeGatedDense(RoutedDense):
         self._row_levels = "auto"
         self._forest: Any = None  # once built
 
-    def build(self, inputs_shape: Any, gate_inputs_shape: Any = None) -> None:
-        if self.built:  # by a transform, and then by the model around it
+    def build(
+        self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
+    ) -> None:
+        if self.built:  # A transform builds it, and then the model around it.
             return
         trees = self._build_trees(
             inputs_shape, gate_inputs_shape, self._check_size
@@ -181,8 +186,8 @@ class TreeGatedDense(RoutedDense):
                 constraint=self.bias_constraint,
                 autocast=False,
             )
-        # Last, so that weights have one order on every backend: where the
-        # state of decay is trainable, it comes behind all that trains, too.
+        # Made last, so that weights have one order on every backend: where the
+        # state of decay is trainable, it also comes after all that trains.
         self._forest = Forest.of_layer(self, trees, nodes)
         self._forest.row_levels = self._row_levels
         tree_layers.mark(self)
@@ -198,13 +203,13 @@ class TreeGatedDense(RoutedDense):
 
     def call(
         self,
-        inputs: Any,
-        gate_inputs: Any = None,
+        inputs: Tensor,
+        gate_inputs: Tensor | None = None,
         training: bool | None = None,
-        mask: Any = None,
-        inputs_mask: Any = None,
-        gate_inputs_mask: Any = None,
-    ) -> Any:
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        gate_inputs_mask: Tensor | None = None,
+    ) -> Tensor:
         training = bool(training) and self.trainable
         # Keras fills in `mask` of a single tensor, and else those that are
         # named after theirs.
@@ -221,23 +226,29 @@ class TreeGatedDense(RoutedDense):
         return self._outputs(products, inputs)
 
     def _route(
-        self, inputs: Any, gate_inputs: Any, training: bool, kept: Any = None
+        self,
+        inputs: Tensor,
+        gate_inputs: Tensor | None,
+        training: bool,
+        kept: Tensor | None = None,
     ) -> Route:
-        """Returns where the examples go.
+        """Returns the route of the examples.
 
-        What is not `kept` is routed too, and leaves no trace.
+        Examples that are not `kept` are routed too, but enter no moving mean.
         """
         source = self._gate_source(inputs, gate_inputs)
         return self.credit.route(self.gate, source, training, kept)
 
     def rematerialized_call(
-        self, layer_call: Any, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Callable[..., Tensor]:
         # Recomputing the forward pass would lose the rows of the gradient.
         return layer_call
 
-    def leaf_codes(self, inputs: Any, gate_inputs: Any = None) -> Any:
-        """The leaf that each tree routes each example to, as at inference.
+    def leaf_codes(
+        self, inputs: Tensor, gate_inputs: Tensor | None = None
+    ) -> Tensor:
+        """Returns the leaf each tree routes each example to, as at inference.
 
         Args:
             inputs: (..., P), as for `call`.
@@ -250,15 +261,17 @@ class TreeGatedDense(RoutedDense):
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
         return self._route(inputs, gate_inputs, training=False).codes
 
-    def effective_kernel(self, inputs: Any, gate_inputs: Any = None) -> Any:
-        """The kernel that each example uses; for study and tests.
+    def effective_kernel(
+        self, inputs: Tensor, gate_inputs: Tensor | None = None
+    ) -> Tensor:
+        """Returns the kernel that each example uses; for study and tests.
 
         Args:
             inputs: (..., P), as for `call`.
             gate_inputs: (..., S), as for `call`. Defaults to `None`.
 
         Returns:
-            (..., P, Q), of the variable dtype: as large as it sounds.
+            (..., P, Q), of the variable dtype: a whole kernel for each example.
         """
         self._check_built()
         inputs, gate_inputs = _tensors(inputs, gate_inputs)
@@ -268,8 +281,8 @@ class TreeGatedDense(RoutedDense):
         shape = (*ops.shape(inputs)[:-1], trees.inputs, trees.units)
         return ops.reshape(kernels, shape)
 
-    def leaf_table(self) -> Any:
-        """The sum of every path from root to leaf.
+    def leaf_table(self) -> Tensor:
+        """Returns the sum of every path from root to leaf.
 
         Returns:
             (G, 2^D, W, Q), of the variable dtype. Entry `[g, c]` multiplies the
@@ -281,7 +294,7 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def row_levels(self) -> str:
-        """Which levels are read row by row, see above."""
+        """The choice of the levels that are read row by row, see above."""
         return self._row_levels
 
     @row_levels.setter
@@ -296,12 +309,12 @@ class TreeGatedDense(RoutedDense):
             self._forest.row_levels = row_levels
 
     @property
-    def levels(self) -> list:
+    def levels(self) -> list[TreeLevel]:
         """The `TreeLevel` of each depth; empty before the layer is built."""
         return [] if self._forest is None else self._forest.levels
 
     @property
-    def nodes(self) -> list:
+    def nodes(self) -> list[Variable]:
         """The variables of the levels; `nodes[l]` is (G * 2^l, W, Q)."""
         return [level.nodes for level in self.levels]
 
@@ -315,12 +328,14 @@ class TreeGatedDense(RoutedDense):
         self._check_built()
         self._forest.settle()
 
-    def explain(self, batch_size: int, print_fn: Any = print) -> None:
+    def explain(
+        self, batch_size: int, print_fn: Callable[[str], object] = print
+    ) -> None:
         """Prints how a batch of a size is computed, why, and what it costs.
 
         Args:
             batch_size: Positive integer; all leading axes of inputs as one.
-            print_fn: What is called with the text. Defaults to `print`.
+            print_fn: A function, called with the text. Defaults to `print`.
         """
         self._check_built()
         batch_size = checks.integer("batch_size", batch_size, 1)
@@ -342,11 +357,11 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def leaf_visits(self) -> np.ndarray:
-        """How often training reached each leaf, (G, 2^D) int64.
+        """The number of visits of each leaf in training, (G, 2^D) int64.
 
-        Since the last reset. An example, or a time step of one, that a layer
-        which is trainable routes in training is one visit of each tree; what a
-        mask leaves out is none. Under TensorFlow and PyTorch,
+        They are counted since the last reset. An example, or a time step of
+        one, that a layer which is trainable routes in training is one visit of
+        each tree; what a mask leaves out is none. Under TensorFlow and PyTorch,
         `keras.layers.RNN` calls its cell once more in each step, before the
         first time step, which is counted too.
         """
@@ -358,14 +373,14 @@ class TreeGatedDense(RoutedDense):
         self._check_built()
         self.visits.reset()
 
-    def _own_variables(self) -> dict:
-        """By name, and not as Keras does by number, which files keep."""
+    def _own_variables(self) -> dict[str, Variable]:
+        """Returns the variables by name; Keras would number them in files."""
         variables = [] if self.bias is None else [self.bias]
         if self._forest is not None:
             variables += self._forest.variables + self.visits.variables
         return {variable.name: variable for variable in variables}
 
-    def _parts(self) -> dict:
+    def _parts(self) -> dict[str, dict[str, Variable]]:
         credit = self.credit.stored_variables
         return super()._parts() | ({"credit": credit} if credit else {})
 
@@ -375,7 +390,7 @@ class TreeGatedDense(RoutedDense):
     def load_own_variables(self, store: Any) -> None:
         self._load_variables(store, self._own_variables(), LeafVisits.NAMES)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         serialize = keras.saving.serialize_keras_object
         config.update(
@@ -391,7 +406,7 @@ class TreeGatedDense(RoutedDense):
         return config
 
 
-def _tensors(inputs: Any, gate_inputs: Any) -> tuple:
+def _tensors(inputs: Any, gate_inputs: Any) -> tuple[Tensor, Tensor | None]:
     check_input("inputs", inputs)
     if gate_inputs is not None:
         check_input("gate_inputs", gate_inputs)

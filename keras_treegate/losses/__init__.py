@@ -1,4 +1,4 @@
-"""Losses that credit what was sampled."""
+"""Losses that credit sampled gates."""
 
 from keras_treegate.losses.reinforce_loss import ReinforceLoss as ReinforceLoss
 

@@ -1,5 +1,6 @@
 """A loss that tells sampled gates what their bits were worth."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from keras_treegate.core.saving import register
 from keras_treegate.credit import scores
+from keras_treegate.types import Config, Shape, Tensor
 
 POSITIONS = ("all", "own")
 
@@ -93,29 +95,32 @@ class ReinforceLoss(keras.losses.Loss):
             dtype=dtype or (loss.dtype if is_loss else None),
         )
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if isinstance(self.loss, keras.losses.Loss):
             return self.loss.call(y_true, y_pred)
         return self.loss(*_of_one_rank(y_true, y_pred))
 
     def __call__(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
-    ) -> Any:
+        self,
+        y_true: Tensor,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         credited = _Credited(self)
         value = credited(y_true, y_pred, sample_weight)
         if not credited.scores:
             return value
-        # The same reduction, of ones: the sum of the weights.
+        # The same reduction of ones gives the sum of the weights.
         ones = _Given(self, credited.unit_losses)
         weight = ones(y_true, y_pred, sample_weight)
         mean = ops.sum(value) / ops.sum(weight)
-        # A layer that was called twice has one baseline.
+        # A layer that was called twice has one baseline, updated once.
         unique = {id(score.credit): score for score in credited.scores}
         for score in unique.values():
             score.credit.update_baseline(score.claim.losses - 1, mean)
         return value
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             loss=keras.saving.serialize_keras_object(self.loss),
@@ -125,7 +130,7 @@ class ReinforceLoss(keras.losses.Loss):
         return config
 
     @classmethod
-    def from_config(cls, config: dict) -> "ReinforceLoss":
+    def from_config(cls, config: Config) -> "ReinforceLoss":
         config = dict(config)
         loss = config["loss"]
         if isinstance(loss, dict):
@@ -144,9 +149,9 @@ class _Credited(keras.losses.Loss):
         super().__init__(loss.name, loss.reduction, loss.dtype)
         self.loss = loss
         self.scores: list[scores.Score] = []
-        self.unit_losses: Any = None
+        self.unit_losses: Tensor | None = None
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         losses = self.loss.call(y_true, y_pred)
         if len(losses.shape) == 0:
             raise ValueError(
@@ -163,8 +168,8 @@ class _Credited(keras.losses.Loss):
             self.unit_losses = _keeping_mask(losses, ops.ones_like)
         return _keeping_mask(losses, lambda losses: losses + total)
 
-    def _term(self, score: scores.Score, losses: Any) -> Any:
-        """The term of one layer for each loss, of value zero."""
+    def _term(self, score: scores.Score, losses: Tensor) -> Tensor:
+        """Returns the term of one layer for each loss, of value zero."""
         number = score.claim.losses - 1
         baseline = ops.cast(score.credit.baseline_of(number), losses.dtype)
         log_probability = self._beside(score.log_probability, losses)
@@ -176,16 +181,21 @@ class _Credited(keras.losses.Loss):
             term = term - score.credit.entropy_bonus * _of_value_zero(entropy)
         return term
 
-    def _entropy_beside(self, score: scores.Score, losses: Any) -> Any:
-        """The entropy of each loss: a mean over what no mask leaves out."""
+    def _entropy_beside(self, score: scores.Score, losses: Tensor) -> Tensor:
+        """Returns the entropy for each loss: a mean over unmasked positions."""
         if score.mask is None:
             return self._beside(score.entropy, losses, ops.mean)
         counted = ops.cast(score.mask, score.entropy.dtype)
         total = self._beside(score.entropy * counted, losses)
         return total / ops.maximum(self._beside(counted, losses), 1)
 
-    def _beside(self, values: Any, losses: Any, merge: Any = ops.sum) -> Any:
-        """Values (B, ...) in a shape that broadcasts with losses (B, ...)."""
+    def _beside(
+        self,
+        values: Tensor,
+        losses: Tensor,
+        merge: Callable[..., Tensor] = ops.sum,
+    ) -> Tensor:
+        """Returns values (B, ...) in a shape that broadcasts with losses."""
         values = ops.cast(values, losses.dtype)
         shared = 1
         if self.loss.positions == "own":
@@ -201,27 +211,29 @@ class _Credited(keras.losses.Loss):
 class _Given(keras.losses.Loss):
     """Losses that are known, to be weighed, masked and reduced."""
 
-    def __init__(self, loss: ReinforceLoss, losses: Any) -> None:
+    def __init__(self, loss: ReinforceLoss, losses: Tensor) -> None:
         super().__init__(loss.name, loss.reduction, loss.dtype)
         self.losses = losses
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self.losses
 
 
-def _keeping_mask(losses: Any, function: Any) -> Any:
-    """A function of losses, with the mask that the losses may carry."""
+def _keeping_mask(
+    losses: Tensor, function: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Applies a function to losses, and keeps the mask they may carry."""
     return keras.layers.Activation(
         function, autocast=False, dtype=losses.dtype
     )(losses)
 
 
-def _of_value_zero(tensor: Any) -> Any:
+def _of_value_zero(tensor: Tensor) -> Tensor:
     return tensor - ops.stop_gradient(tensor)
 
 
-def _shared_axes(shape: Any, other: Any) -> int:
-    """The number of leading axes that two shapes have in common."""
+def _shared_axes(shape: Shape, other: Shape) -> int:
+    """Counts the leading axes that two shapes share, at least one."""
     count = 0
     for size, other_size in zip(shape, other, strict=False):
         if size != other_size:
@@ -230,7 +242,7 @@ def _shared_axes(shape: Any, other: Any) -> int:
     return max(count, 1)
 
 
-def _resolved(loss: Any) -> Any:
+def _resolved(loss: Any) -> keras.losses.Loss | Callable[..., Tensor]:
     try:
         found = keras.losses.get(loss)
     except (TypeError, ValueError):
@@ -244,11 +256,11 @@ def _resolved(loss: Any) -> Any:
     return found
 
 
-def _name_of(function: Any) -> str:
+def _name_of(function: Callable[..., Tensor]) -> str:
     return getattr(function, "__name__", "reinforce_loss").strip("<>")
 
 
-def _of_one_rank(y_true: Any, y_pred: Any) -> tuple:
+def _of_one_rank(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
     """Adds or drops a last axis of one, as Keras does for functions."""
     true_rank, pred_rank = len(y_true.shape), len(y_pred.shape)
     if true_rank == pred_rank + 1 and y_true.shape[-1] == 1:

@@ -30,7 +30,7 @@ __all__ = [
     "StepAwareSGD",
 ]
 
-# What `compile` takes a string for. "LossScaleOptimizer" stays Keras's own.
+# Lets `compile` take these strings. "LossScaleOptimizer" stays Keras's own.
 keras.saving.get_custom_objects().update(
     {
         "step_aware_adagrad": StepAwareAdagrad,

@@ -25,7 +25,7 @@ from keras_treegate.types import Tensor, Variable
 
 
 class Applying:
-    """What must be remembered while gradients are on their way through Keras.
+    """State that is kept while gradients pass through Keras.
 
     Args:
         update_rows: Queues updates of rows, see `backend.updating_rows`.
@@ -45,9 +45,9 @@ class Applying:
     def hand_over(
         self, gradient: Tensor | backend.RowGradient, variable: Variable
     ) -> Tensor:
-        """Returns what Keras is to see of a gradient: its rows, if it has some.
+        """Returns the tensor that Keras sees: the rows, if there are some.
 
-        They have the norm of the dense gradient that they stand for.
+        The rows have the norm of the dense gradient that they stand for.
         """
         if isinstance(gradient, backend.RowGradient):
             self._gradients[id(variable)] = gradient
@@ -60,12 +60,12 @@ class Applying:
     def take_back(
         self, gradient: Tensor, variable: Variable
     ) -> Tensor | backend.RowGradient:
-        """Returns what Keras made of a gradient, with the ids of its rows."""
+        """Returns the gradient after Keras, with the ids of its rows."""
         gradient = ops.cast(gradient, variable.dtype)
         handed = self._gradients.get(id(variable))
         if handed is None:
             return gradient
-        # As it was, with the sums that its rows are of, if nothing happened.
+        # An unchanged gradient keeps the summands of its rows.
         return handed if gradient is handed.rows else handed.with_rows(gradient)
 
     def if_applied(self, new: Tensor, old: Tensor) -> Tensor:

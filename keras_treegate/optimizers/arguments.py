@@ -1,14 +1,16 @@
-"""Checks of what the step-aware optimizers have in common."""
+"""Checks of the arguments that all step-aware optimizers share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_treegate.core import checks
+from keras_treegate.types import Tensor
 
 
 def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
-    """Refuses what would read and write every row in every step."""
+    """Raises for options that would touch every row in every step."""
     if use_ema:
         raise ValueError(
             "`use_ema` must be `False`: an average of all weights would "
@@ -25,7 +27,13 @@ def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
         )
 
 
-def learning_rate(value: Any) -> Any:
+def learning_rate(
+    value: Any,
+) -> (
+    keras.optimizers.schedules.LearningRateSchedule
+    | Callable[..., Tensor]
+    | float
+):
     """Returns a schedule or callable as it is, and a number as a float."""
     schedule = keras.optimizers.schedules.LearningRateSchedule
     if isinstance(value, schedule) or callable(value):
@@ -40,7 +48,7 @@ def weight_decay(value: Any) -> float | None:
     return checks.number("weight_decay", value, least=0)
 
 
-def scales(arguments: dict) -> dict:
+def scales(arguments: dict[str, Any]) -> dict[str, Any]:
     """Returns arguments for Keras, with those that scale gradients checked."""
     arguments = dict(arguments)
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):

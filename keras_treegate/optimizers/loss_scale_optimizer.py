@@ -1,5 +1,6 @@
 """Dynamic loss scaling that keeps gradients of tree levels as rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import counting_steps
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.trees import level as tree_level
+from keras_treegate.types import Tensor, Variable
 
 
 @register
@@ -60,7 +62,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
     def __init__(
         self,
-        inner_optimizer: Any,
+        inner_optimizer: StepAwareOptimizer,
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
@@ -84,13 +86,13 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             **kwargs,
         )
 
-    def build(self, var_list: list) -> None:
+    def build(self, var_list: list[Variable]) -> None:
         with backend.outside_of_traces():
             super().build(var_list)
 
     @property
     def weight_decay(self) -> float | None:
-        """That of the inner optimizer, which it can be set by as well."""
+        """The weight decay of the inner optimizer; setting it sets that."""
         inner = getattr(self, "inner_optimizer", None)
         return None if inner is None else inner.weight_decay
 
@@ -101,7 +103,9 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             self.inner_optimizer.weight_decay = value
 
     def exclude_from_weight_decay(
-        self, var_list: list | None = None, var_names: list | None = None
+        self,
+        var_list: list[Variable] | None = None,
+        var_names: list[str] | None = None,
     ) -> None:
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
@@ -112,14 +116,22 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             super().load_own_variables(complete)
 
     def stateless_apply(
-        self, optimizer_variables: list, grads: list, trainable_variables: list
-    ) -> tuple:
-        # Not Keras's, which would carry whole tables through a conditional.
+        self,
+        optimizer_variables: list[Tensor],
+        grads: list[Tensor],
+        trainable_variables: list[Tensor],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        # Avoids the method of Keras's loss scale optimizer, which would carry
+        # whole tables through a conditional.
         return keras.optimizers.Optimizer.stateless_apply(
             self, optimizer_variables, grads, trainable_variables
         )
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def apply(
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Any = None,
+    ) -> None:
         if not self.built:
             self.build(list(trainable_variables))
         inner = self.inner_optimizer
@@ -133,7 +145,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         scale = ops.convert_to_tensor(self.dynamic_scale.value)
         with tree_level.step_aware():
             unscaled = [
-                # What overwrites its variable is no gradient of the loss.
+                # A gradient that overwrites its variable is not of the loss.
                 gradient
                 if variable.overwrite_with_gradient
                 else _divided(gradient, scale)
@@ -150,13 +162,15 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         )
 
 
-def _rows(gradient: Any) -> Any:
+def _rows(gradient: Tensor | backend.RowGradient) -> Tensor:
     if isinstance(gradient, backend.RowGradient):
         return gradient.rows
     return gradient
 
 
-def _divided(gradient: Any, scale: Any) -> Any:
+def _divided(
+    gradient: Tensor | backend.RowGradient | None, scale: Tensor
+) -> Tensor | backend.RowGradient | None:
     if gradient is None:
         return None
     if isinstance(gradient, backend.RowGradient):

@@ -13,6 +13,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay
 from keras_treegate.trees import level as tree_level
+from keras_treegate.types import Tensor, Variable
 
 
 class Slot(NamedTuple):
@@ -54,9 +55,9 @@ class Step(NamedTuple):
     0.01
     """
 
-    number: Any
-    learning_rate: Any
-    count: Any
+    number: Tensor
+    learning_rate: Tensor
+    count: Tensor
 
 
 class VariableState:
@@ -72,16 +73,18 @@ class VariableState:
         kinds: The kinds of its slots.
     """
 
-    def __init__(self, variable: Any, kinds: list[Slot], decays: bool) -> None:
+    def __init__(
+        self, variable: Variable, kinds: list[Slot], decays: bool
+    ) -> None:
         self.variable = variable
         self.level: Any = tree_level.of(variable)
         self.decays = decays
-        self.slots: list = []
-        self.last_step: Any = None
+        self.slots: list[Variable] = []
+        self.last_step: Variable | None = None
         written = getattr(variable, "overwrite_with_gradient", False)
         self.kinds = [] if written else kinds
 
-    def add_variables(self, optimizer: Any) -> None:
+    def add_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Makes the slots, as variables of an optimizer."""
         rows = None if self.level is None else self.variable.shape[0]
         for kind in self.kinds:
@@ -107,13 +110,13 @@ class VariableState:
             )
 
     @property
-    def tables(self) -> list:
-        """All that is kept of each row of a level, see `update_of`."""
+    def tables(self) -> list[Variable]:
+        """The variables with a row for each row of a level, see `update_of`."""
         tables = [self.level.nodes, self.level.stamps, *self.slots]
         return tables + [self.last_step] * (self.last_step is not None)
 
     def is_untouched(self) -> bool:
-        """Whether no gradient but zeros came; false where no slot tells."""
+        """Returns whether all gradients were zero; false without slots."""
         return len(self.slots) > 0 and all(
             bool(ops.all(ops.convert_to_tensor(slot) == kind.initial))
             for slot, kind in zip(self.slots, self.kinds, strict=True)
@@ -124,20 +127,24 @@ class VariableState:
 
 
 def caught_up(
-    kinds: list[Slot], slots: list, count: Any, last_step: Any = None
-) -> list:
+    kinds: list[Slot],
+    slots: list[Tensor],
+    count: Tensor,
+    last_step: Tensor | None = None,
+) -> list[Tensor]:
     """Returns slots (R, ...) of these kinds after the steps rows were idle.
 
     `count` is that of this step, `last_step` (R,) those of their last ones.
     """
     if last_step is None:
         return slots
-    # Not below 0: weights of a later time may have been put back.
+    # At least 0, because weights of a later step may have been put back.
     idle = ops.maximum(count - last_step - 1, 0)
     found = []
     for kind, slot in zip(kinds, slots, strict=True):
         if kind.decay is not None:
-            # decay^idle, faster than `ops.power`; a decay of 0 leaves 0.
+            # This is decay^idle, faster than `ops.power`; a decay of 0 leaves
+            # 0.
             rate = math.log(max(kind.decay, 1e-300))
             factors = ops.exp(rate * ops.cast(idle, slot.dtype))
             slot = slot * factors[:, None, None]
@@ -146,7 +153,11 @@ def caught_up(
 
 
 def update_of(
-    rule: Any, state: VariableState, clock: Any, step: Step, condition: Any
+    rule: keras.optimizers.Optimizer,
+    state: VariableState,
+    clock: Tensor,
+    step: Step,
+    condition: Tensor | None,
 ) -> backend.SharedUpdate:
     """Returns the update that a backend makes of `state.tables`.
 
@@ -168,21 +179,21 @@ def update_of(
     )
 
 
-def _update_by(optimizer: Any, kinds: list) -> Callable:
+def _update_by(optimizer: Any, kinds: list[Slot]) -> Callable[..., None]:
     """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
 
     def update(
         tables: Any,
-        gradient: Any,
-        time: Any,
-        negative: Any,
-        number: Any,
-        learning_rate: Any,
-        count: Any,
-        condition: Any,
+        gradient: Tensor,
+        time: Tensor,
+        negative: Tensor | bool,
+        number: Tensor,
+        learning_rate: Tensor,
+        count: Tensor,
+        condition: Tensor | None,
     ) -> None:
         rule, step = optimizer(), Step(number, learning_rate, count)
-        # Faster than `ops.any`, and NaN is not zero either.
+        # The sum is faster than `ops.any`, and NaN is not zero either.
         touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
         if condition is not None:
             touched = ops.logical_and(touched, condition)
@@ -202,22 +213,24 @@ def _update_by(optimizer: Any, kinds: list) -> Callable:
     return update
 
 
-def _where(touched: Any, new: list, old: list) -> list:
-    """New rows where they are touched (R,), of any rank; else the old."""
+def _where(
+    touched: Tensor, new: list[Tensor], old: list[Tensor]
+) -> list[Tensor]:
+    """Returns new rows of any rank where touched (R,), else the old."""
 
-    def chosen(new: Any, old: Any) -> Any:
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
         axes = (1,) * (len(old.shape) - 1)
         return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
 
     return [chosen(*pair) for pair in zip(new, old, strict=True)]
 
 
-def idle_steps(level: Any) -> np.ndarray | None:
-    """The steps since each row of a tree level was last written, (N,) int64.
+def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
+    """Counts the steps since each row of a level was written, (N,) int64.
 
-    Of the optimizers that listen to the level, the one that has taken the most
-    steps tells; `None` where none of them keeps this. A row that was never
-    written has been idle for all its steps.
+    The optimizer that has taken the most steps decides, if several listen to
+    the level; `None` where none of them keeps the last steps. A row that was
+    never written has been idle for all its steps.
     """
     told: list[tuple[int, np.ndarray]] = []
     for optimizer in level.listeners:
@@ -231,8 +244,8 @@ def idle_steps(level: Any) -> np.ndarray | None:
     return max(told, key=lambda pair: pair[0])[1]
 
 
-def check_decay_state(variables: list) -> None:
-    """Refuses nodes without their clock and stamps, where these train."""
+def check_decay_state(variables: list[Variable]) -> None:
+    """Raises for nodes without their clock and stamps, where these train."""
     given = {id(variable) for variable in variables}
     for variable in variables:
         level = tree_level.of(variable)
@@ -247,10 +260,12 @@ def check_decay_state(variables: list) -> None:
             )
 
 
-def key_of_rule(optimizer: Any, attributes_of_base: frozenset) -> tuple | None:
-    """Returns what optimizers with the same rule have in common.
+def key_of_rule(
+    optimizer: keras.optimizers.Optimizer, attributes_of_base: frozenset[str]
+) -> tuple[object, ...] | None:
+    """Returns a key that is equal for optimizers with the same rule.
 
-    That is the class and the hyperparameters. `None` where attributes of a
+    It holds the class and the hyperparameters. `None` where attributes of a
     subclass are anything but numbers, strings and `None`.
     """
     attributes = {
@@ -267,12 +282,12 @@ def key_of_rule(optimizer: Any, attributes_of_base: frozenset) -> tuple | None:
 
 @contextlib.contextmanager
 def counting_steps(
-    optimizer: Any, store: Any, variables: list
+    optimizer: keras.optimizers.Optimizer, store: Any, variables: list[Variable]
 ) -> Iterator[Any]:
     """Yields a store of numbered variables that has the steps taken too.
 
-    They are the last of the variables, and files of version 0.1.0 are
-    without them. What is loaded then tells them.
+    The steps taken are the last of the variables, and files of version 0.1.0
+    lack them. They are then read from the other variables that were loaded.
     """
     last = str(len(variables) - 1)
     numbers = list(map(str, range(len(variables) - 1)))

@@ -8,6 +8,7 @@ from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.types import Config, Tensor
 
 
 @register
@@ -94,7 +95,9 @@ class StepAwareAdagrad(StepAwareOptimizer):
             )
         ]
 
-    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+    def next_slots(
+        self, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> list[Tensor]:
         (accumulator,) = slots
         square = ops.square(gradient)
         if self.rowwise and tuple(accumulator.shape[1:]) == (1, 1):
@@ -102,13 +105,13 @@ class StepAwareAdagrad(StepAwareOptimizer):
         return [accumulator + square]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, step: Step
-    ) -> Any:
+        self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> Tensor:
         (accumulator,) = slots
         scale = ops.sqrt(accumulator + self.epsilon)
         return value - step.learning_rate * gradient / scale
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             initial_accumulator_value=self.initial_accumulator_value,

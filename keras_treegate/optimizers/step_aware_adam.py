@@ -8,6 +8,7 @@ from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.types import Config, Tensor
 
 
 @register
@@ -96,15 +97,17 @@ class StepAwareAdam(StepAwareOptimizer):
             Slot("velocity", decay=self.beta_2),
         ]
 
-    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+    def next_slots(
+        self, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> list[Tensor]:
         m, v = slots
         m = m + (gradient - m) * (1 - self.beta_1)
         v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
         return [m, v]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, step: Step
-    ) -> Any:
+        self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> Tensor:
         m, v = slots
         number = ops.cast(step.number, value.dtype)
         power_1 = ops.power(ops.cast(self.beta_1, value.dtype), number)
@@ -112,7 +115,7 @@ class StepAwareAdam(StepAwareOptimizer):
         alpha = step.learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
         return value - m * alpha / (ops.sqrt(v) + self.epsilon)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(
             beta_1=self.beta_1,

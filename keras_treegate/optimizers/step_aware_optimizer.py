@@ -1,9 +1,9 @@
-"""What the step-aware optimizers have in common."""
+"""The base class of the step-aware optimizers."""
 
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -99,20 +99,25 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             weight_decay=arguments.weight_decay(weight_decay),
             **arguments.scales(kwargs),
         )
-        self._excluded: tuple = ((), ())
+        self._excluded: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         self.states: list[VariableState] = []
-        self._warned: set = set()
-        self._gates_told: set = set()
-        # The steps that are being made: one, or one for each replica.
+        self._warned: set[tuple[str, str]] = set()
+        self._gates_told: set[int] = set()
+        # The steps that are in progress: one, or one for each replica.
         self._applying: list[Applying] = []
-        self._steps_taken: Any = None  # once built, where a slot needs it
-        # What a subclass adds to these is what its rule may depend on.
-        self._attributes_of_base: frozenset = frozenset()
+        self._steps_taken: Variable | None = (
+            None  # once built, where a slot needs it
+        )
+        # The rule may depend on the attributes that a subclass adds to these.
+        self._attributes_of_base: frozenset[str] = frozenset()
         self._attributes_of_base = frozenset(vars(self))
 
     @property
     def weight_decay(self) -> float | None:
-        """`None` while Keras applies gradients: it would decay whole tables."""
+        """The weight decay; `None` while Keras applies gradients.
+
+        Keras would otherwise decay whole tables.
+        """
         return None if getattr(self, "_applying", ()) else self._weight_decay
 
     @weight_decay.setter
@@ -123,7 +128,9 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns a `Slot` for each kind of state that a variable has."""
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
-    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+    def next_slots(
+        self, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> list[Tensor]:
         """Returns the slots after one step; called before `next_value`.
 
         Args:
@@ -137,8 +144,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, step: Step
-    ) -> Any:
+        self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> Tensor:
         """Returns the value after one step, from the new slots.
 
         Args:
@@ -153,19 +160,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
     @property
-    def rule_key(self) -> tuple | None:
+    def rule_key(self) -> tuple[object, ...] | None:
         """A value that optimizers with the same rule have in common.
 
         `None` where no other optimizer is known to have the same rule.
         """
         return key_of_rule(self, self._attributes_of_base)
 
-    def build(self, variables: list) -> None:
+    def build(self, variables: list[Variable]) -> None:
         if not self.built:
             with backend.outside_of_traces():
                 self._build(list(variables))
 
-    def _build(self, variables: list) -> None:
+    def _build(self, variables: list[Variable]) -> None:
         check_decay_state(variables)
         with tree_level.step_aware():
             super().build(variables)
@@ -181,8 +188,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             if state.level is not None:
                 state.level.listeners.add(self)
         if any(state.last_step is not None for state in self.states):
-            # Not `iterations`, which a user may set. The last variable, so that
-            # a file without it can be told.
+            # Kept apart from `iterations`, which a user may set. It is the last
+            # variable, so that a file without it can be recognized.
             self._steps_taken = self.add_variable(
                 shape=(),
                 initializer="zeros",
@@ -192,17 +199,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             )
 
     def exclude_from_weight_decay(
-        self, var_list: list | None = None, var_names: list | None = None
+        self,
+        var_list: list[Variable] | None = None,
+        var_names: list[str] | None = None,
     ) -> None:
         super().exclude_from_weight_decay(var_list, var_names)
         self._excluded = (
             tuple(map(id, var_list or ())),
             tuple(var_names or ()),
         )
-        for state in self.states:  # where it was built before
+        for state in self.states:  # There are some if it was built before.
             state.decays = not self.is_excluded(state.variable)
 
-    def is_excluded(self, variable: Any) -> bool:
+    def is_excluded(self, variable: Variable) -> bool:
         """Returns whether a variable was excluded from weight decay."""
         ids, names = self._excluded
         return id(variable) in ids or any(
@@ -214,12 +223,19 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The patterns of names that were excluded from weight decay."""
         return self._excluded[1]
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def apply(
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
+    ) -> None:
         """Updates the variables, each of the rows its gradient touches."""
         self._apply(grads, trainable_variables)
 
     def apply_where(
-        self, condition: Tensor, grads: Any, trainable_variables: Any = None
+        self,
+        condition: Tensor,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
     ) -> None:
         """Does what `apply` does if a boolean tensor is true, else nothing."""
         self._apply(grads, trainable_variables, condition)
@@ -230,11 +246,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _apply(
         self,
-        grads: Any,
-        trainable_variables: Any,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None,
         condition: Tensor | None = None,
     ) -> None:
-        """Makes a step; `optimizers.applying` tells the way of a gradient."""
+        """Makes a step; `optimizers.applying` shows the path of a gradient."""
         grads = list(grads)
         if not grads:
             return
@@ -265,8 +281,10 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             self._applying.remove(applying)
 
     def as_row_gradients(
-        self, grads: Any, trainable_variables: Any = None
-    ) -> list:
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None = None,
+    ) -> list[Tensor | backend.RowGradient | None]:
         """Returns gradients, those of tree levels as rows if they are carried.
 
         Those of other variables are dense, and those of clocks and stamps,
@@ -275,7 +293,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         variables = self.variables_of(grads, trainable_variables)
         written_here = self._decay_variables()
         found = []
-        causes: dict[tuple, list] = {}
+        causes: dict[tuple[str, str], list[str]] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in written_here:
                 gradient = None
@@ -290,7 +308,11 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._warn_once(causes)
         return found
 
-    def variables_of(self, grads: Any, trainable_variables: Any) -> list:
+    def variables_of(
+        self,
+        grads: Sequence[Tensor | backend.RowGradient | None],
+        trainable_variables: Iterable[Variable] | None,
+    ) -> list[Variable]:
         """Returns the variables of gradients, and builds the optimizer."""
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
@@ -307,8 +329,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         levels = [state.level for state in self.states if state.level]
         return {id(v) for level in levels for v in (level.clock, level.stamps)}
 
-    def _warn_once(self, causes: dict[tuple, list]) -> None:
-        """Says of which levels of a layer the rows were lost, and why."""
+    def _warn_once(self, causes: dict[tuple[str, str], list[str]]) -> None:
+        """Warns of the levels whose rows were lost, and gives the cause."""
         for (layer, cause), levels in causes.items():
             if (layer, cause) not in self._warned:
                 self._warned.add((layer, cause))
@@ -320,7 +342,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                 )
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self, gradient: Tensor, variable: Variable, learning_rate: Tensor
     ) -> None:
         state = self._state_of(variable)
         applying = self._applying[-1]
@@ -354,7 +376,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         state: VariableState,
         gradient: Tensor | backend.RowGradient,
         step: Step,
-        rate: Any,
+        rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
         level = state.level
@@ -369,17 +391,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def _state_of(self, variable: Variable) -> VariableState:
         return self.states[self._get_variable_index(variable)]
 
-    def last_steps(self, nodes: Any) -> Any:
-        """The step in which each row of a tree level was last written.
+    def last_steps(self, nodes: Variable) -> Variable | None:
+        """Returns the step in which each row of a level was last written.
 
-        Counted from 1, and 0 for never, as `steps_taken` counts. `None` where
-        the optimizer does not keep it: its slots owe nothing for the steps in
-        between.
+        Steps are counted from 1, as `steps_taken` counts them; 0 stands for
+        never. `None` where the optimizer does not keep them, because its slots
+        owe nothing for the steps in between.
         """
         return self._state_of(nodes).last_step
 
     @property
-    def steps_taken(self) -> Any:
+    def steps_taken(self) -> Variable | None:
         """The steps so far, a variable; `None` where no slot needs it."""
         return self._steps_taken
 
@@ -388,7 +410,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             loading.check_optimizer(complete, self)
             super().load_own_variables(complete)
 
-    def finalize_variable_values(self, var_list: list) -> None:
+    def finalize_variable_values(self, var_list: list[Variable]) -> None:
         """Settles all decay that rows still owe; `fit` calls it at its end."""
         for state in self.states:
             if state.level is not None:

@@ -6,6 +6,7 @@ from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.types import Config, Tensor
 
 
 @register
@@ -77,13 +78,15 @@ class StepAwareSGD(StepAwareOptimizer):
     def slot_kinds(self) -> list[Slot]:
         return [Slot("momentum", decay=self.momentum)] if self.momentum else []
 
-    def next_slots(self, gradient: Any, slots: list, step: Step) -> list:
+    def next_slots(
+        self, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> list[Tensor]:
         move = gradient * step.learning_rate
         return [velocity * self.momentum - move for velocity in slots]
 
     def next_value(
-        self, value: Any, gradient: Any, slots: list, step: Step
-    ) -> Any:
+        self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
+    ) -> Tensor:
         move = gradient * step.learning_rate
         if not slots:
             return value - move
@@ -92,7 +95,7 @@ class StepAwareSGD(StepAwareOptimizer):
             return value + (velocity * self.momentum - move)
         return value + velocity
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         config = super().get_config()
         config.update(momentum=self.momentum, nesterov=self.nesterov)
         return config

@@ -1,23 +1,30 @@
-"""The state of one optimizer, carried to another."""
+"""Functions that copy the state of one optimizer to another."""
 
 from collections.abc import Iterable
-from typing import Any
 
+import keras
 from keras import ops
 
 from keras_treegate.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
+from keras_treegate.types import Variable
 
 
-def can_transfer(old: Any, new: Any) -> bool:
-    """Whether `transfer_state` knows both optimizers."""
+def can_transfer(
+    old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer
+) -> bool:
+    """Returns whether `transfer_state` works for both optimizers."""
     if isinstance(old, LossScaleOptimizer):
         old, new = old.inner_optimizer, getattr(new, "inner_optimizer", None)
     return isinstance(old, StepAwareOptimizer) and type(old) is type(new)
 
 
-def transfer_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
-    """Copies what an optimizer knows of variables that another has copies of.
+def transfer_state(
+    old: keras.optimizers.Optimizer,
+    new: keras.optimizers.Optimizer,
+    variables: dict[int, Variable],
+) -> None:
+    """Copies the state of variables to an optimizer of their copies.
 
     Args:
         old: a built optimizer.
@@ -45,9 +52,11 @@ def transfer_state(old: Any, new: Any, variables: dict[int, Any]) -> None:
 
 
 def transfer_exclusions(
-    old: Any, new: Any, variables: Iterable[tuple[Any, Any]]
+    old: keras.optimizers.Optimizer,
+    new: keras.optimizers.Optimizer,
+    variables: Iterable[tuple[Variable, Variable]],
 ) -> None:
-    """Excludes from weight decay in a new optimizer what the old one excluded.
+    """Copies what is excluded from weight decay to a new optimizer.
 
     It works before and after the new optimizer is built, for step-aware and
     stock optimizers, and for those inside a `LossScaleOptimizer` or a
@@ -68,8 +77,10 @@ def transfer_exclusions(
             target.exclude_from_weight_decay(var_list=copies, var_names=names)
 
 
-def _of_wrapped(optimizer: Any) -> list:
-    """Returns the optimizers that do the work of one, maybe itself alone."""
+def _of_wrapped(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.optimizers.Optimizer]:
+    """Returns the optimizers inside of an optimizer, or itself alone."""
     if hasattr(optimizer, "inner_optimizer"):
         return _of_wrapped(optimizer.inner_optimizer)
     return list(getattr(optimizer, "optimizers", [optimizer]))
@@ -78,19 +89,21 @@ def _of_wrapped(optimizer: Any) -> list:
 # Keras has no public name for what was excluded in its own optimizers.
 
 
-def _is_excluded(optimizer: Any, variable: Any) -> bool:
+def _is_excluded(
+    optimizer: keras.optimizers.Optimizer, variable: Variable
+) -> bool:
     if isinstance(optimizer, StepAwareOptimizer):
         return optimizer.is_excluded(variable)
     return not optimizer._use_weight_decay(variable)
 
 
-def _excluded_names(optimizer: Any) -> list[str]:
+def _excluded_names(optimizer: keras.optimizers.Optimizer) -> list[str]:
     if isinstance(optimizer, StepAwareOptimizer):
         return list(optimizer.excluded_names)
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
     return [] if pattern is None else [pattern.pattern]
 
 
-def _copy(source: Any, target: Any) -> None:
-    # To memory of its own: JAX deletes what a step replaces.
+def _copy(source: Variable, target: Variable) -> None:
+    # Copied to new memory, because JAX deletes what a step replaces.
     target.assign(ops.copy(ops.convert_to_tensor(source.value)))

@@ -1,18 +1,23 @@
-"""Layers that only gate, and that no gradient reaches.
+"""A warning of layers that only gate, and that no gradient reaches.
 
-Under JAX they get gradients of zeros like any other layer, and under the other
-backends Keras tells of missing gradients, but not of the cure. What is certain
-on every backend is that slots are what they were at the beginning.
+Under JAX they get gradients of zeros like any other layer. Under the other
+backends Keras warns of missing gradients, but does not name the cure. On every
+backend their slots are what they were at the beginning.
 """
 
 import warnings
-from typing import Any
 
 import keras
 from keras import ops
 
+from keras_treegate.optimizers.row_state import VariableState
 
-def warn(optimizer: Any, states: list, told: set) -> None:
+
+def warn(
+    optimizer: keras.optimizers.Optimizer,
+    states: list[VariableState],
+    told: set[int],
+) -> None:
     """Warns of layers whose outputs are gate inputs and that never learned.
 
     Args:
@@ -31,7 +36,7 @@ def warn(optimizer: Any, states: list, told: set) -> None:
             if _is_untrained(inner, of_variables)
         ]
         if names and not int(ops.convert_to_numpy(optimizer.iterations)):
-            continue  # there was no step yet
+            continue  # There was no step yet.
         told.add(id(layer))
         if names:
             warnings.warn(
@@ -46,23 +51,27 @@ def warn(optimizer: Any, states: list, told: set) -> None:
             )
 
 
-def _layers_of_gate_inputs(layer: Any) -> list[keras.layers.Layer]:
+def _layers_of_gate_inputs(
+    layer: keras.layers.Layer,
+) -> list[keras.layers.Layer]:
     """Finds the layers that compute `gate_inputs`, where nothing trains them.
 
-    That is where the credit gives gates no gradient. They may be trained by
-    what else is made of their outputs. Known in functional models only.
+    Nothing does where the credit gives gates no gradient, unless their outputs
+    are also used elsewhere. Only functional models tell the layers.
     """
     try:
         tensors = keras.tree.flatten(layer.input)
     except (AttributeError, TypeError, ValueError):
-        return []  # called by a subclassed model, or with inputs alone
+        return []  # The model is subclassed, or has no gate inputs.
     if layer.credit.trains_gates or len(tensors) != 2:
         return []
     sources = keras.utils.get_source_inputs(tensors[1])
     return list(keras.Model(sources, tensors[1]).layers)
 
 
-def _is_untrained(layer: Any, of_variables: dict) -> bool:
+def _is_untrained(
+    layer: keras.layers.Layer, of_variables: dict[int, VariableState]
+) -> bool:
     states = [of_variables.get(id(v)) for v in layer.trainable_variables]
     return len(states) > 0 and all(
         state is not None and state.is_untouched() for state in states
