@@ -1,4 +1,4 @@
-"""How many paths of the same examples change while a model trains."""
+"""The share of paths of a fixed probe that change while a model trains."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class Churn:
         self._codes: dict[str, np.ndarray] = {}
 
     def forget(self) -> None:
-        """Makes the next routes the first ones: of another `fit` or model."""
+        """Forgets all paths, because another `fit` or model begins."""
         self._codes = {}
 
     def start(self, model: Any) -> None:
@@ -27,7 +27,7 @@ class Churn:
             self._codes = self._route(model, tree_layers(model))
 
     def changed(self, model: Any, layers: dict) -> dict[str, float]:
-        """The share of the paths of each layer that changed since last time."""
+        """Returns each layer's share of paths that changed since last time."""
         before, self._codes = self._codes, self._route(model, layers)
         found = {}
         for name, codes in self._codes.items():

@@ -17,7 +17,7 @@ _open: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def protocol() -> tuple[Any, Any, Any]:
-    """What of the `tensorboard` package writes a file; none of it needs TF.
+    """Imports the parts of `tensorboard` that write a file, without TensorFlow.
 
     Its `EventFileWriter` imports TensorFlow where that is installed.
     """
@@ -33,7 +33,7 @@ def protocol() -> tuple[Any, Any, Any]:
 
 
 def event_file(log_dir: Any) -> "EventFile":
-    """The file of a folder: one for all who write to it at the same time.
+    """Returns the file of a folder, shared by all who write to it.
 
     TensorBoard reads the files of a folder one after the other.
     """

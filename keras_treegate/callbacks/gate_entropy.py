@@ -1,4 +1,4 @@
-"""How evenly the gates spread the examples over the leaves."""
+"""The entropy of the gates: how evenly examples spread over the leaves."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a model routes given data, at inference."""
+"""The routes of given data through a model, at inference."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from keras import ops
 # The leaf code of an example or time step that a mask leaves out.
 MASKED = -1
 
-# What the `cardinality()` of a `tf.data.Dataset` says of one without an end.
+# The `cardinality()` of a `tf.data.Dataset` without an end.
 INFINITE = -1
 
 
@@ -35,7 +35,7 @@ def check(name: str, data: Any) -> None:
 
 
 def _is_endless(data: Any) -> bool:
-    """Whether a data set says that it has no end."""
+    """Returns whether a data set says that it has no end."""
     if isinstance(data, keras.utils.PyDataset):
         return data.num_batches is None
     cardinality = getattr(data, "cardinality", None)
@@ -65,7 +65,11 @@ def batches(data: Any, batch_size: int) -> Iterator[Any]:
 
 
 def route(
-    model: Any, layers: dict, data: Any, batch_size: int, use: Callable
+    model: keras.Model,
+    layers: dict[str, Any],
+    data: Any,
+    batch_size: int,
+    use: Callable,
 ) -> None:
     """Calls `use(name, codes)` for each layer and batch; codes are (B, G).
 

@@ -1,4 +1,4 @@
-"""How many of the leaves are used at all."""
+"""The share of the leaves that are used at all."""
 
 from typing import Any
 
@@ -110,13 +110,13 @@ class PathUtilization(RoutingCallback):
         self.warn_below = warn_below
 
     def begin_training(self) -> None:
-        """There is nothing to forget."""
+        """Does nothing, because there is nothing to forget."""
 
     def begin_epoch(self, model: Any) -> None:
-        """There is nothing to prepare."""
+        """Does nothing, because there is nothing to prepare."""
 
     def end_epoch(self, model: Any, layers: dict) -> None:
-        """There is nothing to prepare."""
+        """Does nothing, because there is nothing to prepare."""
 
     def measure(
         self, name: str, layer: Any, visits: np.ndarray, at_end: bool
@@ -162,7 +162,7 @@ class PathUtilization(RoutingCallback):
 
 
 def decay_debt(layer: Any) -> float:
-    """The mean over all rows of the share of itself that a row owes."""
+    """Returns the mean over all rows of the share of itself that a row owes."""
     shares, rows = 0.0, 0
     for level in layer.levels:
         clock = ops.convert_to_numpy(level.clock).astype("float64")

@@ -1,4 +1,4 @@
-"""What the callbacks that measure routing have in common."""
+"""The base of the callbacks that measure routing."""
 
 import warnings
 import weakref
@@ -16,7 +16,7 @@ from keras_treegate.trees.find import tree_layers
 
 
 class Measured(NamedTuple):
-    """What was measured in one layer.
+    """Measurements of one layer.
 
     values: the numbers, by key.
     histogram: a name and an array whose distribution is of interest.
@@ -37,8 +37,8 @@ class RoutingCallback(keras.callbacks.Callback):
     and brings what was measured to `logs`, TensorBoard and the terminal.
     """
 
-    # What runs at the end of a batch only copies numbers of Python, so that
-    # Keras may do so beside the next steps instead of waiting for each.
+    # The code at the end of a batch only copies Python numbers, so that Keras
+    # may run it beside the next steps instead of waiting for each.
     async_safe = True
 
     def __init__(
@@ -75,8 +75,8 @@ class RoutingCallback(keras.callbacks.Callback):
         self._lines: list[str] = []
         self._latest: dict[str, float] = {}
         self._batch = 0  # of the epoch
-        # What each layer was warned about. By the layers themselves: another
-        # model may have one of the same name.
+        # The kinds of warnings of each layer. The keys are the layers, because
+        # another model may have one of the same name.
         self._warned: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def measure(
@@ -86,25 +86,25 @@ class RoutingCallback(keras.callbacks.Callback):
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def begin_training(self) -> None:
-        """Is called when a `fit` begins, of this model or another one."""
+        """Prepares for a `fit` that begins, of this model or another one."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def begin_epoch(self, model: Any) -> None:
-        """Is called when an epoch begins; the model may not be built yet."""
+        """Prepares for an epoch that begins; the model may not be built yet."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def end_epoch(self, model: Any, layers: dict) -> None:
-        """Is called when an epoch ends, before its layers are measured."""
+        """Ends an epoch, before its layers are measured."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     @property
     def held_out(self) -> bool:
-        """Whether given data are measured, and not the visits of training."""
+        """True if given data are measured, and not the visits of training."""
         return self._visits.prefix != ""
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        # Of a `fit` that was broken off, or of another model.
+        # Avoids leftovers of a `fit` that was broken off, or of another model.
         self._lines, self._latest, self._batch = [], {}, 0
         self.begin_training()
         if self.log_dir is not None:
@@ -119,8 +119,8 @@ class RoutingCallback(keras.callbacks.Callback):
         self.begin_epoch(model)
         self._visits.begin(tree_layers(model))
 
-    # At the beginning of the next batch and not at the end: there, Keras would
-    # have to wait for every batch, and JAX's state could not be read.
+    # Measures when the next batch begins, because at the end Keras would have
+    # to wait for every batch, and JAX's state could not be read.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         every, before, self._batch = self.every_n_batches, self._batch, batch
         if every is None or batch // every == before // every:
@@ -151,7 +151,7 @@ class RoutingCallback(keras.callbacks.Callback):
         self._events = None
 
     def _gated_layers(self, model: Any) -> dict:
-        """The layers to measure: those with gates, and visits to be had."""
+        """Finds the layers to measure, which have gates and visits."""
         found = tree_layers(model)
         layers = {name: layer for name, layer in found.items() if layer.depth}
         if not layers:
@@ -223,7 +223,7 @@ class RoutingCallback(keras.callbacks.Callback):
             warnings.warn(message, stacklevel=2)
 
     def _keyed(self, measured: dict[str, Measured]) -> dict[str, float]:
-        """All numbers: means over the layers, then those of each layer."""
+        """Returns all numbers: means over the layers, then those of each."""
         keyed: dict[str, float] = {}
         values = [of_layer.values for of_layer in measured.values()]
         for key in dict.fromkeys(key for numbers in values for key in numbers):

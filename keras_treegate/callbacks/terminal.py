@@ -19,10 +19,10 @@ def write(lines: list[str]) -> None:
 
 
 def load(visits: np.ndarray) -> str:
-    """A strip of the load of leaves, from the most to the least visited.
+    """Draws the load of leaves as a strip, from the most to the least visited.
 
-    A mean over the trees, each of which is sorted for itself, in at most
-    `COLUMNS` characters.
+    The load is a mean over the trees, each of which is sorted for itself. The
+    strip has at most `COLUMNS` characters.
     """
     ordered = -np.sort(-measures.shares(visits), axis=-1)
     relative = ordered.mean(axis=0) * visits.shape[-1]
@@ -34,5 +34,5 @@ def load(visits: np.ndarray) -> str:
 
 
 def trees(values: np.ndarray) -> str:
-    """From which value of a tree to which."""
+    """Formats the range of values over the trees."""
     return f"(trees {values.min():.3f} to {values.max():.3f})"

@@ -1,4 +1,4 @@
-"""Where callbacks get the visits of leaves from: training, or given data."""
+"""The visits of leaves that callbacks read: of training, or of given data."""
 
 import weakref
 from typing import Any
@@ -14,12 +14,12 @@ class TrainingVisits:
     prefix = ""
 
     def __init__(self) -> None:
-        # By the layers themselves: another one may get the id of one that is
-        # gone.
+        # The keys are the layers, because a new layer may get the id of one
+        # that is gone.
         self._before: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def begin(self, layers: dict) -> None:
-        """Starts an epoch. A layer that is not built has no visits yet."""
+        """Begins an epoch. A layer that is not built has no visits yet."""
         self._before = weakref.WeakKeyDictionary(
             {
                 layer: (layer.leaf_visits, layer.visits.resets)
@@ -29,7 +29,7 @@ class TrainingVisits:
         )
 
     def of(self, model: Any, layers: dict) -> dict[str, np.ndarray]:
-        """The visits (G, L) of each layer that counts them.
+        """Returns the visits (G, L) of each layer that counts them.
 
         Some are negative where weights, and the counts with them, were put back
         to what they were before the epoch.
@@ -57,10 +57,10 @@ class HeldOutVisits:
         self.data, self.batch_size = data, batch_size
 
     def begin(self, layers: dict) -> None:
-        """There is nothing to remember."""
+        """Does nothing, because there is nothing to remember."""
 
     def of(self, model: Any, layers: dict) -> dict[str, np.ndarray]:
-        """The visits (G, L) of each layer."""
+        """Returns the visits (G, L) of each layer."""
         visits = {
             name: np.zeros((layer.num_trees, 2**layer.depth), "int64")
             for name, layer in layers.items()

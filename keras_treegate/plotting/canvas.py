@@ -21,7 +21,7 @@ NOTHING = "#FFFFFF"
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty figure, of inches; it needs no screen."""
+    """Makes an empty figure, its size in inches; it needs no screen."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -33,8 +33,8 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
-def style(number: int) -> dict:
-    """The colour and marker of one of several lines."""
+def style(number: int) -> dict[str, str]:
+    """Returns the colour and marker of one of several lines."""
     return {
         "color": COLORS[number % len(COLORS)],
         "marker": MARKERS[number % len(MARKERS)],

@@ -1,8 +1,9 @@
-"""What capacity buys."""
+"""A picture of the best metric over the capacity of models."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_treegate.core import checks
@@ -72,7 +73,7 @@ def capacity(histories: Any, metric: str = "val_accuracy") -> Any:
 
 
 def _point(name: str, entry: Any, metric: str) -> tuple[float, float]:
-    """The parameters and the best value of a run."""
+    """Returns the parameters and the best value of a run."""
     if isinstance(entry, tuple) and len(entry) == 2:
         return (
             checks.number(f"histories[{name!r}]", entry[0], above=0),
@@ -95,8 +96,8 @@ def _point(name: str, entry: Any, metric: str) -> tuple[float, float]:
     return float(parameters(model)), float(best(history[metric]))
 
 
-def parameters(model: Any) -> int:
-    """The trainable numbers of a model, without the state of weight decay."""
+def parameters(model: keras.Model) -> int:
+    """Counts the trainable numbers of a model, without decay state."""
     return sum(
         int(np.prod(weight.shape))
         for weight in model.trainable_weights

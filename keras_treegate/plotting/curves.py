@@ -1,4 +1,4 @@
-"""How routing develops over the epochs."""
+"""A picture of routing over the epochs."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def curves(source: Any) -> Any:
 
 
 def _lines_of(history: dict, key: str) -> dict[tuple[str, bool], list]:
-    """The series of a key, by layer ("" for the mean) and held out or not."""
+    """Finds the series of a key, by layer ("" for the mean) and held out."""
     found = {}
     for name, values in history.items():
         bare = name.removeprefix("val_")

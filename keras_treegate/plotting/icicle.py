@@ -1,4 +1,4 @@
-"""Where the visits of one tree go, level by level."""
+"""A picture of the visits of one tree, level by level."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def _draw_level(axes: Any, level: int, shares: np.ndarray) -> None:
 
 
 def _labels(source: Any, tree: int, levels: int) -> list[str]:
-    """The levels, and of a layer the unit whose sign decides there."""
+    """Names the levels, for a layer with the unit whose sign decides there."""
     labels = [str(level) for level in range(levels + 1)]
     if hasattr(source, "gate"):
         units = source.gate.units[tree]

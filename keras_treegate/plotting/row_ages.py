@@ -1,4 +1,4 @@
-"""How long ago the rows of a layer were last written."""
+"""A picture of the steps since the rows of a layer were last written."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def _draw_level(
 
 
 def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
-    """The ages of the rows of each level, and a name for them."""
+    """Returns the ages of the rows of each level, and a name for them."""
     if hasattr(source, "levels"):
         told = [idle_steps(level) for level in source.levels]
         known = [of_level for of_level in told if of_level is not None]

@@ -1,4 +1,4 @@
-"""What pictures are made from: arrays, layers or histories."""
+"""The sources of pictures: arrays, layers or histories."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def visits_of(source: Any) -> tuple[np.ndarray, str]:
-    """The visits (G, L) of a layer or array, and a name for them."""
+    """Returns the visits (G, L) of a layer or array, and a name for them."""
     if hasattr(source, "leaf_visits"):
         return source.leaf_visits, source.name
     try:
@@ -36,7 +36,7 @@ def check_visited(visits: np.ndarray, name: str) -> None:
 
 
 def history_of(source: Any) -> dict[str, list]:
-    """The numbers of each epoch, by key."""
+    """Returns the numbers of each epoch, by key."""
     history = getattr(source, "history", source)
     if (
         not isinstance(history, dict)

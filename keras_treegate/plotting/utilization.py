@@ -1,4 +1,4 @@
-"""Which leaves are used, and how much."""
+"""A picture of the visits of all leaves."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def utilization(source: Any) -> Any:
 
 
 def _norm(relative: np.ndarray) -> Any:
-    """A logarithmic scale with 1 in its middle."""
+    """Makes a logarithmic scale with 1 in its middle."""
     from matplotlib.colors import LogNorm
 
     seen = np.log2(relative[relative > 0])
@@ -81,7 +81,7 @@ def _norm(relative: np.ndarray) -> Any:
 
 
 def _ticks(reach: float) -> list[float]:
-    """At most nine powers of two from `1 / reach` to `reach`."""
+    """Returns at most nine powers of two from `1 / reach` to `reach`."""
     most = int(np.log2(reach))
     step = -(-most // 4)
     powers = range(-(most // step) * step, most + 1, step)

@@ -8,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.core import masks
+from keras_treegate.layers import TreeGatedDense
+from keras_treegate.types import Tensor
 
 BATCH = 256
 
@@ -20,7 +22,7 @@ class SourceMean:
         self.count: Any = 0
         self.batches = 0
 
-    def add(self, source: Any, kept: Any = None) -> None:
+    def add(self, source: Tensor, kept: Tensor | None = None) -> None:
         """Adds the rows of a gate source (..., S) that are kept (...)."""
         values = ops.convert_to_numpy(ops.cast(source, "float32"))
         values = values.reshape(-1, values.shape[-1]).astype("float64")
@@ -33,12 +35,12 @@ class SourceMean:
 
     @property
     def mean(self) -> np.ndarray:
-        """(S,); zero for a unit without a finite value."""
+        """The means (S,); zero for a unit without a finite value."""
         return self.total / np.maximum(self.count, 1)
 
 
 def batches(data: Any) -> Iterator[Any]:
-    """Arrays, or a structure of arrays, a batch at a time."""
+    """Yields the batches of an array or of a structure of arrays."""
     rows = {len(array) for array in keras.tree.flatten(data)}
     if len(rows) != 1 or 0 in rows:
         raise ValueError(
@@ -56,8 +58,10 @@ def batches(data: Any) -> Iterator[Any]:
         )
 
 
-def source_means(model: Any, layers: list, data: Any) -> list[SourceMean]:
-    """What the gates of some layers read while a model sees a sample."""
+def source_means(
+    model: keras.Model, layers: list[TreeGatedDense], data: Any
+) -> list[SourceMean]:
+    """Measures the gate sources of some layers while a model sees a sample."""
     means = [SourceMean() for _ in layers]
     for layer, mean in zip(layers, means, strict=True):
         _listen(layer, mean)
@@ -70,10 +74,12 @@ def source_means(model: Any, layers: list, data: Any) -> list[SourceMean]:
     return means
 
 
-def _listen(layer: Any, mean: SourceMean) -> None:
+def _listen(layer: keras.layers.Layer, mean: SourceMean) -> None:
     call = layer.call
 
-    def listening(inputs: Any, gate_inputs: Any = None, **options: Any) -> Any:
+    def listening(
+        inputs: Tensor, gate_inputs: Tensor | None = None, **options: Any
+    ) -> Tensor:
         mask = options.get("mask")
         mask = options.get("inputs_mask") if mask is None else mask
         kept = masks.combined(

@@ -1,12 +1,14 @@
-"""Which layers of a model are meant."""
+"""The layers of a model that a user means."""
 
 from typing import Any
+
+import keras
 
 from keras_treegate.transforms.places import descendants
 
 
-def chosen(model: Any, layers: Any) -> list:
-    """All layers inside of a model, or those that `layers` names or accepts.
+def chosen(model: keras.Model, layers: Any) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, or those that `layers` names or accepts.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""New objects from the configs of old ones, with what no file could hold."""
+"""New objects from the configs of old ones, with their live objects."""
 
 import contextlib
 import inspect
@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 
+from keras_treegate.types import Config
+
 
 @contextlib.contextmanager
-def cloning(layer: Any) -> Iterator[None]:
-    """Says of which layer an error is, and what can be done."""
+def cloning(layer: keras.Operation) -> Iterator[None]:
+    """Adds to an error the layer that it is of, and what can be done."""
     try:
         yield
     except Exception as error:
@@ -34,20 +36,20 @@ def cloning(layer: Any) -> Iterator[None]:
 def remade(owner: Any, **changes: Any) -> Any:
     """Makes an unbuilt layer, metric or model like another, from its config.
 
-    Initializers, activations and all else of the user's own that a config holds
-    in a serialized form is handed over as the object that it is, because a
-    lambda or a class that is not registered cannot be found again by its name.
+    Initializers, activations and other objects of the user's own that a config
+    holds in a serialized form are passed on as live objects, because a lambda
+    or a class that is not registered cannot be found again by its name.
 
     Args:
-        owner: the old one.
-        **changes: what the new config has in the place of the old.
+        owner: the old object.
+        **changes: entries of the new config that differ from the old one.
     """
     config = live_config(owner) | changes
     kind: Any = type(owner)
     try:
         return kind.from_config(dict(config))
     except Exception as error:
-        # A `from_config` may take serialized forms alone.
+        # Some `from_config` methods take only serialized forms.
         others = (
             lambda: kind(**config),
             lambda: kind.from_config(kind.get_config(owner) | changes),
@@ -58,10 +60,10 @@ def remade(owner: Any, **changes: Any) -> Any:
         raise error
 
 
-def live_config(owner: Any) -> dict:
+def live_config(owner: Any) -> Config:
     """Returns the config of an object, with live objects where it has them."""
     with _stand_ins(owner), warnings.catch_warnings():
-        # A lambda is not going to be serialized, in spite of the warning.
+        # Keras warns of lambdas, but none is serialized here.
         warnings.simplefilter("ignore")
         config = dict(type(owner).get_config(owner))
         serialized = [
@@ -72,7 +74,7 @@ def live_config(owner: Any) -> dict:
     for key, value in config.items():
         live = getattr(owner, key, None)
         if isinstance(value, str):
-            # Of the user's own, even if it is named as one of Keras is.
+            # A function of the user's own may have the name of one of Keras.
             if inspect.isfunction(live) and not _is_of_keras(live.__module__):
                 config[key] = live
         elif isinstance(value, dict) and not _is_of_keras(value.get("module")):
@@ -92,19 +94,19 @@ def live_config(owner: Any) -> dict:
 
 
 def _is_of_keras(module: str | None) -> bool:
-    """Whether what a module defines is found again from a config."""
+    """Returns whether objects of a module are found again from a config."""
     return module is not None and module.split(".")[0] == "keras"
 
 
 def _serialized(value: Any) -> Any:
     try:
         return keras.saving.serialize_keras_object(value)
-    except Exception:  # then it is not what a config holds
+    except Exception:  # such a value is in no config
         return None
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Whether this is a function or object that holds no weights."""
+    """Returns whether this is a function or object without weights."""
     if isinstance(value, type | keras.Layer | keras.Metric | keras.Variable):
         return False
     if isinstance(value, keras.optimizers.Optimizer) or inspect.ismethod(value):
@@ -113,7 +115,7 @@ def _is_plain_object(value: Any) -> bool:
 
 
 def _has_form(value: Any) -> bool:
-    """Whether an object can be serialized, if not always found again."""
+    """Returns whether an object can be serialized, if not always restored."""
     if hasattr(value, "get_config"):
         return _serialized(value) is not None
     return getattr(value, "__name__", "<lambda>") != "<lambda>"
@@ -125,7 +127,7 @@ def _stand_in(*args: Any, **kwargs: Any) -> None:
 
 @contextlib.contextmanager
 def _stand_ins(owner: Any) -> Iterator[None]:
-    """Takes functions without a name out of an object for a moment."""
+    """Replaces the nameless functions in an object, for a `with` block."""
     nameless = {
         name: value
         for name, value in vars(owner).items()

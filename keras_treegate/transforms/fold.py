@@ -1,8 +1,8 @@
-"""Tree layers to tables of their path sums, for inference."""
+"""The transform of tree layers to tables of path sums, for inference."""
 
 from functools import partial
-from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -24,8 +24,9 @@ from keras_treegate.transforms.state import (
     copy_variable,
     input_shapes,
 )
+from keras_treegate.types import Tensor
 
-# The attributes that a folded layer has in common with the one that it was.
+# The attributes that a folded layer shares with the tree layer.
 KEPT = (
     "name",
     "activity_regularizer",
@@ -36,11 +37,11 @@ KEPT = (
 )
 
 
-def fold(model: Any, dtype: str | None = None) -> Any:
-    """Makes a model for inference, with the sums of all paths stored.
+def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
+    """Makes a model for inference, which stores the sums of all paths.
 
     Each `TreeGatedDense` becomes a `FoldedTreeDense`: one table of the sums
-    from root to leaf, with all weight decay settled. Outputs are the same to
+    from root to leaf, with all weight decay settled. Outputs are the same up to
     rounding, about half the numbers are stored, and an example does the work
     of a Dense layer, `depth + 1` times less than before. Leaves that are equal,
     because the nodes that tell them apart are zero, are stored once.
@@ -49,7 +50,7 @@ def fold(model: Any, dtype: str | None = None) -> Any:
     table itself, which is half as large as the trees.
 
     `dtype="bfloat16"` or `"int8"` makes it smaller still, at an error that each
-    folded layer tells in `folding_error`.
+    folded layer reports in `folding_error`.
 
     The new model is not compiled and cannot be trained. The old one stays as
     it is. A model of a class of your own keeps its class, and a layer inside of
@@ -60,7 +61,7 @@ def fold(model: Any, dtype: str | None = None) -> Any:
 
     Args:
         model: A built model.
-        dtype: Of the tables: `"float64"`, `"float32"`, `"bfloat16"`,
+        dtype: Dtype of the tables: `"float64"`, `"float32"`, `"bfloat16"`,
             `"float16"`, `"int8"` (with one scale for each row), or `None` for
             the compute dtype of each layer. Defaults to `None`.
 
@@ -101,7 +102,7 @@ def fold(model: Any, dtype: str | None = None) -> Any:
     return rebuilt(model, makers).model
 
 
-def _check_credit(layer: Any) -> None:
+def _check_credit(layer: TreeGatedDense) -> None:
     if not layer.credit.foldable:
         raise ValueError(
             "`model` must have layers whose kernels are sums along paths. "
@@ -111,8 +112,8 @@ def _check_credit(layer: Any) -> None:
         )
 
 
-def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
-    """The folded form of a layer, built and with its weights."""
+def _folded(layer: TreeGatedDense, dtype: str | None) -> FoldedTreeDense:
+    """Returns the folded form of a layer, built and with its weights."""
     leaves: StoredLeaves = stored_leaves(layer)
     all_differ = leaves.keys.size == leaves.slots.size
     folded = FoldedTreeDense(
@@ -133,7 +134,9 @@ def _folded(layer: Any, dtype: str | None) -> FoldedTreeDense:
     return folded
 
 
-def _write_table(layer: Any, folded: Any, keys: np.ndarray) -> None:
+def _write_table(
+    layer: TreeGatedDense, folded: FoldedTreeDense, keys: np.ndarray
+) -> None:
     exact = changes = 0.0
     for start, stop in chunks(len(keys), row_bytes(layer.nodes[0])):
         sums = leaf_sums(layer, keys[start:stop])
@@ -146,5 +149,5 @@ def _write_table(layer: Any, folded: Any, keys: np.ndarray) -> None:
     folded.folding_error = (changes / exact) ** 0.5 if exact else 0.0
 
 
-def _sum_of_squares(rows: Any) -> float:
+def _sum_of_squares(rows: Tensor) -> float:
     return float(ops.sum(ops.square(ops.cast(rows, "float32"))))

@@ -1,9 +1,9 @@
 """Sequential and functional models of classes of the user's own.
 
-Keras makes a plain model of them when it clones them. Here they keep their
-class, in one of two ways: a constructor that is given the graph is called with
-a new graph; one that makes the graph is called as it was, and what it made is
-changed afterwards.
+Because Keras makes plain models of them when it clones them, they are cloned
+here, and keep their class. A constructor that is given the graph is called with
+a new graph. One that makes the graph is called as before, and the layers that
+it made are replaced afterwards.
 """
 
 import contextlib
@@ -15,13 +15,14 @@ import keras
 
 from keras_treegate.transforms.configs import cloning, live_config
 from keras_treegate.transforms.places import own_attributes, plain_class
+from keras_treegate.types import Config
 
-# What a config holds of the graph itself.
+# The keys of a config that describe the graph itself.
 GRAPH_KEYS = {"layers", "input_layers", "output_layers", "build_input_shape"}
 
 
-def takes_its_graph(model: Any) -> bool:
-    """Whether the constructor of a model is given its graph, or makes it."""
+def takes_its_graph(model: keras.Model) -> bool:
+    """Returns whether the constructor of a model is given its graph."""
     kind: Any = type(model)
     if kind.get_config is not plain_class(model).get_config:
         with cloning(model):
@@ -36,11 +37,13 @@ def takes_its_graph(model: Any) -> bool:
     } <= kinds
 
 
-def of_its_class(model: Any, clone: Callable) -> Any:
-    """Clones a model by its layers, and makes a model of its class of them."""
+def of_its_class(
+    model: keras.Model, clone: Callable[..., keras.Operation]
+) -> keras.Model:
+    """Clones the layers of a model, and makes a model of its class of them."""
     kind: Any = type(model)
     plain = plain_class(model)
-    config: dict = {"name": model.name}
+    config: Config = {"name": model.name}
     if kind.get_config is not plain.get_config:
         config |= live_config(model)
     if isinstance(model, keras.Sequential):
@@ -59,15 +62,15 @@ def of_its_class(model: Any, clone: Callable) -> Any:
 
 
 def operation_pairs(
-    model: Any, clone: Any, replacements: Mapping[int, Any]
-) -> list[tuple[Any, Any]]:
-    """Finds the layers and operations of two models of the same structure.
+    model: keras.Model, clone: keras.Model, replacements: Mapping[int, Any]
+) -> list[tuple[keras.Operation, keras.Operation]]:
+    """Pairs the layers and operations of two models of the same structure.
 
     Args:
         model: the old model.
         clone: the one that was made from its config.
-        replacements: by the `id` of layers of the old model, what to replace;
-            the clone may have any other layer there.
+        replacements: a mapping whose keys are the `id` of the layers of the old
+            model to replace; the clone may have any other layer there.
     """
     old, new = _operations(model), _operations(clone)
     pairs = list(zip(old, new, strict=False))
@@ -85,21 +88,23 @@ def operation_pairs(
     return pairs
 
 
-def _operations(model: Any) -> list:
+def _operations(model: keras.Model) -> list[keras.Operation]:
     if isinstance(model, keras.Sequential):
         return list(model.layers)
     return list(model.operations)
 
 
-def with_operations(model: Any, operations: Mapping[int, Any]) -> Any:
-    """A model of other layers in the place of some.
+def with_operations(
+    model: keras.Model, operations: Mapping[int, keras.Operation]
+) -> keras.Model:
+    """Makes a model with some of its layers replaced.
 
     Args:
-        model: a model that is nobody else's; it is used up.
+        model: a model that is used nowhere else; it is not usable afterwards.
         operations: for the `id` of a layer the one to take its place.
     """
 
-    def swapped(operation: Any) -> Any:
+    def swapped(operation: keras.Operation) -> keras.Operation:
         return operations.get(id(operation), operation)
 
     if isinstance(model, keras.Sequential):
@@ -107,7 +112,8 @@ def with_operations(model: Any, operations: Mapping[int, Any]) -> Any:
     graph = keras.models.clone_model(
         keras.Model(model.input, model.output), clone_function=swapped
     )
-    # As its own constructor does it, with what that has set.
+    # Avoids the constructor of the user's class, which would make its layers
+    # anew. The attributes that it has set are taken from the old model.
     kind: Any = type(model)
     new = kind.__new__(kind)
     plain_class(model).__init__(
@@ -119,8 +125,12 @@ def with_operations(model: Any, operations: Mapping[int, Any]) -> Any:
     return new
 
 
-def _with_layers(model: Any, like: Any, layers: list) -> Any:
-    """Gives a Sequential model these layers alone, and another's inputs."""
+def _with_layers(
+    model: keras.Sequential,
+    like: keras.Model,
+    layers: list[keras.layers.Layer],
+) -> keras.Sequential:
+    """Gives a Sequential model only these layers, and another's inputs."""
     (inputs,) = like.inputs
     while model.layers:
         model.pop()
@@ -136,7 +146,7 @@ def _with_layers(model: Any, like: Any, layers: list) -> Any:
 
 
 @contextlib.contextmanager
-def not_compiled(model: Any) -> Iterator[None]:
+def not_compiled(model: keras.Model) -> Iterator[None]:
     """Keeps a clone from being compiled, and from making optimizer state."""
     compiled, model.compiled = model.compiled, False
     try:

@@ -1,8 +1,9 @@
-"""Trees of more depth, which start as what they were."""
+"""The transform to deeper trees that compute the same at first."""
 
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -14,24 +15,26 @@ from keras_treegate.transforms.choose import chosen
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.recompile import compile_like
 from keras_treegate.transforms.state import copy_variable, tree_like
+from keras_treegate.types import Variable
 
 
 def grow(
-    model: Any,
+    model: keras.Model,
     depth: int,
     layers: Any = None,
     calibrate: Any = None,
     seed: int | None = None,
-) -> Any:
-    """Makes the trees of a model deeper, and changes no output.
+) -> keras.Model:
+    """Makes the trees of a model deeper without changing its outputs.
 
     Each `TreeGatedDense` gets new levels, of zeros, and new gate units, drawn
     from those that its tree does not read yet. The old levels stay as they are,
     and so do the paths through them.
 
-    A model that was compiled with a step-aware optimizer is compiled with the
-    same, which keeps its state of all that was there before, and what is
-    excluded from weight decay; the slots of the new levels are empty. A model
+    A model that was compiled with a step-aware optimizer is compiled with one
+    of the same settings, which keeps the state of all variables that were there
+    before, and those excluded from weight decay; the slots of the new levels
+    are empty. A model
     compiled with any other optimizer gets a new one, with a warning. Losses,
     metrics, schedules and all other arguments of `compile` are kept. The old
     model stays as it is.
@@ -84,7 +87,7 @@ def grow(
         _check(layer, depth)
     generator = np.random.default_rng(seed)
     gates = [layer.gate.with_depth(depth, generator) for layer in found]
-    made: list = []
+    made: list[tuple[TreeGatedDense, TreeGatedDense]] = []
     makers = {
         id(layer): partial(_grown, layer, gate, depth, made)
         for layer, gate in zip(found, gates, strict=True)
@@ -99,8 +102,8 @@ def grow(
     return new
 
 
-def tree_layers(model: Any, layers: Any = None) -> list:
-    """The `TreeGatedDense` layers that are meant; at least one."""
+def tree_layers(model: keras.Model, layers: Any = None) -> list[TreeGatedDense]:
+    """Returns the `TreeGatedDense` layers that are meant, at least one."""
     found = [
         layer
         for layer in chosen(model, layers)
@@ -115,7 +118,7 @@ def tree_layers(model: Any, layers: Any = None) -> list:
     return found
 
 
-def _check(layer: Any, depth: int) -> None:
+def _check(layer: TreeGatedDense, depth: int) -> None:
     if depth < layer.depth:
         raise ValueError(
             "`depth` must be at least that of each layer. Received: "
@@ -127,7 +130,12 @@ def _check(layer: Any, depth: int) -> None:
     checks.tree_size(num_trees, depth, width, units, itemsize)
 
 
-def _grown(layer: Any, gate: Gate, depth: int, made: list) -> TreeGatedDense:
+def _grown(
+    layer: TreeGatedDense,
+    gate: Gate,
+    depth: int,
+    made: list[tuple[TreeGatedDense, TreeGatedDense]],
+) -> TreeGatedDense:
     """Returns a deeper layer, built and with the weights of the old one."""
     new = tree_like(layer, depth=depth, gate=gate)
     for source, target in _same_variables(layer, new):
@@ -139,8 +147,10 @@ def _grown(layer: Any, gate: Gate, depth: int, made: list) -> TreeGatedDense:
     return new
 
 
-def _same_variables(layer: Any, new: Any) -> list[tuple[Any, Any]]:
-    """Finds pairs of variables of the same name and shape, but for the gate."""
+def _same_variables(
+    layer: TreeGatedDense, new: TreeGatedDense
+) -> list[tuple[Variable, Variable]]:
+    """Pairs variables of the same name and shape, without those of the gate."""
     of_gate = {id(variable) for variable in layer.gate.variables}
     targets = {variable.name: variable for variable in new.variables}
     return [
@@ -152,7 +162,11 @@ def _same_variables(layer: Any, new: Any) -> list[tuple[Any, Any]]:
     ]
 
 
-def _calibrate(new: Any, made: list, data: Any) -> None:
+def _calibrate(
+    new: keras.Model,
+    made: list[tuple[TreeGatedDense, TreeGatedDense]],
+    data: Any,
+) -> None:
     made = [pair for pair in made if pair[1].gate.needs_means]
     means = source_means(new, [grown for _, grown in made], data)
     for (layer, grown), mean in zip(made, means, strict=True):

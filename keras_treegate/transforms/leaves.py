@@ -1,33 +1,37 @@
 """The leaves of a layer's trees: their sums, and which of them differ.
 
-A leaf key is `g * 2^D + c`, of leaf c of tree g.
+The key of leaf c of tree g is `g * 2^D + c`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import checks, decay
+from keras_treegate.layers import TreeGatedDense
+from keras_treegate.trees.level import TreeLevel
+from keras_treegate.types import Tensor, Variable
 
 # The bytes of the rows that are worked on at a time.
 CHUNK_BYTES = 2**22
 
 
 def chunks(rows: int, row_bytes: int) -> list[tuple[int, int]]:
-    """Starts and stops that cover these rows, all of the same length.
+    """Returns starts and stops that cover these rows, all of the same length.
 
-    The last one may overlap the one before: functions that are compiled for a
-    shape then are compiled once.
+    The last chunk may overlap the one before, so that functions that are
+    compiled for a shape are compiled once.
     """
     size = min(rows, max(1, CHUNK_BYTES // row_bytes))
     starts = [*range(0, rows - size, size), rows - size]
     return [(start, start + size) for start in starts]
 
 
-def read(level: Any, ids: np.ndarray) -> Any:
-    """Rows (R, W, Q) of a level, with the decay that they owe."""
+def read(level: TreeLevel, ids: np.ndarray) -> Tensor:
+    """Reads rows (R, W, Q) of a level, with the decay that they owe."""
     ids = ops.convert_to_tensor(ids, dtype="int32")
     owed = decay.owed(
         ops.convert_to_tensor(level.clock.value),
@@ -36,8 +40,8 @@ def read(level: Any, ids: np.ndarray) -> Any:
     return decay.decayed(backend.read_rows(level.nodes, ids), owed)
 
 
-def leaf_sums(layer: Any, keys: np.ndarray) -> Any:
-    """The sums of the paths to the leaves of these keys (R, W, Q)."""
+def leaf_sums(layer: TreeGatedDense, keys: np.ndarray) -> Tensor:
+    """Returns the sums (R, W, Q) of the paths to the leaves of these keys."""
     total = None
     for number, level in enumerate(layer.levels):
         rows = read(level, keys >> (layer.depth - number))
@@ -56,8 +60,11 @@ class StoredLeaves(NamedTuple):
     slots: np.ndarray
 
 
-def stored_leaves(layer: Any) -> StoredLeaves:
-    """Leaves are equal where all nodes that tell their paths apart are zero."""
+def stored_leaves(layer: keras.layers.Layer) -> StoredLeaves:
+    """Finds the leaves to store.
+
+    Leaves are equal where all nodes in which their paths differ are zero.
+    """
     num_trees, depth = layer.num_trees, layer.depth
     owner = np.arange(num_trees)  # the last node of a path that is not zero
     for number, level in enumerate(layer.levels[1:], 1):
@@ -72,7 +79,7 @@ def stored_leaves(layer: Any) -> StoredLeaves:
         keys.append(first[order])
         slots.append(np.argsort(order)[inverse])
     most = max(map(len, keys))
-    if most == 2**depth:  # nothing is saved: every leaf in its own place
+    if most == 2**depth:  # nothing is saved, so that leaves keep their order
         keys = slots = [np.arange(most)] * num_trees
     trees = np.arange(num_trees)[:, None]
     return StoredLeaves(
@@ -81,8 +88,8 @@ def stored_leaves(layer: Any) -> StoredLeaves:
     )
 
 
-def nonzero_rows(level: Any) -> np.ndarray:
-    """Which rows (N,) of a level have a number that is not zero."""
+def nonzero_rows(level: TreeLevel) -> np.ndarray:
+    """Returns for each row (N,) of a level whether it is not all zero."""
     found = np.zeros(level.nodes.shape[0], bool)
     for start, stop in chunks(len(found), row_bytes(level.nodes)):
         ids = ops.arange(start, stop, dtype="int32")
@@ -93,7 +100,7 @@ def nonzero_rows(level: Any) -> np.ndarray:
     return found
 
 
-def row_bytes(variable: Any) -> int:
-    """The bytes of a row (W, Q), in the precision that is computed with."""
+def row_bytes(variable: Variable) -> int:
+    """Returns the bytes of a row (W, Q), in the precision computed with."""
     _, width, units = variable.shape
     return width * units * max(4, checks.itemsize(variable.dtype))

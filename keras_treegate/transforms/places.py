@@ -1,4 +1,4 @@
-"""Where a layer keeps other layers: in attributes, lists and dictionaries."""
+"""The places of layers in a layer: attributes, lists and dictionaries."""
 
 import functools
 from collections.abc import Iterator
@@ -7,23 +7,25 @@ from typing import Any
 import keras
 
 
-def is_graph(layer: Any) -> bool:
-    """Whether a layer is a model of layers that call one another."""
+def is_graph(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a model of layers that call one another."""
     return isinstance(layer, keras.Sequential | keras.Function)
 
 
-def is_plain_graph(layer: Any) -> bool:
-    """Whether a layer is such a model, and of no class of the user's own."""
+def is_plain_graph(layer: keras.Operation) -> bool:
+    """Returns whether a layer is such a model, and its class is of Keras."""
     return type(layer) in _plain_models()
 
 
-def plain_class(model: Any) -> Any:
-    """The class of Keras's own that a model of layers is of."""
+def plain_class(model: keras.Model) -> type[keras.Model]:
+    """Returns the class of Keras that the class of a model of layers is of."""
     return next(kind for kind in type(model).__mro__ if kind in _plain_models())
 
 
-def places(layer: Any) -> list[tuple[tuple, Any]]:
-    """The layers that are attributes of a layer, each with its place.
+def places(
+    layer: keras.layers.Layer,
+) -> list[tuple[tuple[Any, ...], keras.layers.Layer]]:
+    """Finds the layers in the attributes of a layer, each with its place.
 
     A place is the name of the attribute, followed by keys of the lists and
     dictionaries in it.
@@ -35,8 +37,8 @@ def places(layer: Any) -> list[tuple[tuple, Any]]:
     ]
 
 
-def own_attributes(layer: Any) -> list[str]:
-    """The attributes of a layer that neither Keras nor its class has made."""
+def own_attributes(layer: keras.layers.Layer) -> list[str]:
+    """Returns the attributes that neither Keras nor its class gave a layer."""
     kind = type(layer)
     # `vars` misses the layers under PyTorch.
     return [
@@ -47,9 +49,9 @@ def own_attributes(layer: Any) -> list[str]:
 
 
 @functools.cache
-def _plain_models() -> dict[type, Any]:
-    """A small model of each kind that Keras makes, by its class."""
-    # With names, because Keras numbers those that it gives.
+def _plain_models() -> dict[type, keras.Model]:
+    """Makes a small model of each kind of Keras, by its class."""
+    # Avoids names given by Keras, which would count these models.
     name = "keras_treegate_plain"
     inputs = keras.Input((1,), name=name)
     layer = keras.layers.Identity(name=f"{name}_layer")
@@ -60,14 +62,16 @@ def _plain_models() -> dict[type, Any]:
 
 @functools.cache
 def _attributes_of_keras() -> frozenset[str]:
-    """The names of all attributes that Keras itself gives layers and models."""
+    """Returns the attributes that Keras itself gives layers and models."""
     models = list(_plain_models().values())
     return frozenset(
         name for each in (*models, models[0].layers[-1]) for name in dir(each)
     )
 
 
-def _layers_in(value: Any, place: tuple) -> Iterator[tuple[tuple, Any]]:
+def _layers_in(
+    value: Any, place: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:
     if isinstance(value, keras.Layer):
         yield place, value
     elif isinstance(value, dict):
@@ -79,19 +83,19 @@ def _layers_in(value: Any, place: tuple) -> Iterator[tuple[tuple, Any]]:
                 yield from _layers_in(item, (*place, key))
 
 
-def children(layer: Any) -> list:
-    """The layers right inside of a model or layer."""
+def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers directly inside of a model or layer."""
     found = list(layer.layers) if is_graph(layer) else []
     if not is_plain_graph(layer):
         found += [child for _, child in places(layer)]
     return found
 
 
-def descendants(layer: Any) -> list:
-    """A layer and all layers inside of it, each once, the outer ones first."""
-    found: dict[int, Any] = {}
+def descendants(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and all layers inside of it, each once, outer first."""
+    found: dict[int, keras.layers.Layer] = {}
 
-    def visit(layer: Any) -> None:
+    def visit(layer: keras.layers.Layer) -> None:
         if id(layer) not in found:
             found[id(layer)] = layer
             for child in children(layer):
@@ -101,8 +105,8 @@ def descendants(layer: Any) -> list:
     return list(found.values())
 
 
-def at(layer: Any, place: tuple) -> Any:
-    """What a layer has in a place, or `None`."""
+def at(layer: keras.layers.Layer, place: tuple[Any, ...]) -> Any:
+    """Returns the content of a place of a layer, or `None`."""
     value: Any = getattr(layer, place[0], None)
     for key in place[1:]:
         try:
@@ -112,11 +116,15 @@ def at(layer: Any, place: tuple) -> Any:
     return value
 
 
-def put(layer: Any, place: tuple, new: Any) -> None:
-    """Puts a layer into a place of a layer, in the stead of the one there."""
+def put(
+    layer: keras.layers.Layer,
+    place: tuple[Any, ...],
+    new: Any,
+) -> None:
+    """Replaces the layer in a place of a layer."""
     old = at(layer, place)
     tracker = layer._tracker
-    was_locked = tracker.locked  # as a built layer is
+    was_locked = tracker.locked  # because it is once a layer is built
     tracker.unlock()
     try:
         tracker.untrack(old)

@@ -1,4 +1,4 @@
-"""Trees without the branches that no one visits."""
+"""The transform to trees without the branches that are hardly visited."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import checks
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import batches
 from keras_treegate.transforms.grow import tree_layers
 from keras_treegate.transforms.leaves import chunks, read, row_bytes
@@ -17,17 +18,18 @@ from keras_treegate.transforms.prune_report import PruneReport
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copy_variable, tree_like
 
-MAX_VISITS = 2**62  # of a leaf, so that a few of them have a sum
+# The most visits of a leaf: sums of a few of them still fit into int64.
+MAX_VISITS = 2**62
 
 
 def prune(
-    model: Any,
+    model: keras.Model,
     min_visits: int = 1,
     visits: dict | None = None,
     layers: Any = None,
     data: Any = None,
     return_report: bool = False,
-) -> Any:
+) -> keras.Model | tuple[keras.Model, PruneReport]:
     """Merges subtrees that are hardly visited into their ancestors.
 
     A node with fewer than `min_visits` visits is dropped, with all below it;
@@ -47,7 +49,7 @@ def prune(
     alone, which the row of the other child is relieved of: paths that are kept
     stay as they are, and merging a single leaf is exact as well.
 
-    Debts of weight decay are settled. The counts of a layer that counts its
+    Weight decay that is owed is settled. The counts of a layer that counts its
     visits are kept. The new model is not compiled, and no optimizer state is
     carried over. The old one stays as it is.
 
@@ -112,8 +114,10 @@ def prune(
     return new, PruneReport(len(flags), int(np.sum(~flags)), change)
 
 
-def _visits(layer: Any, visits: dict | None) -> np.ndarray:
-    """The visits (G, 2^D) of the leaves of a layer, checked."""
+def _visits(
+    layer: TreeGatedDense, visits: Mapping[str, Any] | None
+) -> np.ndarray:
+    """Returns the visits (G, 2^D) of the leaves of a layer, checked."""
     if visits is None:
         counts = layer.leaf_visits if layer.count_visits else None
     else:
@@ -143,7 +147,7 @@ def _visits(layer: Any, visits: dict | None) -> np.ndarray:
 
 
 def _integers(counts: Any, name: str) -> np.ndarray:
-    """Returns counts as an array of int64; refuses those that are no counts."""
+    """Returns counts as an array of int64; refuses anything else."""
     try:
         array = np.asarray(ops.convert_to_numpy(counts))
     except Exception:
@@ -157,8 +161,13 @@ def _integers(counts: Any, name: str) -> np.ndarray:
     return array.astype("int64")
 
 
-def _by_level(layer: Any, visits: np.ndarray) -> list[np.ndarray]:
-    """The visits (G * 2^l,) of the nodes of each level; roots are kept."""
+def _by_level(
+    layer: keras.layers.Layer, visits: np.ndarray
+) -> list[np.ndarray]:
+    """Returns the visits (G * 2^l,) of the nodes of each level.
+
+    Roots get the largest number, because they are always kept.
+    """
     most = np.iinfo("int64").max
     roots = np.full(layer.num_trees, most)
     levels = [
@@ -168,8 +177,10 @@ def _by_level(layer: Any, visits: np.ndarray) -> list[np.ndarray]:
     return [roots, *levels]
 
 
-def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
-    """A layer of the nodes that are kept, built and with its weights."""
+def _pruned(
+    layer: keras.layers.Layer, visits: np.ndarray, kept: list[np.ndarray]
+) -> TreeGatedDense:
+    """Makes a layer of the nodes that are kept, built and with its weights."""
     depth = max(level for level, keep in enumerate(kept) if np.any(keep))
     gate = layer.gate.with_depth(depth, np.random.default_rng())
     new = tree_like(layer, depth=depth, gate=gate)
@@ -180,7 +191,7 @@ def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
         counts = layer.leaf_visits  # its own, also where others were given
         leaves = (layer.num_trees, 2**depth, -1)
         new.visits.assign(counts.reshape(leaves).sum(axis=-1))
-    # A few trees at a time.
+    # Avoids holding the rows of all trees in memory.
     size = 2**layer.depth * row_bytes(layer.nodes[0])
     for start, stop in chunks(layer.num_trees, size):
         trees = slice(start, stop)
@@ -189,8 +200,8 @@ def _pruned(layer: Any, visits: np.ndarray, kept: list[np.ndarray]) -> Any:
 
 
 def _write_trees(
-    layer: Any,
-    new: Any,
+    layer: TreeGatedDense,
+    new: TreeGatedDense,
     trees: slice,
     visits: np.ndarray,
     kept: list[np.ndarray],
@@ -217,12 +228,14 @@ def _write_trees(
             )
 
 
-def _exact(layer: Any) -> str:
+def _exact(layer: TreeGatedDense) -> str:
     return "float64" if layer.variable_dtype == "float64" else "float32"
 
 
-def _merged(paths: Any, weights: Any, keep: Any) -> tuple[Any, Any, Any]:
-    """What the children (N, W, Q) of a level mean for their parents.
+def _merged(
+    paths: np.ndarray, weights: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Merges the children (N, W, Q) of a level into their parents.
 
     Returns:
         For each parent the mean of the paths below it, weighted by visits, and
@@ -234,13 +247,13 @@ def _merged(paths: Any, weights: Any, keep: Any) -> tuple[Any, Any, Any]:
     total = np.maximum(share.sum(axis=1, keepdims=True), 1)
     below = np.sum(pairs * (share / total), axis=1)
     keep = keep.reshape(-1, 2, 1, 1)
-    dropped = np.sum(pairs * ~keep, axis=1)  # of the only one, if it is
+    dropped = np.sum(pairs * ~keep, axis=1)  # its path, if one is
     added = np.where(np.any(keep, axis=1), dropped, below)
     relief = keep * np.where(np.any(~keep, axis=1), dropped, 0)[:, None]
     return below, added, relief.reshape(paths.shape)
 
 
-def _largest_change(model: Any, new: Any, data: Any) -> float:
+def _largest_change(model: keras.Model, new: keras.Model, data: Any) -> float:
     largest = 0.0
     for batch in batches(data):
         pairs = zip(

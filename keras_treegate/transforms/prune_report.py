@@ -1,10 +1,10 @@
-"""What pruning did."""
+"""The report of a pruning."""
 
 from typing import NamedTuple
 
 
 class PruneReport(NamedTuple):
-    """What `keras_treegate.prune` freed, and what it changed.
+    """Rows that `keras_treegate.prune` freed, and the change that it made.
 
     Args:
         rows: The rows of all levels before.

@@ -38,21 +38,24 @@ from keras_treegate.transforms.state import (
     tree_like,
 )
 from keras_treegate.transforms.unsaved import refuse_to_save, saving_allowed
+from keras_treegate.types import Variable
 
 
 class Rebuilt(NamedTuple):
-    """A new model, and what in it comes from where.
+    """A new model, with its layers and variables paired with the old ones.
 
     layers: pairs of an old and a new layer, of the layers that were cloned.
     variables: pairs of an old variable and the new one with a copy of it.
     """
 
     model: Any
-    layers: list[tuple[Any, Any]]
-    variables: list[tuple[Any, Any]]
+    layers: list[tuple[keras.Operation, keras.Operation]]
+    variables: list[tuple[Variable, Variable]]
 
 
-def rebuilt(model: Any, replacements: Mapping[int, Callable]) -> Rebuilt:
+def rebuilt(
+    model: keras.Model, replacements: Mapping[int, Callable[[], Any]]
+) -> Rebuilt:
     """Clones a model with some of its layers replaced, and copies the rest.
 
     Args:
@@ -61,7 +64,7 @@ def rebuilt(model: Any, replacements: Mapping[int, Callable]) -> Rebuilt:
             arguments that returns the new layer, built and with its weights.
     """
     layers = descendants(model)
-    # All others too, which an earlier transform may have put where they are.
+    # Copies the others too, because an earlier transform may have put them in.
     copies = {
         id(layer): partial(tree_like, layer)
         for layer in layers
@@ -81,7 +84,7 @@ def rebuilt(model: Any, replacements: Mapping[int, Callable]) -> Rebuilt:
         ]
         for layer, clone in pairs:
             copy_saved_state(layer, clone, cloner.replacements)
-    # After that: Keras merges the factors of LoRA when it saves a layer.
+    # Copied last, because Keras merges factors of LoRA when it saves a layer.
     variables = list(cloner.copied_variables(pairs))
     _restore_trainable(model, new, cloner.clones)
     refuse_to_save(new, [cloner.clones[key] for key in cloner.replacements])
@@ -89,7 +92,7 @@ def rebuilt(model: Any, replacements: Mapping[int, Callable]) -> Rebuilt:
 
 
 def check_model(model: Any) -> None:
-    """Refuses what is no built model."""
+    """Raises an error if this is no built model."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             "`model` must be a `keras.Model`. Received: "
@@ -105,9 +108,9 @@ def check_model(model: Any) -> None:
 
 
 class _Cloner:
-    """The clones made so far, of layers and of models inside of models."""
+    """Clones made so far, of layers and of models inside of models."""
 
-    def __init__(self, replacements: Mapping[int, Callable]) -> None:
+    def __init__(self, replacements: Mapping[int, Callable[[], Any]]) -> None:
         self.replacements = replacements
         self.clones: dict[int, Any] = {}
         self.pairs: list[tuple[Any, Any]] = []
@@ -142,7 +145,7 @@ class _Cloner:
         return clone
 
     def _with_new_operations(self, layer: Any, clone: Any) -> Any:
-        """Puts what is new into a model whose constructor made its layers."""
+        """Puts new layers into a model whose constructor made its layers."""
         operations = {}
         for old, new in operation_pairs(layer, clone, self.replacements):
             counterpart = self._counterpart(old, new)
@@ -156,7 +159,7 @@ class _Cloner:
         return clone
 
     def _counterpart(self, old: Any, new: Any) -> Any:
-        """The clone of a layer; `new`, with what is new in it, if it can be."""
+        """Returns the clone of a layer: the changed `new`, if it can."""
         if id(old) not in self.clones:
             if id(old) in self.replacements:
                 return self.clone(old)
@@ -221,7 +224,7 @@ class _Cloner:
             id(inner) in self.replacements for inner in descendants(layer)
         )
 
-    def check(self, layers: list) -> None:
+    def check(self, layers: list[keras.layers.Layer]) -> None:
         """Refuses a model in which a layer was not found to be replaced."""
         for layer in layers:
             if id(layer) in self.replacements and id(layer) not in self.clones:
@@ -259,11 +262,11 @@ class _Cloner:
 
 
 def _track_again(layer: Any) -> None:
-    # Under PyTorch a built layer has a list of the parameters inside.
+    # Because under PyTorch a built layer has a list of the parameters inside.
     getattr(layer, "_track_variables", lambda: None)()
 
 
-def _variables(layer: Any, elsewhere: set[int]) -> list:
+def _variables(layer: keras.Operation, elsewhere: set[int]) -> list[Variable]:
     return [
         variable
         for variable in getattr(layer, "variables", [])
@@ -275,7 +278,7 @@ def _ids(layers: Any) -> set[int]:
     return {id(variable) for layer in layers for variable in layer.variables}
 
 
-def _build_like(model: Any, new: Any) -> None:
+def _build_like(model: keras.Model, new: keras.Model) -> None:
     config = model.get_build_config()
     if not config:
         raise ValueError(
@@ -284,7 +287,7 @@ def _build_like(model: Any, new: Any) -> None:
             "build config. Give the class a `get_build_config` and a "
             "`build_from_config`."
         )
-    # As `keras.models.load_model` does it.
+    # Does the same as `keras.models.load_model`.
     new.build_from_config(config)
     new.built = True
 

@@ -1,7 +1,7 @@
 """Compiling a new model as an old one was, with the objects that it was given.
 
-A loss, metric or schedule of the user's own need not be one that Keras can find
-again from a config: it is handed over as it is.
+Because Keras may not be able to make a loss, metric or schedule of the user's
+own from a config, it is passed on as it is.
 """
 
 import contextlib
@@ -19,10 +19,15 @@ from keras_treegate.optimizers.transfer_state import (
     transfer_state,
 )
 from keras_treegate.transforms.configs import live_config, remade
+from keras_treegate.types import Variable
 
 
-def compile_like(model: Any, new: Any, variables: list) -> None:
-    """Compiles a model as another is, and goes on with its optimizer's state.
+def compile_like(
+    model: keras.Model,
+    new: keras.Model,
+    variables: list[tuple[Variable, Variable]],
+) -> None:
+    """Compiles a model like another, and keeps the state of its optimizer.
 
     Args:
         model: the old model, compiled.
@@ -46,8 +51,8 @@ def compile_like(model: Any, new: Any, variables: list) -> None:
     _carry(model.optimizer, new.optimizer, new.trainable_variables, variables)
 
 
-def _compile(model: Any, new: Any) -> None:
-    # The one place where Keras keeps the metrics in the structure given.
+def _compile(model: keras.Model, new: keras.Model) -> None:
+    # Keras keeps the metrics in the structure given nowhere else.
     given = model._compile_config.config
     new.compile(
         optimizer=_like(model.optimizer),
@@ -66,7 +71,7 @@ def _compile(model: Any, new: Any) -> None:
 
 
 def _metric_like(metric: Any) -> Any:
-    """A metric with a state of its own, if it can be made; else the same."""
+    """Returns a metric with separate state, or the same one if it must."""
     if not isinstance(metric, keras.Metric):
         return metric
     try:
@@ -75,8 +80,8 @@ def _metric_like(metric: Any) -> Any:
         return metric  # `fit` resets it when it begins
 
 
-def _like(optimizer: Any) -> Any:
-    """An optimizer with the same settings and without state."""
+def _like(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Makes an optimizer with the same settings and without state."""
     kind = type(optimizer)
     inner = getattr(optimizer, "inner_optimizer", None)
     with _without_schedule(optimizer if inner is None else inner) as schedule:
@@ -89,7 +94,7 @@ def _like(optimizer: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _without_schedule(optimizer: Any) -> Iterator[Any]:
+def _without_schedule(optimizer: keras.optimizers.Optimizer) -> Iterator[Any]:
     """Takes a schedule, which may have no config, out of an optimizer."""
     schedules = keras.optimizers.schedules
     kinds = (schedules.LearningRateSchedule, FunctionType, partial)
@@ -104,7 +109,12 @@ def _without_schedule(optimizer: Any) -> Iterator[Any]:
         optimizer.learning_rate = found[0]
 
 
-def _carry(old: Any, new: Any, trainable: list, variables: list) -> None:
+def _carry(
+    old: keras.optimizers.Optimizer,
+    new: keras.optimizers.Optimizer,
+    trainable: list[Variable],
+    variables: list[tuple[Variable, Variable]],
+) -> None:
     transfer_exclusions(old, new, variables)
     if not old.built:
         return

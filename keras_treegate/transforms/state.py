@@ -1,4 +1,4 @@
-"""New layers like old ones, and all that those keep."""
+"""New layers like old ones, with the state of the old ones."""
 
 import os
 import tempfile
@@ -11,15 +11,16 @@ from keras import ops
 
 from keras_treegate.transforms.configs import cloning, remade
 from keras_treegate.transforms.places import at, is_graph, places
+from keras_treegate.types import Shape, Variable
 
 
-def copy_variable(source: Any, target: Any) -> None:
-    """Copies the value of a variable, to memory of its own."""
+def copy_variable(source: Variable, target: Variable) -> None:
+    """Copies the value of a variable into separate memory."""
     target.assign(ops.copy(ops.convert_to_tensor(source.value)))
 
 
 def copied_activation(activation: Any) -> Any:
-    """An activation for a new layer; one with weights, as PReLU, is copied."""
+    """Returns the activation for a new layer, a copy if it has weights."""
     if not isinstance(activation, keras.Layer):
         return activation
     with cloning(activation):
@@ -30,12 +31,12 @@ def copied_activation(activation: Any) -> Any:
     return new
 
 
-def tree_like(layer: Any, **changes: Any) -> Any:
-    """A tree layer like another, built, without its weights.
+def tree_like(layer: keras.layers.Layer, **changes: Any) -> Any:
+    """Makes a tree layer like another, built, without its weights.
 
     Args:
         layer: the old layer, built.
-        **changes: what is to differ, by the names of the config.
+        **changes: entries of the config that are to differ.
     """
     with cloning(layer):
         activation = copied_activation(layer.activation)
@@ -47,8 +48,8 @@ def tree_like(layer: Any, **changes: Any) -> Any:
     return new
 
 
-def input_shapes(layer: Any) -> tuple:
-    """The shapes that a layer was built for: of inputs and gate inputs."""
+def input_shapes(layer: keras.layers.Layer) -> tuple[Shape, ...]:
+    """Returns the shapes of inputs and gate inputs a layer was built for."""
     axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
     return tuple((None, axis) for axis in axes)
 
@@ -57,9 +58,9 @@ def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:
     """Copies what a layer, and all layers in it, write into saved files.
 
     Some layers keep more than variables: a vocabulary, or tensors that are
-    made when variables are loaded. What Keras asks of a layer that is saved
-    and loaded moves them: `save_own_variables` and `load_own_variables`,
-    `save_assets` and `load_assets`.
+    made when variables are loaded. They are moved by the methods that Keras
+    calls when it saves and loads a layer: `save_own_variables` and
+    `load_own_variables`, `save_assets` and `load_assets`.
 
     Args:
         old: the layer to copy from.
@@ -83,7 +84,7 @@ def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:
 def _layer_pairs(
     old: Any, new: Any, apart: Container[int]
 ) -> Iterator[tuple[Any, Any]]:
-    """Finds two layers, and the layers in the same places inside of them."""
+    """Yields two layers, and the layers in the same places inside of them."""
     if not isinstance(old, keras.Layer) or type(old) is not type(new):
         return
     yield old, new
@@ -94,13 +95,13 @@ def _layer_pairs(
             yield from _layer_pairs(inner, at(new, place), apart)
 
 
-def _has_own_variables(layer: Any) -> bool:
+def _has_own_variables(layer: keras.layers.Layer) -> bool:
     default = keras.layers.Layer.load_own_variables
     return layer.built and type(layer).load_own_variables is not default
 
 
 class _Store(dict):
-    """A place to save variables in, of arrays, as a file is."""
+    """A store of arrays to save variables in, like a file."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Variable):

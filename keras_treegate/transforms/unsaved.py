@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import keras
+
 from keras_treegate.transforms.places import descendants, is_plain_graph
 
 
 class _Refusal:
-    """What answers in the place of a layer's `get_config`."""
+    """A `get_config` that refuses, in the place of that of a layer."""
 
-    def __init__(self, layer: Any, inner: str) -> None:
+    def __init__(self, layer: keras.layers.Layer, inner: str) -> None:
         self.layer, self.kind, self.inner = layer.name, type(layer), inner
 
     def __call__(self) -> dict:
@@ -31,8 +33,8 @@ class _Refusal:
         )
 
 
-def refuse_to_save(model: Any, made: list) -> None:
-    """Lets each layer refuse its config that does not tell of what is in it.
+def refuse_to_save(model: keras.Model, made: list[keras.layers.Layer]) -> None:
+    """Makes layers refuse their config if it omits new layers inside them.
 
     Args:
         model: the new model.
@@ -49,11 +51,13 @@ def refuse_to_save(model: Any, made: list) -> None:
                 layer.get_config = _Refusal(layer, untold.name)
 
 
-def _untold(layer: Any, inside: list) -> Any:
-    """The first of the layers inside that a config does not tell of."""
+def _untold(
+    layer: keras.layers.Layer, inside: list[keras.layers.Layer]
+) -> keras.layers.Layer | None:
+    """Returns the first of the layers inside that a config omits."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of lambdas
+            warnings.simplefilter("ignore")  # Keras warns of lambdas
             told = set(_classes_and_names(layer.get_config()))
     except Exception:  # it cannot be saved, and says why
         return None
@@ -76,8 +80,8 @@ def _classes_and_names(config: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @contextlib.contextmanager
-def saving_allowed(layers: list) -> Iterator[None]:
-    """Lets layers that refuse their config give it for a moment."""
+def saving_allowed(layers: list[keras.layers.Layer]) -> Iterator[None]:
+    """Lets layers that refuse their config give it, in a `with` block."""
     refusals = [
         (layer, vars(layer)["get_config"])
         for layer in layers

@@ -1,4 +1,4 @@
-"""Dense layers to trees that start as what they were."""
+"""The transform of Dense layers to trees that compute the same at first."""
 
 import warnings
 from functools import partial
@@ -32,15 +32,15 @@ KEPT = (
 
 
 def upcycle(
-    model: Any,
+    model: keras.Model,
     depth: int,
     num_trees: int | str | None = "auto",
     layers: Any = None,
     gate_threshold: str = "running_mean",
     calibrate: Any = None,
     seed: int | None = None,
-) -> Any:
-    """Gives Dense layers of a model that works trees, and changes no output.
+) -> keras.Model:
+    """Turns trained Dense layers into trees without changing outputs.
 
     Each chosen `keras.layers.Dense` becomes a `TreeGatedDense` with the old
     kernel at its roots and zeros below, so that the new model computes what the
@@ -115,7 +115,7 @@ def upcycle(
             "out."
         )
     convertible = _convertible(model, layers, depth, num_trees)
-    made: list = []
+    made: list[TreeGatedDense] = []
     makers = {
         id(layer): partial(
             _upcycled,
@@ -138,8 +138,10 @@ def upcycle(
     return new
 
 
-def _convertible(model: Any, layers: Any, depth: int, num_trees: Any) -> list:
-    """The layers to convert; names those that cannot be, with the reason."""
+def _convertible(
+    model: keras.Model, layers: Any, depth: int, num_trees: int | str | None
+) -> list[keras.layers.Dense]:
+    """Returns the layers to convert; names the others, with the reason."""
     by_name = layers is not None and not callable(layers)
     candidates = [
         layer
@@ -175,8 +177,10 @@ def _convertible(model: Any, layers: Any, depth: int, num_trees: Any) -> list:
     return found
 
 
-def _why_not(layer: Any, depth: int, num_trees: Any) -> str | None:
-    """Why a layer cannot be converted, or `None`."""
+def _why_not(
+    layer: keras.layers.Layer, depth: int, num_trees: Any
+) -> str | None:
+    """Returns why a layer cannot be converted, or `None`."""
     if type(layer) is not keras.layers.Dense:
         return f"is a {type(layer).__name__}, and not `keras.layers.Dense`"
     if not layer.built:
@@ -202,8 +206,10 @@ def _why_not(layer: Any, depth: int, num_trees: Any) -> str | None:
     return None
 
 
-def _upcycled(layer: Any, made: list, **arguments: Any) -> TreeGatedDense:
-    """The tree layer of a Dense layer, built and with its weights."""
+def _upcycled(
+    layer: keras.layers.Dense, made: list[TreeGatedDense], **arguments: Any
+) -> TreeGatedDense:
+    """Makes the tree layer of a Dense layer, built and with its weights."""
     new = TreeGatedDense(
         **{name: getattr(layer, name) for name in KEPT},
         dtype=layer.dtype_policy,
