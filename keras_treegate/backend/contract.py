@@ -1,6 +1,6 @@
 """The typed contract of a backend.
 
-Each framework has a folder of three files: `rows` for the rows of tables and
+Each framework has a folder of files: `rows` for the rows of tables and
 their gradients, `paths` for leaf sums and path products, and `updates`. Its
 `__init__` names what this contract asks for, and mypy holds it against it. A
 new backend is a new folder.

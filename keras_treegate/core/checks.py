@@ -153,6 +153,15 @@ def number(
     return found
 
 
+def choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Refuses what is none of some strings; the first is the default."""
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(
+            f"`{name}` must be one of {accepted}. Received: "
+            f"{name}={value!r}. The default is {accepted[0]!r}."
+        )
+
+
 def max_layer_bytes() -> int:
     """Returns the most bytes that the nodes of one layer may take."""
     text = os.environ.get(MAX_LAYER_GIB_VARIABLE, str(DEFAULT_MAX_LAYER_GIB))

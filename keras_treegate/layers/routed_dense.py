@@ -178,3 +178,13 @@ def check_input(name: str, value: Any) -> None:
     checks.tensor(name, value)
     checks.dense(name, value, backend.is_dense(value))
     checks.floating(name, value)
+
+
+def checked_tensors(
+    inputs: Any, gate_inputs: Any
+) -> tuple[Tensor, Tensor | None]:
+    check_input("inputs", inputs)
+    if gate_inputs is not None:
+        check_input("gate_inputs", gate_inputs)
+        gate_inputs = ops.convert_to_tensor(gate_inputs)
+    return ops.convert_to_tensor(inputs), gate_inputs

@@ -13,7 +13,7 @@ from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
 from keras_treegate.credit import Route, scores
 from keras_treegate.credit import get as get_credit
-from keras_treegate.layers.routed_dense import RoutedDense, check_input
+from keras_treegate.layers.routed_dense import RoutedDense, checked_tensors
 from keras_treegate.trees import find as tree_layers
 from keras_treegate.trees.explain import MultiplyAdds, explanation
 from keras_treegate.trees.forest import Forest
@@ -258,7 +258,7 @@ class TreeGatedDense(RoutedDense):
             (..., G), int32, the codes `sum over l of b(g, l) * 2^(D - l)`.
         """
         self._check_built()
-        inputs, gate_inputs = _tensors(inputs, gate_inputs)
+        inputs, gate_inputs = checked_tensors(inputs, gate_inputs)
         return self._route(inputs, gate_inputs, training=False).codes
 
     def effective_kernel(
@@ -274,7 +274,7 @@ class TreeGatedDense(RoutedDense):
             (..., P, Q), of the variable dtype: a whole kernel for each example.
         """
         self._check_built()
-        inputs, gate_inputs = _tensors(inputs, gate_inputs)
+        inputs, gate_inputs = checked_tensors(inputs, gate_inputs)
         route = self._route(inputs, gate_inputs, training=False)
         kernels = self._forest.kernels(route.codes, route.scales)
         trees = self._forest.trees
@@ -299,11 +299,7 @@ class TreeGatedDense(RoutedDense):
 
     @row_levels.setter
     def row_levels(self, row_levels: str) -> None:
-        if not isinstance(row_levels, str) or row_levels not in ROW_LEVELS:
-            raise ValueError(
-                f"`row_levels` must be one of {ROW_LEVELS}. Received: "
-                f"row_levels={row_levels!r}. The default is 'auto'."
-            )
+        checks.choice("row_levels", row_levels, ROW_LEVELS)
         self._row_levels = row_levels
         if self._forest is not None:
             self._forest.row_levels = row_levels
@@ -404,11 +400,3 @@ class TreeGatedDense(RoutedDense):
             count_visits=self.count_visits,
         )
         return config
-
-
-def _tensors(inputs: Any, gate_inputs: Any) -> tuple[Tensor, Tensor | None]:
-    check_input("inputs", inputs)
-    if gate_inputs is not None:
-        check_input("gate_inputs", gate_inputs)
-        gate_inputs = ops.convert_to_tensor(gate_inputs)
-    return ops.convert_to_tensor(inputs), gate_inputs

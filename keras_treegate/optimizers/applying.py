@@ -18,6 +18,10 @@ The way of a gradient, from the backward pass to the rows of a level:
                            before `apply` ends
 """
 
+import contextlib
+import warnings
+from collections.abc import Iterator
+
 from keras import ops
 
 from keras_treegate import backend
@@ -73,3 +77,38 @@ class Applying:
         if self.condition is None:
             return new
         return ops.where(self.condition, new, old)
+
+
+@contextlib.contextmanager
+def in_step(
+    steps: list[Applying],
+    update_rows: backend.UpdateRows,
+    condition: Tensor | None,
+) -> Iterator[Applying]:
+    """Keeps the state of a step among those that are being made."""
+    applying = Applying(update_rows, condition)
+    steps.append(applying)
+    try:
+        yield applying
+    finally:
+        steps.remove(applying)
+
+
+def warn_of_lost_rows(
+    causes: dict[tuple[str, str], list[str]], warned: set[tuple[str, str]]
+) -> None:
+    """Warns once of levels whose gradients are dense, with the cause.
+
+    Args:
+        causes: the levels, by the path of their layer and the cause.
+        warned: the layers and causes that need no warning; added to.
+    """
+    for (layer, cause), levels in causes.items():
+        if (layer, cause) not in warned:
+            warned.add((layer, cause))
+            warnings.warn(
+                f"The gradient of {', '.join(levels)} of the layer {layer!r} "
+                f"is dense: {cause}. Updates are right, but every row of "
+                "these levels is read and written.",
+                stacklevel=4,
+            )

@@ -1,9 +1,7 @@
 """The base class of the step-aware optimizers."""
 
-import contextlib
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +10,11 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay, loading
 from keras_treegate.optimizers import arguments, untrained_gates
-from keras_treegate.optimizers.applying import Applying
+from keras_treegate.optimizers.applying import (
+    Applying,
+    in_step,
+    warn_of_lost_rows,
+)
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -260,7 +262,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         with (
             tree_level.step_aware(),
             backend.updating_rows() as update_rows,
-            self._in_step(Applying(update_rows, condition)) as applying,
+            in_step(self._applying, update_rows, condition) as applying,
         ):
             pairs = [
                 (applying.hand_over(gradient, variable), variable)
@@ -270,15 +272,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             super().apply(*map(list, zip(*pairs, strict=True)))
         if self._steps_taken is not None:
             self._steps_taken.assign_add(1)
-
-    @contextlib.contextmanager
-    def _in_step(self, applying: Applying) -> Iterator[Applying]:
-        """Keeps the state of a step while it is made."""
-        self._applying.append(applying)
-        try:
-            yield applying
-        finally:
-            self._applying.remove(applying)
 
     def as_row_gradients(
         self,
@@ -305,7 +298,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                     layer, _, level = variable.path.rpartition("/")
                     causes.setdefault((layer, lost), []).append(level)
             found.append(gradient)
-        self._warn_once(causes)
+        warn_of_lost_rows(causes, self._warned)
         return found
 
     def variables_of(
@@ -328,18 +321,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns the clocks and stamps, by `id`; no gradient is for them."""
         levels = [state.level for state in self.states if state.level]
         return {id(v) for level in levels for v in (level.clock, level.stamps)}
-
-    def _warn_once(self, causes: dict[tuple[str, str], list[str]]) -> None:
-        """Warns of the levels whose rows were lost, and gives the cause."""
-        for (layer, cause), levels in causes.items():
-            if (layer, cause) not in self._warned:
-                self._warned.add((layer, cause))
-                warnings.warn(
-                    f"The gradient of {', '.join(levels)} of the layer "
-                    f"{layer!r} is dense: {cause}. Updates are right, but "
-                    "every row of these levels is read and written.",
-                    stacklevel=3,
-                )
 
     def update_step(
         self, gradient: Tensor, variable: Variable, learning_rate: Tensor

@@ -50,7 +50,7 @@ class LevelVariable(keras.Variable):
 
     @property
     def overwrite_with_gradient(self) -> bool:
-        """Whether an optimizer assigns the gradient; settles the level."""
+        """True where an optimizer assigns the gradient; settles the level."""
         level = self.level()
         if level is not None and not _asking.step_aware:
             level.settle_in_step()

@@ -1,5 +1,6 @@
 """The backend of TensorFlow: the functions of `backend.contract`."""
 
+from keras_treegate.backend.tensorflow.counts import count as count
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.tensorflow.paths import path_product as path_product
@@ -14,7 +15,6 @@ from keras_treegate.backend.tensorflow.rows import (
 )
 from keras_treegate.backend.tensorflow.rows import can_assign as can_assign
 from keras_treegate.backend.tensorflow.rows import compiled as compiled
-from keras_treegate.backend.tensorflow.rows import count as count
 from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.tensorflow.rows import lift as lift
