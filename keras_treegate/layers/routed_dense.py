@@ -183,6 +183,7 @@ def check_input(name: str, value: Any) -> None:
 def checked_tensors(
     inputs: Any, gate_inputs: Any
 ) -> tuple[Tensor, Tensor | None]:
+    """Returns inputs and gate inputs as tensors, or raises."""
     check_input("inputs", inputs)
     if gate_inputs is not None:
         check_input("gate_inputs", gate_inputs)

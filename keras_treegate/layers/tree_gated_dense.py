@@ -196,10 +196,8 @@ class TreeGatedDense(RoutedDense):
             self.credit.refusal = self.refusal
 
     def _check_size(self, trees: TreeShape) -> None:
-        checks.tree_size(
-            *(trees.num_trees, trees.depth, trees.width, trees.units),
-            checks.itemsize(self.variable_dtype),
-        )
+        sizes = trees.num_trees, trees.depth, trees.width, trees.units
+        checks.tree_size(*sizes, checks.itemsize(self.variable_dtype))
 
     def call(
         self,
@@ -219,9 +217,8 @@ class TreeGatedDense(RoutedDense):
         )
         route = self._route(inputs, gate_inputs, training, kept)
         self.visits.record(route.codes, training, kept)
-        products = self._forest.multiply(
-            self._flat(inputs), route.codes, route.scales
-        )
+        x = self._flat(inputs)
+        products = self._forest.multiply(x, route.codes, route.scales)
         products = scores.watch(products, self.nodes[0], route.claim)
         return self._outputs(products, inputs)
 
