@@ -86,7 +86,7 @@ def grow(
     for layer in found:
         _check(layer, depth)
     generator = np.random.default_rng(seed)
-    gates = [layer.gate.with_depth(depth, generator) for layer in found]
+    gates = [_deeper_gate(layer, depth, generator) for layer in found]
     made: list[tuple[TreeGatedDense, TreeGatedDense]] = []
     makers = {
         id(layer): partial(_grown, layer, gate, depth, made)
@@ -128,6 +128,19 @@ def _check(layer: TreeGatedDense, depth: int) -> None:
     num_trees, width, units = layer.nodes[0].shape
     itemsize = checks.itemsize(layer.variable_dtype)
     checks.tree_size(num_trees, depth, width, units, itemsize)
+
+
+def _deeper_gate(
+    layer: TreeGatedDense, depth: int, generator: np.random.Generator
+) -> Gate:
+    """Returns an unbuilt gate for a deeper layer; an error names the layer."""
+    try:
+        return layer.gate.with_depth(depth, generator)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} That is the gate of the layer {layer.name!r}: choose "
+            "others with `layers`."
+        ) from error
 
 
 def _grown(

@@ -187,7 +187,7 @@ REFUSED = {
     ),
     "too few gates": (
         lambda m: keras_treegate.grow(m, depth=9),
-        "(?s)`depth` must be at most.*Received: depth=9, for 'mine' with 8",
+        "(?s)`depth` must be at most.*Received: depth=9.*reads 8.*'mine'",
     ),
     "no integer": (
         lambda m: keras_treegate.grow(m, depth=2.5),
