@@ -94,7 +94,7 @@ class RoutingCallback(keras.callbacks.Callback):
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def end_epoch(self, model: Any, layers: dict) -> None:
-        """Ends an epoch, before its layers are measured."""
+        """Handles the end of an epoch, before its layers are measured."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     @property

@@ -71,7 +71,7 @@ def curves(source: Any) -> Any:
 
 
 def _lines_of(history: dict, key: str) -> dict[tuple[str, bool], list]:
-    """Finds the series of a key, by layer ("" for the mean) and held out."""
+    """Finds the series of a key, by layer ("": mean) and whether held out."""
     found = {}
     for name, values in history.items():
         bare = name.removeprefix("val_")

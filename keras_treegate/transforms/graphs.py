@@ -113,7 +113,7 @@ def with_operations(
         keras.Model(model.input, model.output), clone_function=swapped
     )
     # Avoids the constructor of the user's class, which would make its layers
-    # anew. The attributes that it has set are taken from the old model.
+    # anew. The attributes that it has set are copied instead.
     kind: Any = type(model)
     new = kind.__new__(kind)
     plain_class(model).__init__(

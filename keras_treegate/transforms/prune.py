@@ -247,7 +247,7 @@ def _merged(
     total = np.maximum(share.sum(axis=1, keepdims=True), 1)
     below = np.sum(pairs * (share / total), axis=1)
     keep = keep.reshape(-1, 2, 1, 1)
-    dropped = np.sum(pairs * ~keep, axis=1)  # its path, if one is
+    dropped = np.sum(pairs * ~keep, axis=1)  # used where one is kept
     added = np.where(np.any(keep, axis=1), dropped, below)
     relief = keep * np.where(np.any(~keep, axis=1), dropped, 0)[:, None]
     return below, added, relief.reshape(paths.shape)

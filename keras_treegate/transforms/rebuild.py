@@ -159,7 +159,7 @@ class _Cloner:
         return clone
 
     def _counterpart(self, old: Any, new: Any) -> Any:
-        """Returns the clone of a layer: the changed `new`, if it can."""
+        """Returns the clone of a layer, made of `new` where possible."""
         if id(old) not in self.clones:
             if id(old) in self.replacements:
                 return self.clone(old)

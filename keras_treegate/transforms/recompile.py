@@ -71,7 +71,7 @@ def _compile(model: keras.Model, new: keras.Model) -> None:
 
 
 def _metric_like(metric: Any) -> Any:
-    """Returns a metric with separate state, or the same one if it must."""
+    """Makes a metric with separate state; returns the same where it fails."""
     if not isinstance(metric, keras.Metric):
         return metric
     try:
