@@ -76,8 +76,8 @@ def compiled(
     def call(*arguments: Any) -> Any:
         if tf.executing_eagerly() and not eagerly:
             return function(*arguments)
-        # Of variables that replicas share, `tf.function` keeps the first of
-        # each shape for its own, and would not see the next.
+        # Because `tf.function` keeps the first of the variables of a shape that
+        # replicas share, and would not see the next.
         arguments = tf.nest.map_structure(
             lambda x: tf.convert_to_tensor(x) if _is_shared(x) else x, arguments
         )
@@ -117,7 +117,7 @@ def take_rows(
         return tf.gather(tf.reshape(table, table.shape), ids)
     if tf.distribute.in_cross_replica_context():
         return tf.gather(table, ids)  # has no handle there, and no gradient
-    # What a tape watches is a variable that is read; no row of it is enough.
+    # A tape watches a variable once it is read; no row of it is enough.
     tf.gather(table, ids[:0])
 
     @tf.custom_gradient
