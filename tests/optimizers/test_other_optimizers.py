@@ -170,7 +170,7 @@ def test_models_without_a_loss_go_on():
 
     class OwnLoss(keras.Sequential):
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-            return ops.mean(ops.square(y - y_pred))
+            return ops.mean(ops.square(ops.subtract(y, y_pred)))
 
     trained = []
     for settles in (False, True):
