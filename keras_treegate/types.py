@@ -6,7 +6,9 @@ common class of these, so that it is `Any` under a name. Shapes of tensors stand
 in docstrings, in the alphabet of `keras_treegate.core.rows`.
 """
 
-from typing import Any, TypeAlias
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeAlias
 
 import keras
 
@@ -14,3 +16,15 @@ Tensor: TypeAlias = Any
 Variable: TypeAlias = keras.Variable
 Shape: TypeAlias = tuple[int | None, ...]
 Config: TypeAlias = dict[str, Any]
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+class Store(Protocol):
+    """A part of a file, in which Keras keeps the variables of one object."""
+
+    def keys(self) -> Iterable[str]:
+        """Returns the names of the variables."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+
+    def __setitem__(self, name: str, value: Tensor, /) -> None: ...
