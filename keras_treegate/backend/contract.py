@@ -200,7 +200,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def is_dense(value: Any) -> bool:
+    def is_dense(value: object) -> bool:
         """Returns whether a value is no tensor that is sparse or ragged."""
 
     @staticmethod

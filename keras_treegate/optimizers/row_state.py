@@ -13,7 +13,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay
 from keras_treegate.trees import level as tree_level
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Store, Tensor, Variable
 
 
 class Slot(NamedTuple):
@@ -282,7 +282,9 @@ def key_of_rule(
 
 @contextlib.contextmanager
 def counting_steps(
-    optimizer: keras.optimizers.Optimizer, store: Any, variables: list[Variable]
+    optimizer: keras.optimizers.Optimizer,
+    store: Store,
+    variables: list[Variable],
 ) -> Iterator[Any]:
     """Yields a store of numbered variables that has the steps taken too.
 

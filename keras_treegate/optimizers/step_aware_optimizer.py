@@ -15,6 +15,7 @@ from keras_treegate.optimizers.applying import (
     in_step,
     warn_of_lost_rows,
 )
+from keras_treegate.optimizers.arguments import LearningRate
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -25,7 +26,7 @@ from keras_treegate.optimizers.row_state import (
     update_of,
 )
 from keras_treegate.trees import level as tree_level
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Store, Tensor, Variable
 
 _NOT_DEFINED = (
     "`{}` must define `slot_kinds`, `next_slots` and `next_value`, as "
@@ -89,7 +90,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         weight_decay: float | None = None,
         use_ema: bool = False,
         gradient_accumulation_steps: int | None = None,
@@ -386,7 +387,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The steps so far, a variable; `None` where no slot needs it."""
         return self._steps_taken
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         with counting_steps(self, store, self.variables) as complete:
             loading.check_optimizer(complete, self)
             super().load_own_variables(complete)

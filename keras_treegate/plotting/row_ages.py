@@ -1,14 +1,21 @@
 """A picture of the steps since the rows of a layer were last written."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers.row_state import idle_steps
 from keras_treegate.plotting import canvas
 
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def row_ages(source: Any) -> Any:
+
+def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
     """Draws for each level which share of its rows is older than some steps.
 
     The age of a row is the number of steps since a batch last touched it. A
@@ -58,7 +65,7 @@ def row_ages(source: Any) -> Any:
 
 
 def _draw_level(
-    axes: Any, ages: np.ndarray, level: int, num_levels: int
+    axes: "Axes", ages: np.ndarray, level: int, num_levels: int
 ) -> None:
     from matplotlib import colormaps
 
@@ -78,9 +85,11 @@ def _draw_level(
     )
 
 
-def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
+def _ages_of(
+    source: TreeGatedDense | Sequence[ArrayLike],
+) -> tuple[list[np.ndarray], str]:
     """Returns the ages of the rows of each level, and a name for them."""
-    if hasattr(source, "levels"):
+    if isinstance(source, TreeGatedDense):
         told = [idle_steps(level) for level in source.levels]
         known = [of_level for of_level in told if of_level is not None]
         if not known or len(known) < len(told):

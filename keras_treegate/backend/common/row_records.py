@@ -7,6 +7,7 @@ records the rows of the gradient that it returns, and an optimizer finds them.
 import itertools
 import threading
 import weakref
+from typing import Protocol, cast
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.types import Tensor, Variable
@@ -14,11 +15,18 @@ from keras_treegate.types import Tensor, Variable
 _numbers = itertools.count()
 
 
+class _Numbered(Protocol):
+    """A variable that has a number."""
+
+    row_records_key: int
+
+
 def key_of(variable: Variable) -> int:
     """Returns a number for a variable that, unlike an `id`, no other gets."""
+    numbered = cast(_Numbered, variable)
     if not hasattr(variable, "row_records_key"):
-        variable.row_records_key = next(_numbers)
-    return variable.row_records_key
+        numbered.row_records_key = next(_numbers)
+    return numbered.row_records_key
 
 
 class RowRecords:

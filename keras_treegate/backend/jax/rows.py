@@ -10,7 +10,7 @@ or `remat`), no record is found and the dense gradient is used, which is right.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
 
 # An optimizer can write only its own variables and trainable ones here.
 DECAY_STATE_IS_TRAINABLE = True
@@ -37,7 +39,7 @@ GRADIENT_TRACES = ("JVPTrace", "LinearizeTrace")
 CHUNK = 2**16
 
 # The properties of all ids.
-PROMISES: dict[str, Any] = {
+PROMISES: dict[str, str | bool] = {
     "mode": "promise_in_bounds",
     "unique_indices": True,
     "indices_are_sorted": True,
@@ -269,11 +271,11 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return True
 
 
-def is_dense(value: Any) -> bool:
+def is_dense(value: object) -> bool:
     return not isinstance(value, JAXSparse)
 
 
-def _staged_by(tensor: Tensor) -> list[Any]:
+def _staged_by(tensor: Tensor) -> list[object]:
     """Returns the traces that a tensor is of, without those of gradients.
 
     Traces of gradients pass on the value that they differentiate; of all others
@@ -307,5 +309,5 @@ def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     return function

@@ -4,8 +4,6 @@ A path product is an `embedding_bag`: a bag of table rows for each example, with
 its inputs for weights.
 """
 
-from typing import Any
-
 import torch
 from torch.autograd.function import FunctionCtx
 
@@ -65,7 +63,9 @@ class _LeafSums(torch.autograd.Function):
 
     @staticmethod
     def setup_context(
-        ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor
+        ctx: FunctionCtx,
+        inputs: tuple[BatchRows, *tuple[Tensor, ...]],
+        output: Tensor,
     ) -> None:
         rows, _, *tables = inputs
         ctx.rows = rows
