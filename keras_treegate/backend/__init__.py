@@ -12,11 +12,12 @@ from keras_treegate.backend.common.reference import take_slots as take_slots
 from keras_treegate.backend.common.row_gradient import (
     RowGradient as RowGradient,
 )
-from keras_treegate.backend.common.shared_update import (
+from keras_treegate.backend.common.row_updates import RowTables as RowTables
+from keras_treegate.backend.common.row_updates import RowUpdate as RowUpdate
+from keras_treegate.backend.common.row_updates import (
     SharedUpdate as SharedUpdate,
 )
 from keras_treegate.backend.contract import Backend as Backend
-from keras_treegate.backend.contract import RowUpdate as RowUpdate
 from keras_treegate.backend.contract import UpdateRows as UpdateRows
 
 NAME: str = keras.backend.backend()
@@ -53,6 +54,7 @@ __all__ = [
     "PRODUCT",
     "Backend",
     "RowGradient",
+    "RowTables",
     "RowUpdate",
     "SharedUpdate",
     "UpdateRows",

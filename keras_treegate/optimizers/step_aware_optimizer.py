@@ -16,6 +16,7 @@ from keras_treegate.optimizers.applying import (
     warn_of_lost_rows,
 )
 from keras_treegate.optimizers.arguments import LearningRate
+from keras_treegate.optimizers.level_update import update_of
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -23,7 +24,6 @@ from keras_treegate.optimizers.row_state import (
     check_decay_state,
     counting_steps,
     key_of_rule,
-    update_of,
 )
 from keras_treegate.trees import level as tree_level
 from keras_treegate.types import Store, Tensor, Variable
@@ -351,24 +351,27 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             ):
                 self.assign(target, applying.if_applied(new, before))
         else:
-            self._update_rows(state, gradient, step, rate)
+            self._update_rows(state, state.level, gradient, step, rate)
 
     def _update_rows(
         self,
         state: VariableState,
+        level: tree_level.TreeLevel,
         gradient: Tensor | backend.RowGradient,
         step: Step,
         rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
-        level = state.level
         before = ops.convert_to_tensor(level.clock.value)
         clock = before
         if state.decays and self._weight_decay:
             clock = applying.if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
         update = update_of(self, state, clock, step, applying.condition)
-        applying.update_rows(state.tables, gradient, update)
+        tables = backend.RowTables(
+            level.nodes, level.stamps, state.slots, state.last_step
+        )
+        applying.update_rows(tables, gradient, update)
 
     def _state_of(self, variable: Variable) -> VariableState:
         return self.states[self._get_variable_index(variable)]
