@@ -281,13 +281,13 @@ def _staged_by(tensor: Tensor) -> list[object]:
     Traces of gradients pass on the value that they differentiate; of all others
     (a jit, a loop, vmap) nothing may outlive the function that they trace.
     """
-    found = []
+    staging = []
     trace = getattr(tensor, "_trace", None)
     while trace is not None:
         if type(trace).__name__ not in GRADIENT_TRACES:
-            found.append(trace)
+            staging.append(trace)
         trace = getattr(trace, "parent_trace", None)
-    return found
+    return staging
 
 
 def can_assign(variable: Variable, tensor: Tensor) -> bool:

@@ -21,7 +21,7 @@ PRODUCT = (
 )
 
 # The numbers that a part of a product in another dtype holds.
-HELD = 2**22
+PART_SIZE = 2**22
 
 
 def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
@@ -106,7 +106,7 @@ def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     # Because bags are of one dtype, the reference computes this, a part at a
     # time, so that little is held in the larger dtype.
     trees = max(
-        1, HELD // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
+        1, PART_SIZE // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
     )
     parts = zip(inputs.split(trees, 1), slots.split(trees), strict=True)
     return sum(reference.path_product(x, sums, ids) for x, ids in parts)
