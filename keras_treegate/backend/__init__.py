@@ -34,7 +34,7 @@ count = _running.count
 is_dense = _running.is_dense
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
-lift = _running.lift
+as_row_gradient = _running.as_row_gradient
 outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
@@ -58,6 +58,7 @@ __all__ = [
     "RowUpdate",
     "SharedUpdate",
     "UpdateRows",
+    "as_row_gradient",
     "assign_in_step",
     "before_native_steps",
     "can_assign",
@@ -66,7 +67,6 @@ __all__ = [
     "is_dense",
     "is_of_trace",
     "leaf_sums",
-    "lift",
     "outside_of_traces",
     "owed_decay",
     "path_product",

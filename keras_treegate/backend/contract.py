@@ -77,7 +77,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def lift(
+    def as_row_gradient(
         gradient: Tensor, variable: Variable
     ) -> tuple[Tensor | RowGradient, str | None]:
         """Returns a gradient as rows where it was carried as rows.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.trees.find import TreeLayer, tree_layers
+from keras_treegate.trees.find import TreeLayer, find_tree_layers
 from keras_treegate.types import Tensor
 
 # Called with the name of a layer and the leaf codes (B, G) of a batch.
@@ -199,9 +199,9 @@ class RoutingChurn:
     def start(self, model: keras.Model) -> None:
         """Routes the probe for the first time, if that has not been done."""
         if not self._codes:
-            if not tree_layers(model):  # the model is built by a call
+            if not find_tree_layers(model):  # the model is built by a call
                 self._route(model, {})
-            self._codes = self._route(model, tree_layers(model))
+            self._codes = self._route(model, find_tree_layers(model))
 
     def changed(
         self, model: keras.Model, layers: dict[str, TreeLayer]

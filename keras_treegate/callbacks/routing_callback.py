@@ -20,7 +20,7 @@ from keras_treegate.callbacks.routed_data import (
     check_data,
 )
 from keras_treegate.core import checks
-from keras_treegate.trees.find import TreeLayer, tree_layers
+from keras_treegate.trees.find import TreeLayer, find_tree_layers
 from keras_treegate.types import PathLike
 
 # The numbers that Keras hands from one callback to the next.
@@ -138,7 +138,7 @@ class RoutingCallback(keras.callbacks.Callback):
         self._latest, self._batch = {}, 0
         model = self.model
         self.begin_epoch(model)
-        self._visits.begin(tree_layers(model))
+        self._visits.begin(find_tree_layers(model))
 
     # Measures when the next batch begins, because at the end Keras would have
     # to wait for every batch, and JAX's state could not be read.
@@ -163,8 +163,8 @@ class RoutingCallback(keras.callbacks.Callback):
         self._write(measured, "", epoch)
         if self.verbose:
             self._lines += [
-                self._line(epoch, name, of_layer)
-                for name, of_layer in measured.items()
+                self._line(epoch, name, result)
+                for name, result in measured.items()
             ]
 
     def on_train_end(self, logs: Logs = None) -> None:
@@ -173,7 +173,7 @@ class RoutingCallback(keras.callbacks.Callback):
 
     def _gated_layers(self, model: keras.Model) -> dict[str, TreeLayer]:
         """Finds the layers to measure, which have gates and visits."""
-        found = tree_layers(model)
+        found = find_tree_layers(model)
         layers = {name: layer for name, layer in found.items() if layer.depth}
         if not layers:
             raise ValueError(
@@ -246,12 +246,12 @@ class RoutingCallback(keras.callbacks.Callback):
     def _keyed(self, measured: dict[str, Measured]) -> dict[str, float]:
         """Returns all numbers: means over the layers, then those of each."""
         keyed: dict[str, float] = {}
-        values = [of_layer.values for of_layer in measured.values()]
+        values = [result.values for result in measured.values()]
         for key in dict.fromkeys(key for numbers in values for key in numbers):
-            of_layers = [numbers[key] for numbers in values if key in numbers]
-            keyed[f"{self._visits.prefix}{key}"] = float(np.mean(of_layers))
-        for name, of_layer in measured.items():
-            for key, value in of_layer.values.items():
+            in_layers = [numbers[key] for numbers in values if key in numbers]
+            keyed[f"{self._visits.prefix}{key}"] = float(np.mean(in_layers))
+        for name, result in measured.items():
+            for key, value in result.values.items():
                 keyed[f"{self._visits.prefix}{name}/{key}"] = float(value)
         return keyed
 
@@ -259,13 +259,13 @@ class RoutingCallback(keras.callbacks.Callback):
         if self.details:
             return self._keyed(measured)
         short = {}
-        for name, of_layer in measured.items():
+        for name, result in measured.items():
             values = {
                 key: value
-                for key, value in of_layer.values.items()
-                if key not in of_layer.details
+                for key, value in result.values.items()
+                if key not in result.details
             }
-            short[name] = of_layer._replace(values=values)
+            short[name] = result._replace(values=values)
         return self._keyed(short)
 
     def _write(
@@ -276,20 +276,20 @@ class RoutingCallback(keras.callbacks.Callback):
             return
         for key, value in self._keyed(measured).items():
             self._events.scalar(f"{prefix}{key}", value, step)
-        for name, of_layer in measured.items():
-            tag, values = of_layer.histogram
+        for name, result in measured.items():
+            tag, values = result.histogram
             if np.isnan(values).any():
                 continue
             tag = f"{prefix}{self._visits.prefix}{name}/{tag}"
             self._events.histogram(tag, values, step)
         self._events.flush()
 
-    def _line(self, epoch: int, name: str, of_layer: Measured) -> str:
+    def _line(self, epoch: int, name: str, result: Measured) -> str:
         numbers = "  ".join(
             f"{self._visits.prefix}{key} {value:.3f}"
-            for key, value in of_layer.values.items()
+            for key, value in result.values.items()
         )
-        return f"epoch {epoch + 1}  {name}  {numbers}  {of_layer.text}"
+        return f"epoch {epoch + 1}  {name}  {numbers}  {result.text}"
 
     # Only when the progress bar has written its line.
     def _print(self) -> None:

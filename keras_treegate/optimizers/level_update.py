@@ -155,7 +155,7 @@ def caught_up(
         return slots
     # At least 0, because weights of a later step may have been put back.
     idle = ops.maximum(count - last_step - 1, 0)
-    found = []
+    decayed = []
     for kind, slot in zip(kinds, slots, strict=True):
         if kind.decay is not None:
             # This is decay^idle, faster than `ops.power`; a decay of 0 leaves
@@ -163,5 +163,5 @@ def caught_up(
             rate = math.log(max(kind.decay, 1e-300))
             factors = ops.exp(rate * ops.cast(idle, slot.dtype))
             slot = slot * factors[:, None, None]
-        found.append(slot)
-    return found
+        decayed.append(slot)
+    return decayed

@@ -123,16 +123,16 @@ def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
     the level; `None` where none of them keeps the last steps. A row that was
     never written has been idle for all its steps.
     """
-    told: list[tuple[int, np.ndarray]] = []
+    counted: list[tuple[int, np.ndarray]] = []
     for optimizer in level.listeners:
         last_step = optimizer.last_steps(level.nodes)
         if last_step is not None:
             step = int(ops.convert_to_numpy(optimizer.steps_taken))
             last_step = ops.convert_to_numpy(last_step).astype("int64")
-            told.append((step, step - last_step))
-    if not told:
+            counted.append((step, step - last_step))
+    if not counted:
         return None
-    return max(told, key=lambda pair: pair[0])[1]
+    return max(counted, key=lambda pair: pair[0])[1]
 
 
 def check_decay_state(variables: list[Variable]) -> None:

@@ -105,7 +105,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         self.states: list[VariableState] = []
         self._warned: set[tuple[str, str]] = set()
-        self._gates_told: set[int] = set()
+        self._gates_warned: set[int] = set()
         # The steps that are in progress: one, or one for each replica.
         self._applying: list[Applying] = []
         self._steps_taken: Variable | None = (
@@ -286,7 +286,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """
         variables = self.variables_of(grads, trainable_variables)
         written_here = self._decay_variables()
-        found = []
+        row_gradients = []
         causes: dict[tuple[str, str], list[str]] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in written_here:
@@ -294,13 +294,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             elif tree_level.of(variable) is None:
                 gradient = ops.convert_to_tensor(gradient)
             elif not isinstance(gradient, backend.RowGradient):
-                gradient, lost = backend.lift(gradient, variable)
+                gradient, lost = backend.as_row_gradient(gradient, variable)
                 if lost is not None:
                     layer, _, level = variable.path.rpartition("/")
                     causes.setdefault((layer, lost), []).append(level)
-            found.append(gradient)
+            row_gradients.append(gradient)
         warn_of_lost_rows(causes, self._warned)
-        return found
+        return row_gradients
 
     def variables_of(
         self,
@@ -400,4 +400,4 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for state in self.states:
             if state.level is not None:
                 state.level.settle()
-        untrained_gates.warn(self, self.states, self._gates_told)
+        untrained_gates.warn(self, self.states, self._gates_warned)

@@ -79,14 +79,14 @@ def _lines_of(
     history: History, key: str
 ) -> dict[tuple[str, bool], Sequence[float]]:
     """Finds the series of a key, by layer ("": mean) and whether held out."""
-    found = {}
+    series = {}
     for name, values in history.items():
         bare = name.removeprefix("val_")
         if bare == key:
-            found["", bare != name] = values
+            series["", bare != name] = values
         elif bare.endswith(f"/{key}"):
-            found[bare.removesuffix(f"/{key}"), bare != name] = values
-    return found
+            series[bare.removesuffix(f"/{key}"), bare != name] = values
+    return series
 
 
 def _draw(

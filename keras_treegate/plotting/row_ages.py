@@ -46,9 +46,9 @@ def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
     ages, name = _ages_of(source)
     figure = canvas.figure(7.0, 4.2)
     axes = figure.add_subplot()
-    for level, of_level in enumerate(ages):
-        _draw_level(axes, of_level, level, len(ages))
-    oldest = max(int(of_level.max()) for of_level in ages)
+    for level, level_ages in enumerate(ages):
+        _draw_level(axes, level_ages, level, len(ages))
+    oldest = max(int(level_ages.max()) for level_ages in ages)
     axes.set_xscale("symlog", linthresh=1)
     canvas.tidy(
         axes,
@@ -90,9 +90,11 @@ def _ages_of(
 ) -> tuple[list[np.ndarray], str]:
     """Returns the ages of the rows of each level, and a name for them."""
     if isinstance(source, TreeGatedDense):
-        told = [idle_steps(level) for level in source.levels]
-        known = [of_level for of_level in told if of_level is not None]
-        if not known or len(known) < len(told):
+        all_ages = [idle_steps(level) for level in source.levels]
+        known = [
+            level_ages for level_ages in all_ages if level_ages is not None
+        ]
+        if not known or len(known) < len(all_ages):
             raise ValueError(
                 f"`source` must be a layer whose optimizer keeps the ages of "
                 f"its rows. Received: the layer {source.name!r}, which no such "
@@ -101,12 +103,12 @@ def _ages_of(
             )
         return known, source.name
     try:
-        ages = [np.asarray(of_level).ravel() for of_level in source]
+        ages = [np.asarray(level_ages).ravel() for level_ages in source]
     except TypeError:
         ages = []
     if not ages or any(
-        of_level.size == 0 or of_level.dtype.kind not in "iuf"
-        for of_level in ages
+        level_ages.size == 0 or level_ages.dtype.kind not in "iuf"
+        for level_ages in ages
     ):
         raise ValueError(
             "`source` must be a TreeGatedDense layer or a list of arrays of "

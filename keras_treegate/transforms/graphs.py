@@ -8,13 +8,13 @@ it made are replaced afterwards.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 
-from keras_treegate.transforms.configs import cloning, live_config
-from keras_treegate.transforms.places import own_attributes, plain_class
+from keras_treegate.transforms.configs import explaining_failures, live_config
+from keras_treegate.transforms.sublayers import own_attributes, plain_class
 from keras_treegate.types import Config
 
 # The keys of a config that describe the graph itself.
@@ -25,7 +25,7 @@ def takes_its_graph(model: keras.Model) -> bool:
     """Returns whether the constructor of a model is given its graph."""
     kind: Any = type(model)
     if kind.get_config is not plain_class(model).get_config:
-        with cloning(model):
+        with explaining_failures(model):
             return "layers" in live_config(model)
     if isinstance(model, keras.Sequential):
         return True
@@ -50,26 +50,26 @@ def of_its_class(
         with not_compiled(model):
             graph = keras.models.clone_model(model, clone_function=clone)
         config.pop("build_input_shape", None)
-        with cloning(model):
+        with explaining_failures(model):
             new = kind.from_config(config | {"layers": []})
         return _with_layers(new, graph, graph.layers)
     graph = keras.models.clone_model(
         keras.Model(model.input, model.output), clone_function=clone
     )
     extra = {key: config[key] for key in set(config) - GRAPH_KEYS}
-    with cloning(model):
+    with explaining_failures(model):
         return kind(inputs=graph.input, outputs=graph.output, **extra)
 
 
 def operation_pairs(
-    model: keras.Model, clone: keras.Model, replacements: Mapping[int, Any]
-) -> list[tuple[keras.Operation, keras.Operation]]:
+    model: keras.Model, clone: keras.Model, replacements: Container[int]
+) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
     """Pairs the layers and operations of two models of the same structure.
 
     Args:
         model: the old model.
         clone: the one that was made from its config.
-        replacements: a mapping whose keys are the `id` of the layers of the old
+        replacements: the `id` of the layers of the old
             model to replace; the clone may have any other layer there.
     """
     old, new = _operations(model), _operations(clone)
@@ -88,7 +88,8 @@ def operation_pairs(
     return pairs
 
 
-def _operations(model: keras.Model) -> list[keras.Operation]:
+def _operations(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, and the operations beside them."""
     if isinstance(model, keras.Sequential):
         return list(model.layers)
     return list(model.operations)
@@ -108,7 +109,7 @@ def with_operations(
         return operations.get(id(operation), operation)
 
     if isinstance(model, keras.Sequential):
-        return _with_layers(model, model, [*map(swapped, model.layers)])
+        return _with_layers(model, model, list(map(swapped, model.layers)))
     graph = keras.models.clone_model(
         keras.Model(model.input, model.output), clone_function=swapped
     )
@@ -128,7 +129,7 @@ def with_operations(
 def _with_layers(
     model: keras.Sequential,
     like: keras.Model,
-    layers: list[keras.layers.Layer],
+    layers: Iterable[keras.Operation],
 ) -> keras.Sequential:
     """Gives a Sequential model only these layers, and another's inputs."""
     (inputs,) = like.inputs

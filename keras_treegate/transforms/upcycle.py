@@ -13,9 +13,9 @@ from keras_treegate.gates import SignGate
 from keras_treegate.gates.sign_gate import THRESHOLDS
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
-from keras_treegate.transforms.choose import chosen
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copied_activation, copy_variable
+from keras_treegate.transforms.sublayers import select_layers
 
 # The attributes that a tree layer takes over from a Dense layer.
 KEPT = (
@@ -145,7 +145,7 @@ def _convertible(
     by_name = layers is not None and not callable(layers)
     candidates = [
         layer
-        for layer in chosen(model, layers)
+        for layer in select_layers(model, layers)
         if by_name or isinstance(layer, keras.layers.Dense)
     ]
     reasons = [_why_not(layer, depth, num_trees) for layer in candidates]

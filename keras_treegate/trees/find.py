@@ -27,11 +27,11 @@ class TreeLayer(Protocol):
 
 
 def mark(layer: keras.layers.Layer) -> None:
-    """Makes a built layer known to `tree_layers`, by its first variable."""
+    """Lets `find_tree_layers` find a built layer, by its first variable."""
     layer.nodes[0].tree_layer = weakref.ref(layer)
 
 
-def tree_layers(model: keras.Model) -> dict[str, TreeLayer]:
+def find_tree_layers(model: keras.Model) -> dict[str, TreeLayer]:
     """Finds the built `TreeGatedDense` layers of a model, by name, in order.
 
     Those of nested models and wrappers are among them. A layer whose name

@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate.backend.common import reference, xla_loops
-from keras_treegate.backend.common.row_gradient import RowGradient, Summands
-from keras_treegate.backend.common.row_records import key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    Summands,
+    key_of,
+)
 from keras_treegate.backend.jax.rows import (
     CHUNK,
     decay_state,

@@ -17,8 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import JAXSparse
 
-from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    RowRecords,
+    key_of,
+)
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
@@ -99,7 +102,7 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     record, passes = records.find(gradient, key_of(variable))

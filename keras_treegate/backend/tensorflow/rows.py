@@ -21,8 +21,12 @@ from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
-from keras_treegate.backend.common.row_gradient import RowGradient, merged
-from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    RowRecords,
+    key_of,
+    merged,
+)
 from keras_treegate.core import decay
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
@@ -174,7 +178,7 @@ def _summands(gradient: Tensor) -> list[tuple[Tensor, Tensor]] | None:
     return summands
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     key, num_rows = key_of(variable), variable.shape[0]

@@ -52,7 +52,7 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _TakeRows.apply(table, ids)
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     if not isinstance(gradient, LazyGradient):

@@ -216,7 +216,7 @@ def test_two_gradients_of_one_variable_are_not_confused():
     one = jax.grad(loss)(values)[0]
     two = jax.grad(lambda x: 3 * loss(x))(values)[0]
     for gradient, factor in ((two, 3), (one, 1)):
-        found, cause = backend.lift(gradient, level.nodes)
+        found, cause = backend.as_row_gradient(gradient, level.nodes)
         assert cause is None
         expected = factor * 2 * (level.nodes.numpy()[IDS] - TARGET)
         np.testing.assert_allclose(found.rows, expected, rtol=1e-5)
@@ -225,7 +225,7 @@ def test_two_gradients_of_one_variable_are_not_confused():
 def test_a_dense_gradient_of_one_level_is_not_mistaken_for_rows():
     level = make_level()
     gradient = jnp.ones((9, 2, 3))
-    assert backend.lift(gradient, level.nodes) == (gradient, None)
+    assert backend.as_row_gradient(gradient, level.nodes) == (gradient, None)
 
 
 # --- What is left behind ---------------------------------------------------
