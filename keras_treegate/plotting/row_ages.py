@@ -39,9 +39,10 @@ def row_ages(source: Any) -> Any:
     ages, name = _ages_of(source)
     figure = canvas.figure(7.0, 4.2)
     axes = figure.add_subplot()
-    for level, of_level in enumerate(ages):
-        _draw_level(axes, of_level, level, len(ages))
-    oldest = max(int(of_level.max()) for of_level in ages)
+    deepest = max(ages)
+    for level, of_level in ages.items():
+        _draw_level(axes, of_level, level, deepest)
+    oldest = max(int(of_level.max()) for of_level in ages.values())
     axes.set_xscale("symlog", linthresh=1)
     canvas.tidy(
         axes,
@@ -49,7 +50,7 @@ def row_ages(source: Any) -> Any:
         ylim=(-1, 101),
         xlabel="age [steps since the last write]",
         ylabel="rows older than that [%]",
-        title=f"{name}: ages of {sum(map(len, ages)):,} rows",
+        title=f"{name}: ages of {sum(map(len, ages.values())):,} rows",
     )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(linewidth=0.5, alpha=0.4)
@@ -57,15 +58,13 @@ def row_ages(source: Any) -> Any:
     return figure
 
 
-def _draw_level(
-    axes: Any, ages: np.ndarray, level: int, num_levels: int
-) -> None:
+def _draw_level(axes: Any, ages: np.ndarray, level: int, deepest: int) -> None:
     from matplotlib import colormaps
 
     values, counts = np.unique(ages, return_counts=True)
     older = 100 * (1 - np.cumsum(counts) / len(ages))
     # The map's last tenth is too light for a line.
-    shade = colormaps[canvas.COLOR_MAP](0.9 * level / max(num_levels - 1, 1))
+    shade = colormaps[canvas.COLOR_MAP](0.9 * level / max(deepest, 1))
     axes.step(
         [0, *values] if values[0] > 0 else values,
         [100, *older] if values[0] > 0 else older,
@@ -78,10 +77,10 @@ def _draw_level(
     )
 
 
-def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
-    """Returns the ages of the rows of each level, and a name for them."""
-    if hasattr(source, "levels"):
-        told = [idle_steps(level) for level in source.levels]
+def _ages_of(source: Any) -> tuple[dict[int, np.ndarray], str]:
+    """Returns the ages of the rows by level, and a name for them."""
+    if hasattr(source, "tree_levels"):
+        told = [idle_steps(level) for level in source.tree_levels]
         known = [of_level for of_level in told if of_level is not None]
         if not known or len(known) < len(told):
             raise ValueError(
@@ -90,7 +89,7 @@ def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
                 "optimizer has trained. Use `StepAwareAdam`, or `StepAwareSGD` "
                 "with momentum, or pass the ages as arrays."
             )
-        return known, source.name
+        return dict(zip(source.levels, known, strict=True)), source.name
     try:
         ages = [np.asarray(of_level).ravel() for of_level in source]
     except TypeError:
@@ -104,4 +103,4 @@ def _ages_of(source: Any) -> tuple[list[np.ndarray], str]:
             f"ages, one for each level. Received: {source!r} (of type "
             f"{type(source).__name__}). Pass e.g. `[[0], [0, 3]]`."
         )
-    return ages, "rows"
+    return dict(enumerate(ages)), "rows"

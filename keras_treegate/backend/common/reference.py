@@ -31,8 +31,9 @@ def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
 
 
 def _with_children(sums: Tensor, children: Tensor) -> Tensor:
-    """Adds sums (N, W, Q) to the rows (2 N, W, Q) of the level below."""
-    return ops.repeat(sums, 2, axis=0) + children
+    """Adds sums (N, W, Q) to the rows (N * 2^k, W, Q) of a level below."""
+    repeats = children.shape[0] // sums.shape[0]
+    return ops.repeat(sums, repeats, axis=0) + children
 
 
 def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:

@@ -92,7 +92,9 @@ def _leaf_sums(
         if ids is None:
             level = decay.decayed(table, decay.owed(clock, stamps))
             if sums is not None:
-                level += tf.repeat(sums, 2, axis=0)
+                level += tf.repeat(
+                    sums, level.shape[0] // sums.shape[0], axis=0
+                )
             sums = level if slots is None else tf.gather(level, slots)
         else:
             owed = decay.owed(clock, _rows_of(stamps, ids))
@@ -124,8 +126,8 @@ def _of_tables(
             found.append(_sums_at(sums, slots, num_rows))
             continue
         if slots is None and found:
-            pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
-            sums = tf.reduce_sum(pairs, axis=1)
+            below = tf.reshape(sums, (shape[0], -1, *sums.shape[1:]))
+            sums = tf.reduce_sum(below, axis=1)
         else:
             sums = _sums_at(sums, slots, shape[0])
         found.append(sums)
