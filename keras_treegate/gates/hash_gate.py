@@ -187,7 +187,9 @@ class HashGate(Gate):
             [self._drawn(tree, *key) for tree in range(self.num_trees or 0)]
             for key in keys
         ]
-        array = np.array(values, "int32").reshape(len(keys), -1)
+        array = np.array(values, "int32").reshape(
+            len(keys), self.num_trees or 0
+        )
         return self.add_weight(
             name=name,
             shape=array.shape,
