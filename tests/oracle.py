@@ -311,3 +311,39 @@ class Adagrad(Optimizer):
         self.accumulators[index][row] += square
         a = self.accumulators[index][row]
         return -learning_rate * g / np.sqrt(a + self.epsilon)
+
+
+# --- The hash gate: the newest tokens of each order ------------------------
+
+
+def hash_codes(tokens, token_multipliers, hash_multipliers, orders, bits):
+    """Codes `(B, G)` of tokens `(B, n)`, the newest last, in exact integers.
+
+    Args:
+        tokens: integers.
+        token_multipliers: `(4 N, G)`, four for each of the N newest tokens.
+        hash_multipliers: `(3 H, G)`, three for each hash.
+        orders: the number of tokens that each hash reads.
+        bits: the highest bits that are taken of each hash, of 20.
+    """
+    prime = 2**20 - 3
+    trees = token_multipliers.shape[1]
+    codes = np.zeros((len(tokens), trees), dtype=int)
+    for example, row in enumerate(tokens):
+        for tree in range(trees):
+            for number, (order, taken) in enumerate(
+                zip(orders, bits, strict=True)
+            ):
+                s = 0
+                for age in range(order):
+                    unsigned = int(row[len(row) - 1 - age]) % 2**32
+                    digits = [unsigned // 256**i % 256 for i in range(4)]
+                    a = token_multipliers[4 * age : 4 * age + 4, tree].tolist()
+                    u = sum(x * d for x, d in zip(a, digits, strict=True))
+                    s += u % prime
+                s %= prime
+                c = hash_multipliers[3 * number : 3 * number + 3, tree].tolist()
+                h = (c[0] * (s % 1024) + c[1] * (s // 1024) + c[2]) % prime
+                codes[example, tree] *= 2**taken
+                codes[example, tree] += h // 2 ** (20 - taken)
+    return codes

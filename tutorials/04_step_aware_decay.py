@@ -114,14 +114,14 @@ def new_model(optimizer):
 
 def waive(layer):
     """Forgets what idle rows owe."""
-    for level in layer.levels:
+    for level in layer.tree_levels:
         paid = ops.zeros_like(level.stamps.value) + level.clock.value
         level.stamps.assign(paid)
 
 
 def leaf_rows(layer):
     """The deepest rows as the layer reads them (G * 2^D, W, Q)."""
-    level = layer.levels[-1]
+    level = layer.tree_levels[-1]
     return ops.convert_to_numpy(level.read()).copy()
 
 
@@ -191,7 +191,9 @@ save(figure, output / "decay.png")
 
 # %%
 def difference(name):
-    pairs = zip(runs["dense"][1].levels, runs[name][1].levels, strict=True)
+    pairs = zip(
+        runs["dense"][1].tree_levels, runs[name][1].tree_levels, strict=True
+    )
     return max(
         np.abs(
             ops.convert_to_numpy(dense.read())

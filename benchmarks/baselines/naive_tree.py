@@ -38,13 +38,16 @@ class NaiveTree(keras.layers.Layer):
         self.units = units
         self.depth = depth
         self.num_trees = num_trees
-        self.level_numbers = range(depth if leaves_only else 0, depth + 1)
+        self.level_numbers = tuple(
+            range(depth if leaves_only else 0, depth + 1)
+        )
         self.gate = SignGate(seed=seed)
         self.tables: list[Any] = []
 
     def build(self, input_shape: Any) -> None:
         trees = TreeShape.of(
-            self.num_trees, input_shape[-1], self.depth, self.units
+            *(self.num_trees, input_shape[-1], self.depth, self.units),
+            self.level_numbers,
         )
         self.gate.setup(self.num_trees, self.depth)
         self.gate.build(input_shape)

@@ -33,7 +33,7 @@ class GateEntropy(RoutingCallback):
 
         routing_churn     with `probe`: the share of the probe's paths that
                           changed since the last epoch, and in the first one
-                          since it began
+                          since it began; not of gates that do not move
         bit_balance       with `details=True`: mean over all bits of
                           `1 - |2 p - 1|`, p the share of the visits in which
                           the bit is 1: 0 for bits that are constant
@@ -134,7 +134,7 @@ class GateEntropy(RoutingCallback):
             "gate_entropy": float(entropies.mean()),
             "bit_balance": float(measures.bit_balances(visits).mean()),
         }
-        if at_end and name in self._changed:
+        if at_end and name in self._changed and layer.gate.moves:
             values["routing_churn"] = self._changed[name]
         return Measured(
             values,

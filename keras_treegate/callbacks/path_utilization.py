@@ -42,7 +42,8 @@ class PathUtilization(RoutingCallback):
 
     A layer that uses few of the leaves that so many examples would reach by
     fair coins, `1 - (1 - 1/L)^n` of `L` leaves for `n` examples, or a single
-    leaf in each tree, is warned about once, with what usually helps.
+    leaf in each tree, is warned about once, with what usually helps; one whose
+    gate does not move, as a `HashGate`, is not.
 
     As for `GateEntropy`: the layers count, and not what a mask leaves out;
     callbacks that use a key come after this one; layers of depth 0 are passed
@@ -152,7 +153,9 @@ class PathUtilization(RoutingCallback):
         visits: np.ndarray,
         utilization: float,
     ) -> None:
-        if self.warn_below is None:
+        # A leaf that no context reaches is no fault of a gate that does not
+        # move, and learning cannot change it.
+        if self.warn_below is None or not layer.gate.moves:
             return
         trees, leaves = visits.shape
         attainable = measures.attainable_utilization(visits)
@@ -175,7 +178,7 @@ class PathUtilization(RoutingCallback):
 def decay_debt(layer: TreeLayer) -> float:
     """Returns the mean over all rows of the share of itself that a row owes."""
     shares, rows = 0.0, 0
-    for level in layer.levels:
+    for level in layer.tree_levels:
         clock = ops.convert_to_numpy(level.clock).astype("float64")
         stamps = ops.convert_to_numpy(level.stamps).astype("float64")
         sizes = (clock - stamps).sum(axis=-1)  # logarithms, see `decay`

@@ -17,10 +17,7 @@ Found = TypeVar("Found")
 # What `float` takes, except for texts.
 NUMERIC = SupportsFloat | SupportsIndex
 
-MAX_ROWS = 2**31
 MAX_INTEGER = 2**31 - 1  # of all backends; a seed of PyTorch's is no larger
-DEFAULT_MAX_LAYER_GIB = 64.0
-MAX_LAYER_GIB_VARIABLE = "KERAS_TREEGATE_MAX_LAYER_GIB"
 
 
 def shown(value: object) -> str:
@@ -51,6 +48,11 @@ def integer(
             f"`{name}={min(max(minimum, 4), maximum)}`."
         )
     return number
+
+
+def optional_seed(seed: object) -> int | None:
+    """Returns a seed as an `int`, or `None`, or raises."""
+    return None if seed is None else integer("seed", seed, 0)
 
 
 def boolean(name: str, value: object) -> bool:
@@ -169,103 +171,6 @@ def choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
         )
 
 
-def max_layer_bytes() -> int:
-    """Returns the most bytes that the nodes of one layer may take."""
-    text = os.environ.get(MAX_LAYER_GIB_VARIABLE, str(DEFAULT_MAX_LAYER_GIB))
-    try:
-        gib = float(text)
-    except ValueError:
-        gib = 0.0
-    if not 0 < gib < math.inf:
-        raise ValueError(
-            f"The environment variable `{MAX_LAYER_GIB_VARIABLE}` must be a "
-            f"positive number of GiB. Received: {text!r}. Unset it to allow "
-            f"{DEFAULT_MAX_LAYER_GIB:g} GiB for each layer."
-        )
-    return int(gib * 2**30)
-
-
-def tree_size(
-    num_trees: int, depth: int, width: int, units: int, itemsize: int
-) -> None:
-    """Refuses trees of too many rows or too many bytes.
-
-    At construction, where `num_trees` or `width` may not be known yet, 1 stands
-    for them: what is refused then would be refused for any input.
-    """
-    _level_size(num_trees, depth)
-    size = num_trees * (2 ** (depth + 1) - 1) * width * units * itemsize
-    _memory(size, "nodes", num_trees, depth, width, units)
-
-
-def table_size(
-    num_trees: int,
-    depth: int,
-    width: int,
-    units: int,
-    dtype: str,
-    stored_leaves: int | None,
-) -> None:
-    """Refuses folded trees of too many rows or too many bytes."""
-    _level_size(num_trees, depth)
-    leaves = num_trees * 2**depth
-    rows = leaves if stored_leaves is None else num_trees * stored_leaves
-    size = rows * width * units * itemsize(dtype)
-    if dtype == "int8":
-        size += rows * width * 4  # the scale
-    if stored_leaves is not None:
-        size += leaves * 4  # the slots
-    _memory(size, "a table of leaves", num_trees, depth, width, units)
-
-
-def _level_size(num_trees: int, depth: int) -> None:
-    # The bound on the exponent avoids computing a power of an absurd depth.
-    if num_trees > MAX_ROWS or num_trees * 2 ** min(depth, 32) > MAX_ROWS:
-        raise ValueError(
-            "`depth` and `num_trees` must make a deepest level of at most "
-            "2**31 rows, `num_trees * 2**depth`. Received: "
-            f"depth={depth}, with {num_trees} tree(s). Lower `depth` or "
-            "`num_trees`."
-        )
-
-
-def _memory(
-    size: int, what: str, num_trees: int, depth: int, width: int, units: int
-) -> None:
-    limit = max_layer_bytes()
-    if size > limit:
-        raise ValueError(
-            f"`units` and `depth` must make {what} of at most "
-            f"{limit / 2**30:g} GiB. Received: units={units}, depth={depth}, "
-            f"with {num_trees} tree(s) of width {width}, which takes "
-            f"{size / 2**30:.1f} GiB ({size} bytes). Lower `depth` (one less "
-            "halves it) or `units`, or raise the bound with the environment "
-            f"variable `{MAX_LAYER_GIB_VARIABLE}`."
-        )
-
-
-def layer_sizes(
-    units: object, depth: object, num_trees: object
-) -> tuple[int, int, int | str | None]:
-    """Returns the arguments of a layer, checked; integers as `int`."""
-    units = integer("units", units, 1)
-    depth = integer("depth", depth, 0)
-    known_trees = 1  # at least
-    if isinstance(num_trees, str) and num_trees == "auto":
-        pass
-    elif num_trees is not None:
-        if isinstance(num_trees, str):
-            raise ValueError(
-                '`num_trees` must be "auto", `None` or a positive integer. '
-                f"Received: num_trees={num_trees!r}. Leave it out for "
-                '"auto", which is `min(64, inputs)`.'
-            )
-        num_trees = integer("num_trees", num_trees, 1)
-        known_trees = num_trees
-    tree_size(known_trees, depth, 1, units, itemsize=1)
-    return units, depth, num_trees
-
-
 def itemsize(dtype: str) -> int:
     """Returns the bytes of a number of a dtype, e.g. 2 for "bfloat16"."""
     bits = re.search(r"\d+", dtype)
@@ -293,6 +198,17 @@ def dense(name: str, value: object, is_dense: bool) -> None:
             f"{type(value).__name__}. Convert it before the layer, e.g. with "
             f"`keras.ops.convert_to_tensor({name}, sparse=False)`, or put a "
             "`keras.layers.Dense` in between, which takes sparse ones."
+        )
+
+
+def integers(name: str, tensor: Tensor) -> None:
+    """Refuses tensors that are not of an integer dtype."""
+    dtype = getattr(tensor, "dtype", None)
+    if dtype is not None and "int" not in str(dtype):
+        raise ValueError(
+            f"`{name}` must have an integer dtype, for gates that read tokens. "
+            f"Received: dtype={dtype}. Pass the integers themselves, e.g. of "
+            '`keras.Input((8,), dtype="int32")`.'
         )
 
 

@@ -7,7 +7,7 @@ The shape alphabet of the whole package:
     Q  output units
     G  trees
     W  width of a tree's block of input units
-    D  depth
+    D  depth, the bits of a path
     L  leaves of a tree, 2^D
     U  slots of a level: the rows of one tree that a batch can touch
 
@@ -31,16 +31,25 @@ AUTO_NUM_TREES = 64
 
 
 class TreeShape(NamedTuple):
-    """The sizes of a layer's trees."""
+    """The sizes of a layer's trees.
+
+    levels: the depths that store nodes, ascending, from 0 to `depth`.
+    """
 
     num_trees: int
     inputs: int
     depth: int
     units: int
+    levels: tuple[int, ...]
 
     @classmethod
     def of(
-        cls, num_trees: int | str | None, inputs: int, depth: int, units: int
+        cls,
+        num_trees: int | str | None,
+        inputs: int,
+        depth: int,
+        units: int,
+        levels: tuple[int, ...],
     ) -> "TreeShape":
         """Returns the trees of a layer, given its `num_trees` argument."""
         if num_trees is None:
@@ -53,7 +62,7 @@ class TreeShape(NamedTuple):
                 f"{inputs}. Received: num_trees={num_trees}. Lower it, or use "
                 "`num_trees=None` for one tree for each input unit."
             )
-        return cls(num_trees, inputs, depth, units)
+        return cls(num_trees, inputs, depth, units, levels)
 
     @property
     def width(self) -> int:
@@ -66,7 +75,7 @@ class TreeShape(NamedTuple):
     @property
     def stored(self) -> int:
         """Numbers stored in all nodes, the padding of the last block too."""
-        rows = self.num_trees * (2 ** (self.depth + 1) - 1)
+        rows = self.num_trees * sum(2**level for level in self.levels)
         return rows * self.width * self.units
 
     def blocks(self, x: Tensor) -> Tensor:
@@ -141,7 +150,7 @@ class BatchRows(NamedTuple):
 
     Slots are counted over all trees: slot `s` of tree g is `g * U + s`.
 
-    levels: one `LevelRows` for each level, 0..D.
+    levels: one `LevelRows` for each level that is stored, from the roots down.
     leaf_slots: (G, B) int32, each example's slot in the deepest level.
     """
 
@@ -153,28 +162,29 @@ class BatchRows(NamedTuple):
         """The number of levels that are read whole, from the roots down."""
         return sum(level.ids is None for level in self.levels)
 
-    def example_slots(self) -> list[Tensor]:
-        """Returns for each level the slot (G, B) of each example."""
+    def example_slots(self, depths: tuple[int, ...]) -> list[Tensor]:
+        """Returns each example's slot (G, B) in each level, of these depths."""
         slots = [self.leaf_slots]
-        for level in reversed(self.levels[:-1]):
-            if level.slots is None:  # whole, as the level below
-                slots.insert(0, ops.right_shift(slots[0], 1))
+        for number in reversed(range(len(depths) - 1)):
+            of_leaves = self.levels[number].slots
+            if of_leaves is None:  # whole, as the level below
+                bits = depths[number + 1] - depths[number]
+                slots.insert(0, ops.right_shift(slots[0], bits))
             else:
-                slots.insert(0, ops.take(level.slots, self.leaf_slots))
+                slots.insert(0, ops.take(of_leaves, self.leaf_slots))
         return slots
 
 
-def first_compact_level(depth: int, batch: int | None, row_levels: str) -> int:
-    """Returns the first level that is read by row; `depth + 1` if none is."""
+def count_whole_levels(
+    depths: tuple[int, ...], batch: int | None, row_levels: str
+) -> int:
+    """Counts the levels that are read whole; those after them are by row."""
     if row_levels == "none":
-        return depth + 1
+        return len(depths)
     if row_levels == "all":
         return 0
     batch = UNKNOWN_BATCH if batch is None else batch
-    level = 0
-    while level <= depth and 2**level <= batch:
-        level += 1
-    return level
+    return sum(2**depth <= batch for depth in depths)
 
 
 def in_order(keys: Tensor, bound: int, batch: int | None) -> tuple[Tensor, ...]:
@@ -199,27 +209,27 @@ def _taken_apart(ordered: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 
 
 def rows_of_sorted(
-    ordered: tuple[Tensor, ...], depth: int, start: int
+    ordered: tuple[Tensor, ...], depths: tuple[int, ...], num_whole: int
 ) -> BatchRows:
     """Finds the rows for leaf keys (G, B) that `in_order` has sorted.
 
-    The levels from `start` on are compact.
+    The first `num_whole` levels are read whole.
     """
     keys, order = _taken_apart(ordered)
     num_trees, batch = keys.shape[0], ops.shape(keys)[1]
-    whole = [LevelRows(None, None) for _ in range(start)]
+    whole = [LevelRows(None, None) for _ in range(num_whole)]
     compact = [
         distinct_rows(
-            ops.right_shift(keys, depth - level),  # (G, B), ascending
-            2**level,
-            _slots_of(batch, 2**level),
+            ops.right_shift(keys, depths[-1] - depth),  # (G, B), ascending
+            2**depth,
+            _slots_of(batch, 2**depth),
         )
-        for level in range(start, depth + 1)
+        for depth in depths[num_whole:]
     ]
     leaves, leaf_slots = compact.pop()
-    if start > 0:
-        parents = ops.right_shift(leaves, depth - start + 1)
-        whole[-1] = LevelRows(None, parents)
+    if whole:
+        bits = depths[-1] - depths[num_whole - 1]
+        whole[-1] = LevelRows(None, ops.right_shift(leaves, bits))
     levels = [
         LevelRows(ids, _at_leaves(slots, leaf_slots, ids, leaves))
         for ids, slots in compact

@@ -51,6 +51,8 @@ class Credit:
             `True`.
         trains_gates: Whether a gradient reaches what the gates are read from.
             Defaults to `False`.
+        needs_activations: Whether it calls `gate.activations`, so that gates
+            without are refused when a layer is made. Defaults to `False`.
 
     Example:
 
@@ -66,6 +68,17 @@ class Credit:
 
     foldable: ClassVar[bool] = True
     trains_gates: ClassVar[bool] = False
+    needs_activations: ClassVar[bool] = False
+
+    def check_gate(self, gate: keras.layers.Layer) -> None:
+        """Raises for a gate that this credit assignment cannot work with."""
+        if self.needs_activations and not gate.has_activations:
+            raise ValueError(
+                "`credit` must be 'straight' for gates that have no "
+                f"activations. Received: credit={type(self).__name__}, with a "
+                f"{type(gate).__name__}. Leave `credit` out, or use a gate "
+                "that defines `activations`, such as a `SignGate`."
+            )
 
     def route(
         self,

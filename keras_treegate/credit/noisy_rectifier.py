@@ -62,13 +62,13 @@ class NoisyRectifier(keras.layers.Layer, Credit):
 
     foldable = False
     trains_gates = True
+    needs_activations = True
 
     def __init__(
         self, stddev: float = 1.0, seed: int | None = None, **kwargs: Any
     ) -> None:
         stddev = checks.number("stddev", stddev, least=0)
-        if seed is not None:
-            seed = checks.integer("seed", seed, 0)
+        seed = checks.optional_seed(seed)
         super().__init__(autocast=False, **kwargs)
         self.stddev = stddev
         self.seed = seed

@@ -89,6 +89,7 @@ class Reinforce(keras.layers.Layer, Credit):
     """
 
     trains_gates = True
+    needs_activations = True
 
     def __init__(
         self,
@@ -108,8 +109,7 @@ class Reinforce(keras.layers.Layer, Credit):
         temperature = checks.number("temperature", temperature, above=0)
         entropy_bonus = checks.number("entropy_bonus", entropy_bonus, least=0)
         momentum = checks.number("momentum", momentum, least=0, below=1)
-        if seed is not None:
-            seed = checks.integer("seed", seed, 0)
+        seed = checks.optional_seed(seed)
         super().__init__(autocast=False, **kwargs)
         self.baseline = baseline
         self.temperature = temperature

@@ -5,9 +5,10 @@ from typing import Any
 from keras_treegate.core import saving
 from keras_treegate.core.rows import codes_from_bits as codes_from_bits
 from keras_treegate.gates.base import Gate as Gate
+from keras_treegate.gates.hash_gate import HashGate as HashGate
 from keras_treegate.gates.sign_gate import SignGate as SignGate
 
-__all__ = ["Gate", "SignGate", "codes_from_bits", "get"]
+__all__ = ["Gate", "HashGate", "SignGate", "codes_from_bits", "get"]
 
 
 def get(identifier: Any, seed: int | None = None) -> Gate:

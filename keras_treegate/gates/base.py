@@ -1,7 +1,7 @@
 """The base class of gates, with the contract that a gate fulfils."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -30,6 +30,9 @@ class Gate(keras.layers.Layer):
     - `with_depth(depth, generator)` and `take_over(old)`, if
       `keras_treegate.grow` and `prune` are to work with it.
     - `set_means(means, batches, first)`, if `calibrate=` is to be for it.
+    - `reads_integers = True` in the class, if its source are integers, which
+      then must be given as `gate_inputs`; and `moves = False`, if an example
+      takes the same path for ever, whatever the network learns.
 
     Register the class with `keras.saving.register_keras_serializable`.
 
@@ -48,6 +51,10 @@ class Gate(keras.layers.Layer):
     Attributes:
         num_trees: The number of trees `G`; `None` before it is known.
         depth: The bits of a path `D`; `None` before it is known.
+        reads_integers: Whether the gate source is of an integer dtype. Defaults
+            to `False`.
+        moves: Whether the path of an example may change while the network
+            learns. Defaults to `True`.
 
     Example:
 
@@ -64,6 +71,9 @@ class Gate(keras.layers.Layer):
     ...     8, depth=2, gate=FirstUnits()
     ... )
     """
+
+    reads_integers: ClassVar[bool] = False
+    moves: ClassVar[bool] = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -141,6 +151,11 @@ class Gate(keras.layers.Layer):
             "gate an `activations` method."
         )
 
+    @property
+    def has_activations(self) -> bool:
+        """A flag, true where the class defines `activations`."""
+        return type(self).activations is not Gate.activations
+
     def with_depth(self, depth: int, generator: np.random.Generator) -> "Gate":
         """Returns an unbuilt gate for another depth, for `grow` and `prune`.
 
@@ -217,8 +232,12 @@ class Gate(keras.layers.Layer):
             self.compute_output_shape(inputs.shape), dtype="int32"
         )
 
-    def rematerialized_call(
-        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    # A layer and an operation of Keras name the first argument differently.
+    def rematerialized_call(  # type: ignore[override]
+        self,
+        layer_call: Callable[..., Tensor],
+        *args: object,
+        **kwargs: object,
     ) -> Callable[..., Tensor]:
         return layer_call  # Recomputing integers would save no memory.
 

@@ -104,8 +104,7 @@ class SignGate(Gate):
                 "source is never negative."
             )
         momentum = checks.number("momentum", momentum, least=0, below=1)
-        if seed is not None:
-            seed = checks.integer("seed", seed, 0)
+        seed = checks.optional_seed(seed)
         self._given_units = None if units is None else _unit_array(units)
         super().__init__(**kwargs)
         self.threshold = threshold

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, loading, sizes
 from keras_treegate.core.numerics import restored
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
@@ -40,8 +40,8 @@ class FoldedTreeDense(RoutedDense):
         units: Positive integer, the output units `Q`.
         depth: Integer of at least 0, the bits of a path `D`. Defaults to `4`.
         num_trees: As for `TreeGatedDense`. Defaults to `"auto"`.
-        gate: A `keras_treegate.gates.SignGate`, or `None` for a default one.
-            Defaults to `None`.
+        gate: A `keras_treegate.gates.Gate`, or `None` for a default
+            `SignGate`. Defaults to `None`.
         activation: Activation function. Defaults to `None`.
         use_bias: Boolean. Defaults to `True`.
         table_dtype: `"float64"`, `"float32"`, `"bfloat16"`, `"float16"`,
@@ -107,7 +107,7 @@ class FoldedTreeDense(RoutedDense):
     ) -> None:
         check_table_dtype("table_dtype", table_dtype)
         if stored_leaves is not None:
-            _, depth, _ = checks.layer_sizes(units, depth, num_trees)
+            _, depth, _, _ = sizes.checked_sizes(units, depth, num_trees)
             stored_leaves = checks.integer(
                 "stored_leaves", stored_leaves, 1, 2**depth
             )
@@ -150,7 +150,7 @@ class FoldedTreeDense(RoutedDense):
 
     def _check_size(self, trees: TreeShape) -> None:
         dtype = self.table_dtype or self.compute_dtype
-        checks.table_size(
+        sizes.check_table_size(
             *(trees.num_trees, trees.depth, trees.width, trees.units),
             dtype,
             self.stored_leaves,
@@ -212,12 +212,6 @@ class FoldedTreeDense(RoutedDense):
     def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)
         return loading.numbered([v for v in variables if v is not None])
-
-    def save_own_variables(self, store: Any) -> None:
-        self._save_variables(store, self._own_variables())
-
-    def load_own_variables(self, store: Any) -> None:
-        self._load_variables(store, self._own_variables())
 
     @property
     def trainable(self) -> bool:

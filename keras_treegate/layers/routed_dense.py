@@ -1,13 +1,13 @@
 """The base class of the layers that route examples through trees."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from keras_treegate import backend, gates
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, loading, sizes
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.types import Config, Shape, Tensor, Variable
 
@@ -19,6 +19,9 @@ class RoutedDense(keras.layers.Layer):
     product. A subclass stores the weights and takes the product.
     """
 
+    # The names of variables that a file may lack.
+    _optional_variables: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         units: int,
@@ -27,9 +30,12 @@ class RoutedDense(keras.layers.Layer):
         gate: Any,
         activation: Any,
         use_bias: bool,
+        levels: Any = "ends",
         **kwargs: Any,
     ) -> None:
-        units, depth, num_trees = checks.layer_sizes(units, depth, num_trees)
+        units, depth, num_trees, stored = sizes.checked_sizes(
+            units, depth, num_trees, levels
+        )
         gate = gates.get(gate)
         activation = checks.keras_object(
             "activation", keras.activations.get, activation
@@ -46,6 +52,8 @@ class RoutedDense(keras.layers.Layer):
         self.bias: Variable | None = None
         self.refusal = loading.Refusal()
         self._given_num_trees = num_trees
+        self._given_levels = levels
+        self._levels = stored
         self._trees: Any = None  # once built
 
     def _build_trees(
@@ -61,8 +69,10 @@ class RoutedDense(keras.layers.Layer):
         """
         width = checks.feature_axis("inputs", inputs_shape)
         trees = TreeShape.of(
-            self._given_num_trees, width, self.depth, self.units
+            *(self._given_num_trees, width, self.depth, self.units),
+            self._levels,
         )
+        self._check_gate_inputs_given(gate_inputs_shape is not None)
         source = (
             inputs_shape if gate_inputs_shape is None else gate_inputs_shape
         )
@@ -83,16 +93,31 @@ class RoutedDense(keras.layers.Layer):
         check_input("inputs", inputs)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
-        check_input("gate_inputs", gate_inputs)
+        self._check_gate_inputs(gate_inputs)
         return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
+
+    def _check_gate_inputs(self, gate_inputs: Any) -> None:
+        check_input(
+            "gate_inputs", gate_inputs, integers=self.gate.reads_integers
+        )
 
     def _gate_source(
         self, inputs: Tensor, gate_inputs: Tensor | None
     ) -> Tensor:
         """Returns the tensor that the gate reads."""
         source = inputs if gate_inputs is None else gate_inputs
+        self._check_gate_inputs_given(gate_inputs is not None)
         checks.leading_axes("gate_inputs", source.shape, inputs.shape)
         return source
+
+    def _check_gate_inputs_given(self, given: bool) -> None:
+        if self.gate.reads_integers and not given:
+            raise ValueError(
+                "`gate_inputs` must be given to a layer whose gate is a "
+                f"{type(self.gate).__name__}, which reads integers. Received: "
+                f"`inputs` alone, for {self.name!r}. Write `layer(x, "
+                "gate_inputs=tokens)`."
+            )
 
     def _flat(self, inputs: Tensor) -> Tensor:
         """Returns inputs (..., P) as examples (B, P) of the compute dtype."""
@@ -106,20 +131,26 @@ class RoutedDense(keras.layers.Layer):
         shape = (*ops.shape(inputs)[:-1], self.units)
         return self.activation(ops.reshape(products, shape))
 
-    def _save_variables(
-        self, store: Any, variables: dict[str, Variable]
-    ) -> None:
-        """Writes the layer's own variables, by their names in the store."""
-        loading.save(store, variables, self._parts())
-
-    def _load_variables(
+    # A layer and an operation of Keras name the first argument differently.
+    def rematerialized_call(  # type: ignore[override]
         self,
-        store: Any,
-        variables: dict[str, Variable],
-        optional: tuple[str, ...] = (),
-    ) -> None:
-        """Reads what `_save_variables` wrote, or raises and reads nothing."""
+        layer_call: Callable[..., Tensor],
+        *args: object,
+        **kwargs: object,
+    ) -> Callable[..., Tensor]:
+        # Recomputing the forward pass would lose the rows of the gradient.
+        return layer_call
+
+    def save_own_variables(self, store: Any) -> None:
+        loading.save(store, self._own_variables(), self._parts())
+
+    def load_own_variables(self, store: Any) -> None:
+        variables, optional = self._own_variables(), self._optional_variables
         loading.load(store, variables, optional, self, self._parts())
+
+    def _own_variables(self) -> dict[str, Variable]:
+        """Returns the layer's own variables by their names in files."""
+        raise NotImplementedError
 
     def _parts(self) -> dict[str, dict[str, Variable]]:
         """Returns the variables of the layers inside, for checks of a file."""
@@ -147,6 +178,24 @@ class RoutedDense(keras.layers.Layer):
             return self._given_num_trees
         return self._trees.num_trees
 
+    def levels_at(self, depth: int) -> Any:
+        """Returns the `levels` of such a layer with trees of another depth."""
+        if self._given_levels == "all" or depth == self.depth:
+            return self._given_levels
+        kept = {level for level in self._levels if level < depth}
+        return sorted({*kept, depth})
+
+    def _checked_tensors(
+        self, inputs: Any, gate_inputs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns inputs and gate inputs as tensors, or raises."""
+        self._check_built()
+        check_input("inputs", inputs)
+        if gate_inputs is not None:
+            self._check_gate_inputs(gate_inputs)
+            gate_inputs = ops.convert_to_tensor(gate_inputs)
+        return ops.convert_to_tensor(inputs), gate_inputs
+
     def _check_built(self) -> None:
         if self._trees is None:
             raise ValueError(
@@ -173,19 +222,11 @@ class RoutedDense(keras.layers.Layer):
         return config
 
 
-def check_input(name: str, value: Any) -> None:
+def check_input(name: str, value: Any, integers: bool = False) -> None:
     """Raises for a value that cannot be the inputs or gate inputs."""
     checks.tensor(name, value)
     checks.dense(name, value, backend.is_dense(value))
-    checks.floating(name, value)
-
-
-def checked_tensors(
-    inputs: Any, gate_inputs: Any
-) -> tuple[Tensor, Tensor | None]:
-    """Returns inputs and gate inputs as tensors, or raises."""
-    check_input("inputs", inputs)
-    if gate_inputs is not None:
-        check_input("gate_inputs", gate_inputs)
-        gate_inputs = ops.convert_to_tensor(gate_inputs)
-    return ops.convert_to_tensor(inputs), gate_inputs
+    if integers:
+        checks.integers(name, value)
+    else:
+        checks.floating(name, value)

@@ -8,14 +8,18 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import gates
-from keras_treegate.core import checks, masks
+from keras_treegate.core import checks, masks, sizes
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
 from keras_treegate.credit import Route, scores
 from keras_treegate.credit import get as get_credit
-from keras_treegate.layers.routed_dense import RoutedDense, checked_tensors
+from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.trees import find as tree_layers
-from keras_treegate.trees.explain import MultiplyAdds, explanation
+from keras_treegate.trees.explain import (
+    MultiplyAdds,
+    explanation,
+    multiply_adds,
+)
 from keras_treegate.trees.forest import Forest
 from keras_treegate.trees.level import TreeLevel
 from keras_treegate.trees.visits import LeafVisits
@@ -30,13 +34,13 @@ class TreeGatedDense(RoutedDense):
 
     Use it in place of a `keras.layers.Dense` where more parameters would help
     and more arithmetic is not wanted. The input units are split in order into
-    blocks, each of which owns a binary tree of weights. Sign bits of gate units
+    blocks, each of which owns a binary tree of weights. The bits of a gate
     choose a path through each tree, for each example, and the weights used are
     the sum along that path:
 
-        bits      b(g, 1..D), sign bits of the gate units of tree g
+        bits      b(g, 1..D), from the gate of tree g
         path      n(g, l), the node reached after l bits; n(g, 0) is the root
-        kernel    K[g] = sum over l = 0..D of T[g, n(g, l)]          (W, Q)
+        kernel    K[g] = sum over the levels l of T[g, n(g, l)]      (W, Q)
         output    y = activation(sum over g of x[g] @ K[g] + b)
 
     All nodes below the roots start at zero, so that a fresh layer is the Dense
@@ -49,13 +53,17 @@ class TreeGatedDense(RoutedDense):
 
     Args:
         units: Positive integer, the output units `Q`.
-        depth: Integer of at least 0, the bits of a path `D`. 0 makes a Dense
+        depth: Integer of at least 0, the bits of a path `D`; 0 makes a Dense
             layer. Defaults to `4`.
         num_trees: `"auto"` for `min(64, P)`, `None` for one tree for each input
             unit (the paper), or a positive integer of at most `P`. Defaults to
             `"auto"`.
-        gate: A `keras_treegate.gates.SignGate`, or `None` for
-            `SignGate(seed=seed)`. Defaults to `None`.
+        levels: The depths that store nodes: `"all"`, from 0 to `D` (the paper),
+            `"ends"`, 0 and `D`, or an ascending sequence of integers from 0 to
+            `D`. A level that is left out has no variables and costs nothing;
+            its bits still choose the path. Defaults to `"all"`.
+        gate: A `keras_treegate.gates.Gate`, such as a `SignGate` or a
+            `HashGate`, or `None` for `SignGate(seed=seed)`. Defaults to `None`.
         credit: How the gates learn, a `keras_treegate.credit.Credit` or the
             name of one. Defaults to `"straight"`.
         activation: Activation function. Defaults to `None`.
@@ -76,8 +84,9 @@ class TreeGatedDense(RoutedDense):
     Call arguments:
         inputs: (..., P), of a floating dtype and a rank of at least 2.
         gate_inputs: (..., S), the tensor that gates are read from, with the
-            leading axes of `inputs`. `None` for `inputs` itself. A layer is
-            built for the one or the other. Defaults to `None`.
+            leading axes of `inputs`, of a floating dtype, or integers for a
+            `HashGate`. `None` for `inputs` itself. A layer is built for the one
+            or the other. Defaults to `None`.
         training: Boolean. Defaults to `None`, which is what the surrounding
             model does.
         mask: Booleans of the first axes of `inputs`, e.g. (batch, steps), false
@@ -91,8 +100,8 @@ class TreeGatedDense(RoutedDense):
         (..., Q), of the compute dtype.
 
     Attributes:
-        nodes: List of the variables of the levels; `nodes[l]` has the shape
-            (G * 2^l, W, Q), tree by tree.
+        nodes: List of the variables of the levels that are stored; one of depth
+            l has the shape (G * 2^l, W, Q), tree by tree.
         bias: The bias variable (Q,), or `None`.
         gate: The gate; `gate.units` are the units it reads.
         row_levels: Which levels are read, and given gradients, row by row:
@@ -118,11 +127,14 @@ class TreeGatedDense(RoutedDense):
     ((2, 32), 8, 7968)
     """
 
+    _optional_variables = LeafVisits.NAMES
+
     def __init__(
         self,
         units: int,
         depth: int = 4,
         num_trees: int | str | None = "auto",
+        levels: Any = "all",
         gate: Any = None,
         credit: Any = "straight",
         activation: Any = None,
@@ -136,14 +148,15 @@ class TreeGatedDense(RoutedDense):
         count_visits: bool = True,
         **kwargs: Any,
     ) -> None:
-        if seed is not None:
-            seed = checks.integer("seed", seed, 0)
+        seed = checks.optional_seed(seed)
         checks.unpenalized_nodes(kwargs)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
         count_visits = checks.boolean("count_visits", count_visits)
         super().__init__(
-            units, depth, num_trees, gate, activation, use_bias, **kwargs
+            *(units, depth, num_trees, gate, activation, use_bias, levels),
+            **kwargs,
         )
+        credit.check_gate(self.gate)
         self.credit = credit
         self.kernel_initializer = checks.initializer(
             "kernel_initializer", kernel_initializer
@@ -196,8 +209,10 @@ class TreeGatedDense(RoutedDense):
             self.credit.refusal = self.refusal
 
     def _check_size(self, trees: TreeShape) -> None:
-        sizes = trees.num_trees, trees.depth, trees.width, trees.units
-        checks.tree_size(*sizes, checks.itemsize(self.variable_dtype))
+        itemsize = checks.itemsize(self.variable_dtype)
+        sizes.check_tree_size(
+            *(trees.num_trees, trees.levels, trees.width, trees.units), itemsize
+        )
 
     def call(
         self,
@@ -229,18 +244,9 @@ class TreeGatedDense(RoutedDense):
         training: bool,
         kept: Tensor | None = None,
     ) -> Route:
-        """Returns the route of the examples.
-
-        Examples that are not `kept` are routed too, but enter no moving mean.
-        """
+        """Returns the route; what is not `kept` enters no moving mean."""
         source = self._gate_source(inputs, gate_inputs)
         return self.credit.route(self.gate, source, training, kept)
-
-    def rematerialized_call(
-        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
-    ) -> Callable[..., Tensor]:
-        # Recomputing the forward pass would lose the rows of the gradient.
-        return layer_call
 
     def leaf_codes(
         self, inputs: Tensor, gate_inputs: Tensor | None = None
@@ -254,8 +260,7 @@ class TreeGatedDense(RoutedDense):
         Returns:
             (..., G), int32, the codes `sum over l of b(g, l) * 2^(D - l)`.
         """
-        self._check_built()
-        inputs, gate_inputs = checked_tensors(inputs, gate_inputs)
+        inputs, gate_inputs = self._checked_tensors(inputs, gate_inputs)
         return self._route(inputs, gate_inputs, training=False).codes
 
     def effective_kernel(
@@ -268,15 +273,12 @@ class TreeGatedDense(RoutedDense):
             gate_inputs: (..., S), as for `call`. Defaults to `None`.
 
         Returns:
-            (..., P, Q), of the variable dtype: a whole kernel for each example.
+            (..., P, Q), of the variable dtype.
         """
-        self._check_built()
-        inputs, gate_inputs = checked_tensors(inputs, gate_inputs)
+        inputs, gate_inputs = self._checked_tensors(inputs, gate_inputs)
         route = self._route(inputs, gate_inputs, training=False)
         kernels = self._forest.kernels(route.codes, route.scales)
-        trees = self._forest.trees
-        shape = (*ops.shape(inputs)[:-1], trees.inputs, trees.units)
-        return ops.reshape(kernels, shape)
+        return ops.reshape(kernels, (*inputs.shape, self.units))
 
     def leaf_table(self) -> Tensor:
         """Returns the sum of every path from root to leaf.
@@ -302,14 +304,19 @@ class TreeGatedDense(RoutedDense):
             self._forest.row_levels = row_levels
 
     @property
-    def levels(self) -> list[TreeLevel]:
-        """The `TreeLevel` of each depth; empty before the layer is built."""
+    def levels(self) -> tuple[int, ...]:
+        """The depths that store nodes, ascending, from 0 to `depth`."""
+        return self._levels
+
+    @property
+    def tree_levels(self) -> list[TreeLevel]:
+        """The `TreeLevel` of each of `levels`; none before it is built."""
         return [] if self._forest is None else self._forest.levels
 
     @property
     def nodes(self) -> list[Variable]:
-        """The variables of the levels; `nodes[l]` is (G * 2^l, W, Q)."""
-        return [level.nodes for level in self.levels]
+        """The variables (G * 2^l, W, Q) of the depths l in `levels`."""
+        return [level.nodes for level in self.tree_levels]
 
     def settle(self) -> None:
         """Pays the weight decay that idle rows owe into these rows.
@@ -344,9 +351,7 @@ class TreeGatedDense(RoutedDense):
     def multiply_adds(self) -> MultiplyAdds:
         """The arithmetic per example, with the tree and with it folded."""
         self._check_built()
-        product = self._forest.trees.inputs * self.units
-        paths = (self.depth + 1) * product
-        return MultiplyAdds(paths, product if self.credit.foldable else paths)
+        return multiply_adds(self._forest.trees, self.credit.foldable)
 
     @property
     def leaf_visits(self) -> np.ndarray:
@@ -377,16 +382,12 @@ class TreeGatedDense(RoutedDense):
         credit = self.credit.stored_variables
         return super()._parts() | ({"credit": credit} if credit else {})
 
-    def save_own_variables(self, store: Any) -> None:
-        self._save_variables(store, self._own_variables())
-
-    def load_own_variables(self, store: Any) -> None:
-        self._load_variables(store, self._own_variables(), LeafVisits.NAMES)
-
     def get_config(self) -> Config:
         config = super().get_config()
         serialize = keras.saving.serialize_keras_object
+        levels = self._given_levels
         config.update(
+            levels=levels if isinstance(levels, str) else list(self._levels),
             credit=serialize(self.credit),
             kernel_initializer=serialize(self.kernel_initializer),
             node_initializer=serialize(self.node_initializer),

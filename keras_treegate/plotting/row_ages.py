@@ -46,9 +46,10 @@ def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
     ages, name = _ages_of(source)
     figure = canvas.figure(7.0, 4.2)
     axes = figure.add_subplot()
-    for level, level_ages in enumerate(ages):
-        _draw_level(axes, level_ages, level, len(ages))
-    oldest = max(int(level_ages.max()) for level_ages in ages)
+    deepest = max(ages)
+    for level, level_ages in ages.items():
+        _draw_level(axes, level_ages, level, deepest)
+    oldest = max(int(level_ages.max()) for level_ages in ages.values())
     axes.set_xscale("symlog", linthresh=1)
     canvas.tidy(
         axes,
@@ -56,7 +57,7 @@ def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
         ylim=(-1, 101),
         xlabel="age [steps since the last write]",
         ylabel="rows older than that [%]",
-        title=f"{name}: ages of {sum(map(len, ages)):,} rows",
+        title=f"{name}: ages of {sum(map(len, ages.values())):,} rows",
     )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(linewidth=0.5, alpha=0.4)
@@ -65,14 +66,14 @@ def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
 
 
 def _draw_level(
-    axes: "Axes", ages: np.ndarray, level: int, num_levels: int
+    axes: "Axes", ages: np.ndarray, level: int, deepest: int
 ) -> None:
     from matplotlib import colormaps
 
     values, counts = np.unique(ages, return_counts=True)
     older = 100 * (1 - np.cumsum(counts) / len(ages))
     # The map's last tenth is too light for a line.
-    shade = colormaps[canvas.COLOR_MAP](0.9 * level / max(num_levels - 1, 1))
+    shade = colormaps[canvas.COLOR_MAP](0.9 * level / max(deepest, 1))
     axes.step(
         [0, *values] if values[0] > 0 else values,
         [100, *older] if values[0] > 0 else older,
@@ -87,13 +88,11 @@ def _draw_level(
 
 def _ages_of(
     source: TreeGatedDense | Sequence[ArrayLike],
-) -> tuple[list[np.ndarray], str]:
-    """Returns the ages of the rows of each level, and a name for them."""
+) -> tuple[dict[int, np.ndarray], str]:
+    """Returns the ages of the rows by level, and a name for them."""
     if isinstance(source, TreeGatedDense):
-        all_ages = [idle_steps(level) for level in source.levels]
-        known = [
-            level_ages for level_ages in all_ages if level_ages is not None
-        ]
+        all_ages = [idle_steps(level) for level in source.tree_levels]
+        known = [ages for ages in all_ages if ages is not None]
         if not known or len(known) < len(all_ages):
             raise ValueError(
                 f"`source` must be a layer whose optimizer keeps the ages of "
@@ -101,7 +100,7 @@ def _ages_of(
                 "optimizer has trained. Use `StepAwareAdam`, or `StepAwareSGD` "
                 "with momentum, or pass the ages as arrays."
             )
-        return known, source.name
+        return dict(zip(source.levels, known, strict=True)), source.name
     try:
         ages = [np.asarray(level_ages).ravel() for level_ages in source]
     except TypeError:
@@ -115,4 +114,4 @@ def _ages_of(
             f"ages, one for each level. Received: {source!r} (of type "
             f"{type(source).__name__}). Pass e.g. `[[0], [0, 3]]`."
         )
-    return ages, "rows"
+    return dict(enumerate(ages)), "rows"

@@ -9,13 +9,25 @@ it made are replaced afterwards.
 import contextlib
 import inspect
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from keras_treegate.transforms.configs import explaining_failures, live_config
 from keras_treegate.transforms.sublayers import own_attributes, plain_class
 from keras_treegate.types import Config
+
+
+class GateInputs(NamedTuple):
+    """Another input for some layers of a functional model.
+
+    tensor: a symbolic tensor that is computed from the inputs of the model.
+    layers: the layers of the model whose clones read it as `gate_inputs`.
+    """
+
+    tensor: keras.KerasTensor
+    layers: list[keras.layers.Layer]
+
 
 # The keys of a config that describe the graph itself.
 GRAPH_KEYS = {"layers", "input_layers", "output_layers", "build_input_shape"}
@@ -59,6 +71,37 @@ def of_its_class(
     extra = {key: config[key] for key in set(config) - GRAPH_KEYS}
     with explaining_failures(model):
         return kind(inputs=graph.input, outputs=graph.output, **extra)
+
+
+def with_gate_inputs(
+    model: keras.Model,
+    clone: Callable[..., keras.Operation],
+    gate_inputs: GateInputs,
+) -> keras.Model:
+    """Clones a functional model, and calls some layers with gate inputs."""
+    calls: dict[tuple[int, ...], tuple[Any, Any]] = {}
+
+    def call(layer: keras.Operation, *args: Any, **options: Any) -> Any:
+        """Calls a layer once for the same tensors, for both graphs."""
+        given = keras.tree.flatten((args, options))
+        key = (id(layer), *map(id, given))
+        if key not in calls:
+            if any(layer is clone(old) for old in gate_inputs.layers):
+                options["gate_inputs"] = source.output
+            calls[key] = (given, layer(*args, **options))
+        return calls[key][1]
+
+    source = keras.models.clone_model(
+        keras.Model(model.input, gate_inputs.tensor),
+        clone_function=clone,
+        call_function=call,
+    )
+    return keras.models.clone_model(
+        model,
+        input_tensors=source.input,
+        clone_function=clone,
+        call_function=call,
+    )
 
 
 def operation_pairs(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.core import checks
+from keras_treegate.core import checks, sizes
 from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
@@ -26,9 +26,11 @@ def grow(
 ) -> keras.Model:
     """Makes the trees of a model deeper without changing its outputs.
 
-    Each `TreeGatedDense` gets new levels, of zeros, and new gate units, drawn
-    from those that its tree does not read yet. The old levels stay as they are,
-    and so do the paths through them.
+    Each `TreeGatedDense` gets new levels, of zeros, and new gate bits: a
+    `SignGate` draws units that its tree does not read yet, a `HashGate` takes
+    more bits of its longest context. The old levels stay as they are, and so do
+    the paths through them. A layer with `levels="all"` gets every level down to
+    the new depth; any other gets one, of the new leaves.
 
     A model that was compiled with a step-aware optimizer is compiled with one
     of the same settings, which keeps the state of all variables that were there
@@ -79,8 +81,7 @@ def grow(
     """
     check_model(model)
     depth = checks.integer("depth", depth, 0)
-    if seed is not None:
-        seed = checks.integer("seed", seed, 0)
+    seed = checks.optional_seed(seed)
     found = selected_tree_layers(model, layers)
     for layer in found:
         _check(layer, depth)
@@ -128,7 +129,8 @@ def _check(layer: TreeGatedDense, depth: int) -> None:
         )
     num_trees, width, units = layer.nodes[0].shape
     itemsize = checks.itemsize(layer.variable_dtype)
-    checks.tree_size(num_trees, depth, width, units, itemsize)
+    levels = sizes.checked_levels(layer.levels_at(depth), depth)
+    sizes.check_tree_size(num_trees, levels, width, units, itemsize)
 
 
 def _deeper_gate(
@@ -151,10 +153,11 @@ def _grown(
     made: list[tuple[TreeGatedDense, TreeGatedDense]],
 ) -> TreeGatedDense:
     """Returns a deeper layer, built and with the weights of the old one."""
-    new = tree_like(layer, depth=depth, gate=gate)
+    levels = layer.levels_at(depth)
+    new = tree_like(layer, depth=depth, levels=levels, gate=gate)
     for source, target in _same_variables(layer, new):
         copy_variable(source, target)
-    for nodes in new.nodes[layer.depth + 1 :]:  # whatever the initializer is
+    for nodes in new.nodes[len(layer.nodes) :]:  # whatever the initializer is
         nodes.assign(ops.zeros(nodes.shape, dtype=nodes.dtype))
     new.gate.take_over(layer.gate)
     made.append((layer, new))

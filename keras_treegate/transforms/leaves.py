@@ -43,8 +43,8 @@ def read_settled_rows(level: TreeLevel, ids: np.ndarray) -> Tensor:
 def sums_of_leaves(layer: TreeGatedDense, keys: np.ndarray) -> Tensor:
     """Returns the sums (R, W, Q) of the paths to the leaves of these keys."""
     total = None
-    for number, level in enumerate(layer.levels):
-        rows = read_settled_rows(level, keys >> (layer.depth - number))
+    for depth, level in zip(layer.levels, layer.tree_levels, strict=True):
+        rows = read_settled_rows(level, keys >> (layer.depth - depth))
         total = rows if total is None else total + rows
     return total
 
@@ -67,9 +67,11 @@ def stored_leaves(layer: keras.layers.Layer) -> StoredLeaves:
     """
     num_trees, depth = layer.num_trees, layer.depth
     owner = np.arange(num_trees)  # the last node of a path that is not zero
-    for number, level in enumerate(layer.levels[1:], 1):
-        nodes = num_trees * (2**number - 1) + np.arange(num_trees * 2**number)
-        owner = np.where(nonzero_rows(level), nodes, np.repeat(owner, 2))
+    for number, level in enumerate(layer.tree_levels[1:], 1):
+        rows = num_trees * 2 ** layer.levels[number]
+        nodes = num_trees * 2**layer.depth * number + np.arange(rows)
+        parents = np.repeat(owner, rows // len(owner))
+        owner = np.where(nonzero_rows(level), nodes, parents)
     keys, slots = [], []
     for tree in owner.reshape(num_trees, -1):
         _, first, inverse = np.unique(

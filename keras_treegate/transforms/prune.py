@@ -65,14 +65,13 @@ def prune(
     fullest one needs.
 
     Where nothing visited a subtree, nothing that was visited changes. Else the
-    parent takes over the mean of the paths through what was dropped, weighted
-    by visits,
+    parent takes over the mean of the paths through the children that are
+    dropped, weighted by visits,
 
-        node += sum of visits * path below, over its leaves / sum of visits
+        node += sum of visits * path below, over their leaves / sum of visits
 
-    where both children are dropped, and where one is, the sum over its leaves
-    alone, which the row of the other child is relieved of: paths that are kept
-    stay as they are, and merging a single leaf is exact as well.
+    and the children that are kept are relieved of it: paths that are kept stay
+    as they are, and merging a single leaf is exact as well.
 
     Weight decay that is owed is settled. The counts of a layer that counts its
     visits are kept. The new model is not compiled, and no optimizer state is
@@ -197,7 +196,7 @@ def _by_level(
     roots = np.full(layer.num_trees, most)
     levels = [
         visits.reshape(layer.num_trees * 2**level, -1).sum(axis=1)
-        for level in range(1, layer.depth + 1)
+        for level in layer.levels[1:]
     ]
     return [roots, *levels]
 
@@ -206,9 +205,14 @@ def _pruned(
     layer: keras.layers.Layer, visits: np.ndarray, kept: list[np.ndarray]
 ) -> TreeGatedDense:
     """Makes a layer of the nodes that are kept, built and with its weights."""
-    depth = max(level for level, keep in enumerate(kept) if np.any(keep))
+    depth = max(
+        level
+        for level, keep in zip(layer.levels, kept, strict=True)
+        if np.any(keep)
+    )
     gate = layer.gate.with_depth(depth, np.random.default_rng())
-    new = tree_like(layer, depth=depth, gate=gate)
+    levels = layer.levels_at(depth)
+    new = tree_like(layer, depth=depth, levels=levels, gate=gate)
     new.gate.take_over(layer.gate)
     if layer.bias is not None:
         copy_variable(layer.bias, new.bias)
@@ -233,22 +237,24 @@ def _write_trees(
 ) -> None:
     below: np.ndarray | float = 0.0  # each node's mean of the paths below it
     added: np.ndarray | float = 0.0  # to each node, for its dropped children
-    for number in range(layer.depth, -1, -1):
-        ids = np.arange(trees.start << number, trees.stop << number)
+    depths = [0, *layer.levels]  # each after that of its parents
+    for number in range(len(layer.levels) - 1, -1, -1):
+        depth = layer.levels[number]
+        ids = np.arange(trees.start << depth, trees.stop << depth)
+        level = layer.tree_levels[number]
         rows = ops.convert_to_numpy(
-            ops.cast(
-                read_settled_rows(layer.levels[number], ids), _exact(layer)
-            )
+            ops.cast(read_settled_rows(level, ids), _exact(layer))
         )
         keep = kept[number][ids]
-        weights = visits.reshape(-1, 2 ** (layer.depth - number))
+        weights = visits.reshape(-1, 2 ** (layer.depth - depth))
         weights = weights[ids].sum(axis=1).astype(rows.dtype)
         paths = (rows + below) * (weights > 0)[:, None, None]
         rows = rows + added
         if number > 0:
-            below, added, relief = _merged(paths, weights, keep)
+            siblings = 2 ** (depth - depths[number])
+            below, added, relief = _merged(paths, weights, keep, siblings)
             rows = rows - relief
-        if number <= new.depth:
+        if depth <= new.depth:
             rows = rows * keep[:, None, None]
             backend.write_rows(
                 new.nodes[number], int(ids[0]), ops.convert_to_tensor(rows)
@@ -260,24 +266,27 @@ def _exact(layer: TreeGatedDense) -> str:
 
 
 def _merged(
-    paths: np.ndarray, weights: np.ndarray, keep: np.ndarray
+    paths: np.ndarray, weights: np.ndarray, keep: np.ndarray, siblings: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Merges the children (N, W, Q) of a level into their parents.
+    """Merges the children (N, W, Q) of a level into their parents (R, W, Q).
 
     Returns:
         For each parent the mean of the paths below it, weighted by visits, and
-        what it takes over from dropped children (N / 2, W, Q); and what each
-        child is relieved of (N, W, Q).
+        that of the paths through its dropped children, both (R, W, Q); and what
+        each child is relieved of (N, W, Q).
     """
-    pairs = paths.reshape(-1, 2, *paths.shape[1:])
-    share = weights.reshape(-1, 2, 1, 1)
-    total = np.maximum(share.sum(axis=1, keepdims=True), 1)
-    below = np.sum(pairs * (share / total), axis=1)
-    keep = keep.reshape(-1, 2, 1, 1)
-    dropped = np.sum(pairs * ~keep, axis=1)  # used where one is kept
-    added = np.where(np.any(keep, axis=1), dropped, below)
-    relief = keep * np.where(np.any(~keep, axis=1), dropped, 0)[:, None]
-    return below, added, relief.reshape(paths.shape)
+    families = paths.reshape(-1, siblings, *paths.shape[1:])
+    weights = weights.reshape(-1, siblings, 1, 1)
+    keep = keep.reshape(-1, siblings, 1, 1)
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        # Divides the weights, so that the mean of a single path is exact.
+        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
+        return np.sum(families * (weights / total), axis=1)
+
+    dropped = mean(weights * ~keep)
+    relief = keep * dropped[:, None]
+    return mean(weights), dropped, relief.reshape(paths.shape)
 
 
 def _largest_change(

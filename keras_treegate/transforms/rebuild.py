@@ -17,10 +17,12 @@ import keras
 from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.transforms.configs import explaining_failures, remade
 from keras_treegate.transforms.graphs import (
+    GateInputs,
     not_compiled,
     of_its_class,
     operation_pairs,
     takes_its_graph,
+    with_gate_inputs,
     with_operations,
 )
 from keras_treegate.transforms.state import (
@@ -59,7 +61,9 @@ class Rebuilt(NamedTuple):
 
 
 def rebuilt(
-    model: keras.Model, replacements: Mapping[int, MakeLayer]
+    model: keras.Model,
+    replacements: Mapping[int, MakeLayer],
+    gate_inputs: GateInputs | None = None,
 ) -> Rebuilt:
     """Clones a model with some of its layers replaced, and copies the rest.
 
@@ -67,6 +71,7 @@ def rebuilt(
         model: the old model.
         replacements: for the `id` of each layer to replace a function without
             arguments that returns the new layer, built and with its weights.
+        gate_inputs: what replaced layers of a plain functional model read.
     """
     layers = descendants(model)
     # Copies the others too, because an earlier transform may have put them in.
@@ -75,7 +80,7 @@ def rebuilt(
         for layer in layers
         if isinstance(layer, RoutedDense) and layer.built
     }
-    cloner = _Cloner({**copies, **replacements})
+    cloner = _Cloner({**copies, **replacements}, gate_inputs)
     with saving_allowed(layers):
         new = cloner.clone(model)
         if not new.built:
@@ -115,8 +120,13 @@ def check_model(model: object) -> None:
 class _Cloner:
     """Clones made so far, of layers and of models inside of models."""
 
-    def __init__(self, replacements: Mapping[int, MakeLayer]) -> None:
+    def __init__(
+        self,
+        replacements: Mapping[int, MakeLayer],
+        gate_inputs: GateInputs | None,
+    ) -> None:
         self.replacements = replacements
+        self._gate_inputs = gate_inputs  # of the model that is cloned first
         self.clones: dict[int, Layer] = {}
         self.pairs: list[tuple[Layer, Layer]] = []
         self._put: list[tuple[Layer, Layer]] = []  # by `mend`
@@ -135,8 +145,14 @@ class _Cloner:
         if id(layer) in self.replacements:
             return self.replacements[id(layer)]()
         if is_plain_graph(layer):
+            gate_inputs, self._gate_inputs = self._gate_inputs, None
             with not_compiled(layer):
-                new = keras.models.clone_model(layer, clone_function=self.clone)
+                if gate_inputs is not None:
+                    new = with_gate_inputs(layer, self.clone, gate_inputs)
+                else:
+                    new = keras.models.clone_model(
+                        layer, clone_function=self.clone
+                    )
             return self._with_attributes(layer, new)
         if is_graph(layer) and takes_its_graph(layer):
             new = of_its_class(layer, self.clone)

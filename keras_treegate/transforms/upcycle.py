@@ -7,15 +7,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core import checks
+from keras_treegate.core import checks, sizes
 from keras_treegate.core.rows import TreeShape
-from keras_treegate.gates import SignGate
+from keras_treegate.gates import Gate, SignGate
 from keras_treegate.gates.sign_gate import THRESHOLDS
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
+from keras_treegate.transforms.graphs import GateInputs
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copied_activation, copy_variable
-from keras_treegate.transforms.sublayers import select_layers
+from keras_treegate.transforms.sublayers import is_plain_graph, select_layers
 
 # The attributes that a tree layer takes over from a Dense layer.
 KEPT = (
@@ -39,6 +40,9 @@ def upcycle(
     gate_threshold: str = "running_mean",
     calibrate: Any = None,
     seed: int | None = None,
+    levels: Any = "all",
+    gate: Gate | None = None,
+    gate_inputs: keras.KerasTensor | None = None,
 ) -> keras.Model:
     """Turns trained Dense layers into trees without changing outputs.
 
@@ -55,6 +59,19 @@ def upcycle(
     from their config. Where that config does not tell of the layer inside, a
     file of the model could not be loaded: it then refuses `save`, and
     `save_weights` saves it.
+
+    Gates read the inputs of each layer, or, in a functional model, a tensor
+    `gate_inputs` that is computed from the inputs of the model. Trees that read
+    the last tokens of a trained text model:
+
+        tokens = keras_treegate.layers.TokenWindow(3)(model.input)
+        model = keras_treegate.upcycle(
+            model,
+            depth=9,
+            levels=(0, 3, 6, 9),
+            gate=keras_treegate.gates.HashGate((1, 2, 3)),
+            gate_inputs=tokens,
+        )
 
     Reference: A. Komatsuzaki et al., "Sparse Upcycling: Training
     Mixture-of-Experts from Dense Checkpoints", arXiv 2212.05055, for the name
@@ -75,6 +92,13 @@ def upcycle(
             means then start at the means over this sample, and not at zero.
             Defaults to `None`.
         seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
+        levels: As for `TreeGatedDense`. Defaults to `"all"`.
+        gate: A gate whose config each layer gets a gate of; those with a seed
+            get different ones. `None` for a `SignGate` with `gate_threshold`
+            and `seed`, which are for that alone. Defaults to `None`.
+        gate_inputs: A symbolic tensor (..., S) for the gates to read, made of
+            the inputs or of other tensors of a functional model, with the
+            leading axes of what the layers are called on. Defaults to `None`.
 
     Returns:
         The new model.
@@ -83,7 +107,8 @@ def upcycle(
         ValueError: For a model that is not built or cannot be cloned, sizes as
             for `TreeGatedDense`, names of no layer, named layers that cannot be
             converted and models without any that can: each is named, with the
-            reason.
+            reason. For a `gate` that is none, and for `gate_inputs` of another
+            model or for a model that is not functional.
 
     Example:
 
@@ -98,9 +123,11 @@ def upcycle(
     (True, 1936)
     """
     check_model(model)
-    _, depth, num_trees = checks.layer_sizes(1, depth, num_trees)
-    if seed is not None:
-        seed = checks.integer("seed", seed, 0)
+    _, depth, num_trees, stored = sizes.checked_sizes(
+        1, depth, num_trees, levels
+    )
+    seed = checks.optional_seed(seed)
+    _check_gate(gate, gate_threshold, seed, gate_inputs)
     named = isinstance(gate_threshold, str) and gate_threshold in THRESHOLDS
     if not named:
         raise ValueError(
@@ -108,13 +135,16 @@ def upcycle(
             f"gate_threshold={gate_threshold!r}. Leave it out for "
             "'running_mean'."
         )
-    if calibrate is not None and gate_threshold != "running_mean":
+    if calibrate is not None and gate is None and gate_threshold == "zero":
         raise ValueError(
             '`calibrate` is for `gate_threshold="running_mean"` alone. '
             f"Received: gate_threshold={gate_threshold!r}. Leave one of them "
             "out."
         )
-    convertible = _convertible(model, layers, depth, num_trees)
+    make_gate = _GateMaker(gate, gate_threshold, seed, gate_inputs)
+    convertible = _convertible(model, layers, num_trees, stored, make_gate)
+    if gate_inputs is not None:
+        _check_gate_inputs(model, gate_inputs, convertible)
     made: list[TreeGatedDense] = []
     makers = {
         id(layer): partial(
@@ -123,23 +153,122 @@ def upcycle(
             made,
             depth=depth,
             num_trees=num_trees,
-            gate=SignGate(
-                threshold=gate_threshold,
-                seed=None if seed is None else (seed + number) % 2**31,
-            ),
+            levels=levels,
+            gate=make_gate(number),
+            sources=make_gate.sources(layer),
         )
         for number, layer in enumerate(convertible)
     }
-    new = rebuilt(model, makers).model
+    read = None
+    if gate_inputs is not None:
+        read = GateInputs(gate_inputs, convertible)
+    new = rebuilt(model, makers, read).model
     if calibrate is not None:
+        made = [layer for layer in made if layer.gate.needs_means]
+        if not made:
+            raise ValueError(
+                "`calibrate` must be left out for gates without running means. "
+                f"Received: a sample, with gate={gate!r}. Leave it out."
+            )
         means = source_means(new, made, calibrate)
         for layer, mean in zip(made, means, strict=True):
             layer.gate.set_means(mean.mean, mean.batches)
     return new
 
 
+class _GateMaker:
+    """Makes the gates of the new layers, each its own."""
+
+    def __init__(
+        self,
+        pattern: Gate | None,
+        threshold: str,
+        seed: int | None,
+        gate_inputs: keras.KerasTensor | None,
+    ) -> None:
+        if pattern is None:
+            pattern = SignGate(threshold=threshold, seed=seed)
+        self._pattern = pattern
+        self._gate_inputs = gate_inputs
+
+    def __call__(self, number: int) -> Gate:
+        """Returns a gate for the layer of this number."""
+        config = self._pattern.get_config()
+        if config.get("seed") is not None:
+            config["seed"] = (config["seed"] + number) % 2**31
+        config.pop("name", None)
+        return type(self._pattern).from_config(config)
+
+    def sources(self, layer: keras.layers.Dense) -> int:
+        """Returns the width of what the gate of a layer reads."""
+        if self._gate_inputs is None:
+            return int(layer.kernel.shape[0])
+        return checks.feature_axis("gate_inputs", self._gate_inputs.shape)
+
+
+def _check_gate(
+    gate: Any, threshold: Any, seed: int | None, gate_inputs: Any
+) -> None:
+    if gate is None:
+        return
+    if not isinstance(gate, Gate):
+        raise ValueError(
+            "`gate` must be `None` or a `keras_treegate.gates.Gate`. Received: "
+            f"gate={gate!r}. Write e.g. "
+            "`gate=keras_treegate.gates.HashGate((1, 2))`."
+        )
+    if threshold != "running_mean" or seed is not None:
+        raise ValueError(
+            "`gate_threshold` and `seed` must be left out where a `gate` is "
+            "given, which has its own. Received: "
+            f"gate_threshold={threshold!r}, seed={seed!r}. Write them into the "
+            "gate."
+        )
+    if gate.reads_integers and gate_inputs is None:
+        raise ValueError(
+            f"`gate_inputs` must be given for a {type(gate).__name__}, which "
+            "reads integers. Received: None. Pass e.g. "
+            "`keras_treegate.layers.TokenWindow(3)(model.input)`."
+        )
+
+
+def _check_gate_inputs(
+    model: keras.Model, gate_inputs: Any, layers: list[keras.layers.Dense]
+) -> None:
+    """Refuses gate inputs that the layers of a model cannot be given."""
+    advice = (
+        "Make it of the model's own tensors, e.g. "
+        "`keras_treegate.layers.TokenWindow(3)(model.input)`."
+    )
+    if not is_plain_graph(model) or isinstance(model, keras.Sequential):
+        raise ValueError(
+            "`gate_inputs` must be for a functional model, a `keras.Model` of "
+            f"inputs and outputs. Received: a {type(model).__name__}. Make one "
+            "of it, `keras.Model(model.inputs, model.outputs)`."
+        )
+    inside = {id(layer) for layer in model.layers}
+    nested = [layer.name for layer in layers if id(layer) not in inside]
+    if nested:
+        raise ValueError(
+            "`gate_inputs` must be for layers of the model itself. Received: "
+            f"{nested}, which are inside of another layer or model. Choose "
+            "others with `layers`, or upcycle that model by itself."
+        )
+    try:
+        keras.Model(model.input, gate_inputs)
+    except Exception as error:
+        raise ValueError(
+            "`gate_inputs` must be one symbolic tensor that is computed from "
+            f"the inputs of the model. Received: {gate_inputs!r}. {advice}"
+        ) from error
+
+
 def _convertible(
-    model: keras.Model, layers: Any, depth: int, num_trees: int | str | None
+    model: keras.Model,
+    layers: Any,
+    num_trees: int | str | None,
+    levels: tuple[int, ...],
+    make_gate: _GateMaker,
 ) -> list[keras.layers.Dense]:
     """Returns the layers to convert; names the others, with the reason."""
     by_name = layers is not None and not callable(layers)
@@ -148,7 +277,9 @@ def _convertible(
         for layer in select_layers(model, layers)
         if by_name or isinstance(layer, keras.layers.Dense)
     ]
-    reasons = [_why_not(layer, depth, num_trees) for layer in candidates]
+    reasons = [
+        _why_not(layer, num_trees, levels, make_gate) for layer in candidates
+    ]
     found = [
         layer
         for layer, reason in zip(candidates, reasons, strict=True)
@@ -178,7 +309,10 @@ def _convertible(
 
 
 def _why_not(
-    layer: keras.layers.Layer, depth: int, num_trees: Any
+    layer: keras.layers.Layer,
+    num_trees: Any,
+    levels: tuple[int, ...],
+    make_gate: _GateMaker,
 ) -> str | None:
     """Returns why a layer cannot be converted, or `None`."""
     if type(layer) is not keras.layers.Dense:
@@ -193,21 +327,29 @@ def _why_not(
     if layer.kernel_constraint is not None:
         return "has a `kernel_constraint`, which sums of nodes would not keep"
     inputs, units = layer.kernel.shape
-    if depth > inputs:
-        return f"has {inputs} inputs, too few to read {depth} gates from"
     if isinstance(num_trees, int) and num_trees > inputs:
         return f"has {inputs} inputs, too few for {num_trees} trees"
-    trees = TreeShape.of(num_trees, inputs, depth, units)
+    trees = TreeShape.of(num_trees, inputs, levels[-1], units, levels)
     itemsize = checks.itemsize(layer.variable_dtype)
     try:
-        checks.tree_size(trees.num_trees, depth, trees.width, units, itemsize)
+        sizes.check_tree_size(
+            *(trees.num_trees, levels, trees.width, units), itemsize
+        )
     except ValueError as error:
         return f"would be too large: {error}"
+    source = (None, make_gate.sources(layer))
+    try:
+        make_gate(0).check(source, trees.num_trees, trees.depth)
+    except ValueError as error:
+        return f"does not fit its gate: {str(error).rstrip('.')}"
     return None
 
 
 def _upcycled(
-    layer: keras.layers.Dense, made: list[TreeGatedDense], **arguments: Any
+    layer: keras.layers.Dense,
+    made: list[TreeGatedDense],
+    sources: int,
+    **arguments: Any,
 ) -> TreeGatedDense:
     """Makes the tree layer of a Dense layer, built and with its weights."""
     new = TreeGatedDense(
@@ -217,14 +359,14 @@ def _upcycled(
         **arguments,
     )
     inputs = layer.kernel.shape[0]
-    new.build((None, inputs))
+    new.build((None, inputs), (None, sources))
     roots = new.nodes[0]
     padding = roots.shape[0] * roots.shape[1] - inputs
     kernel = ops.pad(
         ops.convert_to_tensor(layer.kernel), ((0, padding), (0, 0))
     )
     roots.assign(ops.copy(ops.reshape(kernel, roots.shape)))
-    if layer.bias is not None:
+    if layer.bias is not None and new.bias is not None:
         copy_variable(layer.bias, new.bias)
     made.append(new)
     return new

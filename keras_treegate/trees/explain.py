@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from keras_treegate import backend
 from keras_treegate.core import checks
-from keras_treegate.core.rows import first_compact_level
+from keras_treegate.core.rows import TreeShape, count_whole_levels
 from keras_treegate.trees.forest import Forest
 
 
@@ -12,7 +12,8 @@ class MultiplyAdds(NamedTuple):
     """Arithmetic per example: a multiply-add, or an addition, counts one.
 
     Args:
-        tree: With the path summed for each example, `(depth + 1) * P * Q`.
+        tree: With the path summed for each example, `P * Q` for each level
+            that is stored.
         folded: With the sums of all paths stored, `P * Q`, as a Dense layer.
 
     Example:
@@ -28,6 +29,13 @@ class MultiplyAdds(NamedTuple):
     folded: int
 
 
+def multiply_adds(trees: TreeShape, foldable: bool) -> MultiplyAdds:
+    """Returns the arithmetic per example in trees of these sizes."""
+    product = trees.inputs * trees.units
+    paths = len(trees.levels) * product
+    return MultiplyAdds(paths, product if foldable else paths)
+
+
 def explanation(forest: Forest, batch: int, dtype: str) -> str:
     """Describes the choices for a batch of this size, with bytes and work.
 
@@ -36,7 +44,7 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
     """
     trees, row_levels = forest.trees, forest.row_levels
     row = trees.width * trees.units * checks.itemsize(dtype)
-    first = first_compact_level(trees.depth, batch, row_levels)
+    num_whole = count_whole_levels(trees.levels, batch, row_levels)
     lines = [
         f"{trees.num_trees} trees of depth {trees.depth} and width "
         f"{trees.width}, {trees.inputs} inputs, {trees.units} units; a batch "
@@ -45,11 +53,11 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
         _aligned("level", "rows", "read", "touched MB", "stored MB"),
     ]
     touched = stored = 0.0
-    for level in range(trees.depth + 1):
+    for number, level in enumerate(trees.levels):
         rows = trees.num_trees * 2**level
         used = trees.num_trees * min(2**level, batch)
-        how = "by row" if level >= first else "whole"
-        read = used if level >= first else rows
+        how = "by row" if number >= num_whole else "whole"
+        read = used if number >= num_whole else rows
         touched += read * row / 1e6
         stored += rows * row / 1e6
         sizes = (f"{read * row / 1e6:.2f}", f"{rows * row / 1e6:.2f}")
@@ -57,7 +65,7 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
     lines.append(_aligned("all", "", "", f"{touched:.2f}", f"{stored:.2f}"))
     product = trees.inputs * trees.units
     leaves = trees.num_trees * min(2**trees.depth, max(batch, 1))
-    if first > trees.depth:
+    if num_whole == len(trees.levels):
         leaves = trees.num_trees * 2**trees.depth
     lines += [
         "",
@@ -70,7 +78,8 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
         }[row_levels],
         f"Path product: {backend.PRODUCT}.",
         f"Work for each example: {product:,} multiply-adds, and "
-        f"{trees.depth * product:,} additions along the paths, which a folded "
+        f"{(len(trees.levels) - 1) * product:,} additions along the paths, "
+        "which a folded "
         "layer does not need.",
         f"Memory for the sums of paths: {leaves * row / 1e6:.2f} MB; as much "
         "again for their gradient in training.",

@@ -18,7 +18,8 @@ class TreeLayer(Protocol):
     depth: int
     num_trees: int
     count_visits: bool
-    levels: list[TreeLevel]
+    gate: keras.layers.Layer
+    tree_levels: list[TreeLevel]
     visits: LeafVisits
 
     @property

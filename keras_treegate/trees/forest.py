@@ -11,7 +11,7 @@ from keras_treegate.core.rows import (
     LevelRows,
     LevelTables,
     TreeShape,
-    first_compact_level,
+    count_whole_levels,
     first_of_trees,
     in_order,
     rows_of_sorted,
@@ -24,7 +24,7 @@ class Forest:
     """The trees of a layer.
 
     trees: their sizes.
-    levels: one `TreeLevel` for each depth, 0..D.
+    levels: one `TreeLevel` for each depth that stores nodes, `trees.levels`.
     row_levels: which levels are read row by row, see `batch_rows`.
     """
 
@@ -40,7 +40,7 @@ class Forest:
         kernel: Callable[..., Tensor],
         nodes: Callable[..., Tensor],
     ) -> list[Variable]:
-        """Makes the nodes of each level, as new weights of a layer.
+        """Makes the nodes of each level that is stored, as weights of a layer.
 
         Args:
             layer: the layer.
@@ -61,7 +61,7 @@ class Forest:
                 initializer=nodes if level else roots,
                 autocast=False,
             )
-            for level in range(trees.depth + 1)
+            for level in trees.levels
         ]
 
     @classmethod
@@ -71,7 +71,7 @@ class Forest:
         """Makes the trees of a layer's nodes, with the state of their decay."""
         levels = [
             TreeLevel.of_layer(layer, level, variable)
-            for level, variable in enumerate(nodes)
+            for level, variable in zip(trees.levels, nodes, strict=True)
         ]
         return cls(trees, levels)
 
@@ -80,7 +80,7 @@ class Forest:
     ) -> Tensor:
         """Multiplies inputs (B, P), each with the kernel of its own paths.
 
-            y[b] = sum over g of x[b, g] @ (sum over l = 0..D of
+            y[b] = sum over g of x[b, g] @ (sum over the levels l of
                 scales[b, g, l] * T[g, n(b, g, l)]),  scales[b, g, 0] = 1
 
         Args:
@@ -105,7 +105,7 @@ class Forest:
 
     def _rows(self, codes: Tensor) -> BatchRows:
         """Finds the rows that the leaf codes (B, G) of a batch need."""
-        return batch_rows(codes, self.trees.depth, self.row_levels)
+        return batch_rows(codes, self.trees.levels, self.row_levels)
 
     def _multiply_scaled(
         self, x: Tensor, codes: Tensor, scales: Tensor
@@ -117,12 +117,12 @@ class Forest:
         blocks = self.trees.blocks(x)
         roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
         outputs = ops.matmul(x, roots)
-        for level in range(1, self.trees.depth + 1):
-            scale = ops.cast(self._flat(scales[..., level - 1]), x.dtype)
+        for number, depth in enumerate(self.trees.levels[1:], 1):
+            scale = ops.cast(self._flat(scales[..., depth - 1]), x.dtype)
             outputs = outputs + backend.path_product(
                 blocks * scale[..., None],
-                ops.cast(rows[level], x.dtype),
-                slots[level],
+                ops.cast(rows[number], x.dtype),
+                slots[number],
             )
         return outputs
 
@@ -133,12 +133,14 @@ class Forest:
         rows, slots = self._rows_by_level(codes)
         shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
         total: Tensor = 0
-        for level, of_level in enumerate(rows):
-            flat = ops.reshape(ops.transpose(slots[level]), (-1,))
+        for depth, of_level, of_examples in zip(
+            self.trees.levels, rows, slots, strict=True
+        ):
+            flat = ops.reshape(ops.transpose(of_examples), (-1,))
             blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
-            if level:
+            if depth:
                 scale = ops.cast(
-                    self._flat(scales[..., level - 1]), blocks.dtype
+                    self._flat(scales[..., depth - 1]), blocks.dtype
                 )
                 blocks = blocks * scale[..., None, None]
             total = total + blocks
@@ -156,7 +158,7 @@ class Forest:
             level.read(needed.ids)
             for level, needed in zip(self.levels, rows.levels, strict=True)
         ]
-        return read, rows.example_slots()
+        return read, rows.example_slots(self.trees.levels)
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """Returns a tensor (..., G) with its leading axes as one (B, G)."""
@@ -207,10 +209,12 @@ class Forest:
 
 def batch_rows(
     codes: Tensor,
-    depth: int,
+    depths: tuple[int, ...],
     row_levels: str = "auto",
 ) -> BatchRows:
     """Finds the distinct rows of each level that the leaf codes (B, G) need.
+
+    The levels are of these depths, the last of which is that of the leaves.
 
     Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
     slots for each tree. Slots that no example needs are filled with other rows
@@ -224,12 +228,13 @@ def batch_rows(
     static_batch = batch if isinstance(batch, int) else None
     if static_batch is None and not ops.is_tensor(batch):
         row_levels = "none"  # because no number of rows can be a symbol
-    start = first_compact_level(depth, static_batch, row_levels)
-    keys = ops.transpose(codes) + first_of_trees(num_trees, 2**depth)  # (G, B)
-    if start > depth:
-        return BatchRows([LevelRows(None, None)] * (depth + 1), keys)
-    ordered = in_order(keys, num_trees * 2**depth, static_batch)
-    return backend.compiled(rows_of_sorted)(ordered, depth, start)
+    num_whole = count_whole_levels(depths, static_batch, row_levels)
+    leaves = 2 ** depths[-1]
+    keys = ops.transpose(codes) + first_of_trees(num_trees, leaves)  # (G, B)
+    if num_whole == len(depths):
+        return BatchRows([LevelRows(None, None)] * num_whole, keys)
+    ordered = in_order(keys, num_trees * leaves, static_batch)
+    return backend.compiled(rows_of_sorted)(ordered, depths, num_whole)
 
 
 def one_example(*empty: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ import pytest
 
 import keras_treegate
 from keras_treegate import callbacks, credit, layers, losses, plotting
-from keras_treegate.core import checks
+from keras_treegate.core import checks, sizes
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 
@@ -226,6 +226,6 @@ def test_what_is_accepted_becomes_pythons_own():
 
 @pytest.mark.parametrize("gib", ["inf", "1e400"])
 def test_a_bound_without_end_is_refused(monkeypatch, gib):
-    monkeypatch.setenv(checks.MAX_LAYER_GIB_VARIABLE, gib)
+    monkeypatch.setenv(sizes.MAX_LAYER_GIB_VARIABLE, gib)
     with pytest.raises(ValueError, match=f"(?s)positive number.*{gib}"):
         layers.TreeGatedDense(4)

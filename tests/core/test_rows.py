@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_treegate.core import rows as tree
+from keras_treegate.core import sizes
 from keras_treegate.trees import forest
 from tests import oracle
 
@@ -54,9 +55,19 @@ def codes_of(draw, shape):
     return draw(st.sampled_from(DRAWS))(random, *SHAPES[shape]).astype("int32")
 
 
-def batch_rows(codes, depth, form):
+def depths_of(levels, depth):
+    """The depths that store nodes."""
+    if levels == "some":
+        return tuple(sorted({0, depth // 2, max(depth - 1, 0), depth}))
+    return sizes.checked_levels(levels, depth)
+
+
+each_levels = pytest.mark.parametrize("levels", ["all", "ends", "some"])
+
+
+def batch_rows(codes, depths, form):
     """`forest.batch_rows` with NumPy arrays in it, `None` where that is."""
-    rows = forest.batch_rows(ops.convert_to_tensor(codes), depth, form)
+    rows = forest.batch_rows(ops.convert_to_tensor(codes), depths, form)
     levels = [
         tree.LevelRows(
             *(x if x is None else ops.convert_to_numpy(x) for x in level)
@@ -90,37 +101,48 @@ def needed_rows(codes, level, depth):
 
 
 @each_form
+@each_levels
 @each_shape
-def test_compact_levels_are_those_with_more_rows_than_examples(shape, form):
+def test_compact_levels_are_those_with_more_rows_than_examples(
+    shape, levels, form
+):
     batch, trees, depth = SHAPES[shape]
+    depths = depths_of(levels, depth)
     codes = np.zeros((batch, trees), "int32")
-    rows = batch_rows(codes, depth, form)
-    assert len(rows.levels) == depth + 1
+    rows = batch_rows(codes, depths, form)
     leaves = trees * slots_of(depth, batch, form)
-    for level, needed in enumerate(rows.levels):
+    below = [*depths[1:], depth]
+    for level, next_level, needed in zip(
+        depths, below, rows.levels, strict=True
+    ):
         if is_compact(level, batch, form):
             slots = trees * slots_of(level, batch, form)
             assert needed.ids.shape == (slots,)
             assert needed.ids.dtype == "int32"
         else:
             assert needed.ids is None
-        if level < depth and is_compact(level + 1, batch, form):
+        if level < depth and is_compact(next_level, batch, form):
             assert needed.slots.shape == (leaves,)
         else:
             assert needed.slots is None
-    compact = [is_compact(n, batch, form) for n in range(depth + 1)]
+    compact = [is_compact(level, batch, form) for level in depths]
     assert rows.whole == compact.count(False)
     assert rows.leaf_slots.shape == (trees, batch)
 
 
 @each_form
+@each_levels
 @each_shape
 @few
 @given(data=st.data())
-def test_ids_are_distinct_ascending_and_of_their_tree(shape, form, data):
+def test_ids_are_distinct_ascending_and_of_their_tree(
+    shape, levels, form, data
+):
     _batch, trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
-    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+    depths = depths_of(levels, depth)
+    rows = batch_rows(codes, depths, form)
+    for level, needed in zip(depths, rows.levels, strict=True):
         if needed.ids is None:
             continue
         assert np.all(np.diff(needed.ids) > 0)
@@ -130,13 +152,18 @@ def test_ids_are_distinct_ascending_and_of_their_tree(shape, form, data):
 
 
 @each_form
+@each_levels
 @each_shape
 @few
 @given(data=st.data())
-def test_ids_hold_what_the_batch_needs_and_spare_rows(shape, form, data):
+def test_ids_hold_what_the_batch_needs_and_spare_rows(
+    shape, levels, form, data
+):
     batch, trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
-    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+    depths = depths_of(levels, depth)
+    rows = batch_rows(codes, depths, form)
+    for level, needed in zip(depths, rows.levels, strict=True):
         if needed.ids is None:
             continue
         wanted = np.unique(needed_rows(codes, level, depth))
@@ -147,33 +174,41 @@ def test_ids_hold_what_the_batch_needs_and_spare_rows(shape, form, data):
 
 
 @each_form
+@each_levels
 @each_shape
 @few
 @given(data=st.data())
-def test_the_slots_lead_to_the_rows_of_the_path(shape, form, data):
+def test_the_slots_lead_to_the_rows_of_the_path(shape, levels, form, data):
     _batch, _trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
-    rows = batch_rows(codes, depth, form)
+    depths = depths_of(levels, depth)
+    rows = batch_rows(codes, depths, form)
     leaves = slots = rows.leaf_slots.T  # (B, G)
-    for level in range(depth, -1, -1):
-        needed = rows.levels[level]
+    below = depth
+    for level, needed in zip(depths[::-1], rows.levels[::-1], strict=True):
         if needed.slots is not None:
             slots = needed.slots[leaves]
-        elif level < depth:  # whole, and the level below too
-            slots = slots // 2
+        else:  # the leaves, or whole and the level below too
+            slots = slots // 2 ** (below - level)
+        below = level
         assert slots.min() >= 0
         found = slots if needed.ids is None else needed.ids[slots]
         np.testing.assert_array_equal(found, needed_rows(codes, level, depth))
 
 
 @each_form
+@each_levels
 @each_shape
 @few
 @given(data=st.data())
-def test_spare_leaves_lead_to_slots_of_their_own_tree(shape, form, data):
+def test_spare_leaves_lead_to_slots_of_their_own_tree(
+    shape, levels, form, data
+):
     batch, trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
-    for level, needed in enumerate(batch_rows(codes, depth, form).levels):
+    depths = depths_of(levels, depth)
+    rows = batch_rows(codes, depths, form)
+    for level, needed in zip(depths, rows.levels, strict=True):
         if needed.slots is not None:
             per_tree = slots_of(level, batch, form)
             tree_of = needed.slots.reshape(trees, -1) // per_tree
@@ -182,7 +217,7 @@ def test_spare_leaves_lead_to_slots_of_their_own_tree(shape, form, data):
 
 def test_the_slots_of_a_small_batch_written_out():
     codes = np.array([[5], [2], [5]], "int32")  # leaves of one tree of depth 3
-    rows = batch_rows(codes, 3, "auto")
+    rows = batch_rows(codes, (0, 1, 2, 3), "auto")
     assert rows.levels[0] == (None, None)
     assert rows.levels[1].ids is None
     np.testing.assert_array_equal(rows.levels[1].slots, [0, 0, 1])
@@ -195,7 +230,7 @@ def test_the_slots_of_a_small_batch_written_out():
 
 
 @pytest.mark.parametrize(
-    ("depth", "batch", "form", "first"),
+    ("depth", "batch", "form", "whole"),
     [
         (4, 1, "auto", 1),
         (4, 7, "auto", 3),
@@ -209,8 +244,9 @@ def test_the_slots_of_a_small_batch_written_out():
         (4, 1, "none", 5),
     ],
 )
-def test_first_compact_level(depth, batch, form, first):
-    assert tree.first_compact_level(depth, batch, form) == first
+def test_levels_that_are_read_whole(depth, batch, form, whole):
+    depths = tuple(range(depth + 1))
+    assert tree.count_whole_levels(depths, batch, form) == whole
 
 
 @each_shape
@@ -268,7 +304,8 @@ class PathRows(keras.layers.Layer):
         self.depth, self.form = depth, form
 
     def call(self, codes):
-        rows = forest.batch_rows(codes, self.depth, self.form)
+        depths = tuple(range(self.depth + 1))
+        rows = forest.batch_rows(codes, depths, self.form)
         leaves = slots = ops.transpose(rows.leaf_slots)
         found = []
         for level in range(self.depth, -1, -1):
@@ -305,7 +342,7 @@ def test_compiled_the_paths_are_the_same(form, depth, batches):
 
 
 def test_a_tree_shape_says_how_many_numbers_it_stores():
-    shape = tree.TreeShape.of(3, inputs=7, depth=2, units=5)
+    shape = tree.TreeShape.of(3, inputs=7, depth=2, units=5, levels=(0, 1, 2))
     assert shape.width == 3
     assert [shape.level_shape(level) for level in range(3)] == (
         oracle.node_shapes(7, 5, depth=2, trees=3)
@@ -313,28 +350,30 @@ def test_a_tree_shape_says_how_many_numbers_it_stores():
     assert shape.stored == sum(
         np.prod(shape.level_shape(level)) for level in range(3)
     )
+    ends = shape._replace(levels=(0, 2))
+    assert ends.stored == shape.stored - np.prod(shape.level_shape(1))
 
 
 @pytest.mark.parametrize(
     ("num_trees", "expected"), [("auto", 7), (None, 7), (3, 3)]
 )
 def test_the_number_of_trees_that_is_meant(num_trees, expected):
-    assert tree.TreeShape.of(num_trees, 7, 2, 5).num_trees == expected
+    assert tree.TreeShape.of(num_trees, 7, 2, 5, (0, 2)).num_trees == expected
 
 
 def test_auto_means_64_trees_of_many_inputs():
-    assert tree.TreeShape.of("auto", 65, 2, 5).num_trees == 64
+    assert tree.TreeShape.of("auto", 65, 2, 5, (0, 2)).num_trees == 64
 
 
 def test_blocks_pads_the_last_block():
     x = np.random.default_rng(0).normal(size=(2, 7)).astype("float32")
-    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2)
+    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2, levels=(0, 1))
     blocks = ops.convert_to_numpy(shape.blocks(ops.convert_to_tensor(x)))
     np.testing.assert_array_equal(blocks, oracle.blocks(x, 3).astype("float32"))
 
 
 def test_kernels_put_blocks_back_in_order():
-    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2)
+    shape = tree.TreeShape.of(3, inputs=7, depth=1, units=2, levels=(0, 1))
     blocks = np.random.default_rng(0).normal(size=(4, 3, 3, 2))
     kernels = shape.kernels(ops.convert_to_tensor(blocks))
     kernels = ops.convert_to_numpy(kernels)

@@ -27,6 +27,7 @@ class Case(NamedTuple):
     depth: int
     num_trees: object
     seed: int
+    levels: object = "all"
 
     @property
     def trees(self):
@@ -40,17 +41,24 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw):
     inputs = draw(st.integers(1, 7))
+    depth = draw(st.integers(0, min(inputs, 4)))
+    middle = draw(st.sets(st.integers(1, max(depth - 1, 1)), max_size=2))
     return Case(
         lead=draw(st.sampled_from([(1,), (2,), (5,), (2, 3), (1, 2, 2)])),
         inputs=inputs,
         units=draw(st.integers(1, 3)),
-        depth=draw(st.integers(0, min(inputs, 4))),
+        depth=depth,
         num_trees=draw(
             st.one_of(
                 st.sampled_from([None, 1, "auto"]), st.integers(1, inputs)
             )
         ),
         seed=draw(st.integers(0, 2**16)),
+        levels=draw(
+            st.sampled_from(["all", "ends", sorted({0, depth} | middle)])
+        )
+        if depth > 1
+        else "all",
     )
 
 
@@ -81,6 +89,7 @@ def random_layer(case, x, **kwargs):
         case.units,
         depth=case.depth,
         num_trees=case.num_trees,
+        levels=case.levels,
         seed=case.seed,
         **kwargs,
     )
@@ -101,6 +110,18 @@ def parameters(layer):
     return [*layer.nodes, *([] if layer.bias is None else [layer.bias])]
 
 
+def all_levels(layer):
+    """The nodes of every depth; zeros where none are stored."""
+    trees, width, units = layer.nodes[0].shape
+    stored = dict(zip(layer.levels, layer.nodes, strict=True))
+    return [
+        stored[level].numpy()
+        if level in stored
+        else np.zeros((trees * 2**level, width, units), "float32")
+        for level in range(layer.depth + 1)
+    ]
+
+
 class Expected:
     """What the oracle computes from the numbers in a layer.
 
@@ -116,7 +137,8 @@ class Expected:
         self.x = x.reshape(math.prod(self.lead), x.shape[-1])
         source = self.x if source is None else source
         source = source.reshape(len(self.x), source.shape[-1])
-        self.nodes = [level.numpy() for level in layer.nodes]
+        self.levels = layer.levels
+        self.nodes = all_levels(layer)
         self.bias = None if layer.bias is None else layer.bias.numpy()
         bits = oracle.gate_bits(source, np.array(layer.gate.units), threshold)
         self._codes = oracle.leaf_codes(bits)
@@ -146,4 +168,5 @@ class Expected:
         dx, dnodes, dbias = oracle.gradients(
             self.x, dy, self.nodes, self._codes
         )
+        dnodes = [dnodes[level] for level in self.levels]
         return dx.reshape(*self.lead, -1), dnodes, dbias

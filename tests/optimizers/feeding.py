@@ -18,7 +18,7 @@ def make_level(values, name):
         units, depth=0, num_trees=rows, use_bias=False, name=name
     )
     layer.build((None, rows * width))
-    level = layer.levels[0]
+    level = layer.tree_levels[0]
     level.nodes.assign(values)
     level.layer = layer  # keeps the layer alive
     return level

@@ -85,7 +85,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.outputs.append(self.model.predict(probe()[0], verbose=0))
-        level = self.model.layers[-1].levels[-1]
+        level = self.model.layers[-1].tree_levels[-1]
         self.clocks.append(level.clock.numpy())
         if self.path and epoch + 1 == SAVED_AFTER:
             self.model.save(self.path)
@@ -189,7 +189,7 @@ def test_after_fit_nothing_is_owed_and_the_nodes_are_equal(rule, schedule):
 
 
 def assert_owes_nothing(layer):
-    for level in layer.levels:
+    for level in layer.tree_levels:
         assert not np.any(level.clock.numpy())
         assert not np.any(level.stamps.numpy())
 
@@ -199,7 +199,7 @@ def loaded(rule, schedule):
     """The model of the file, and what it says before it is trained."""
     model = keras.models.load_model(step_aware(rule, schedule).watch.path)
     model.layers[-1].row_levels = "all"
-    clock = model.layers[-1].levels[-1].clock.numpy()
+    clock = model.layers[-1].tree_levels[-1].clock.numpy()
     x, y = probe()
     return (
         model,
@@ -247,7 +247,7 @@ def owing_layer(optimizer, units=1, uses=1):
     for step in range(3):
         batch = slice(2 * step, 2 * step + 2)
         train_on_batch(model, x[batch], y[batch])
-    assert all(np.any(level.clock.numpy() != 0) for level in layer.levels)
+    assert all(np.any(level.clock.numpy() != 0) for level in layer.tree_levels)
     return model, layer
 
 

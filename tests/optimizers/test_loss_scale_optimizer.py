@@ -51,7 +51,7 @@ def state_of(model, layer):
     """All that a step may write, without what counts skipped steps."""
     inner = model.optimizer.inner_optimizer
     variables = [*layer.nodes, *inner.variables]
-    for level in layer.levels:
+    for level in layer.tree_levels:
         variables += [level.clock, level.stamps]
     return [variable.numpy() for variable in variables]
 
@@ -95,7 +95,7 @@ def test_the_scaling_that_compile_adds_is_right_too():
     same, other = model_with(LossScaleOptimizer(ours), "none", **QUICK)
     train(same, data())
     # As they are read, because the stock one settles the rows in each step.
-    for one, two in zip(layer.levels, other.levels, strict=True):
+    for one, two in zip(layer.tree_levels, other.levels, strict=True):
         np.testing.assert_allclose(
             ops.convert_to_numpy(one.read()),
             ops.convert_to_numpy(two.read()),
@@ -141,7 +141,7 @@ def test_the_end_of_fit_leaves_no_debt():
     model, layer = model_with(LossScaleOptimizer(inner), **QUICK)
     x, y = (np.concatenate(parts) for parts in zip(*data(), strict=True))
     model.fit(x, y, batch_size=BATCH, verbose=0)
-    for level in layer.levels:
+    for level in layer.tree_levels:
         assert not np.any(level.clock.numpy())
 
 

@@ -61,7 +61,7 @@ def new_model():
 
 
 def owes(layer):
-    return any(np.any(level.clock.numpy()) for level in layer.levels)
+    return any(np.any(level.clock.numpy()) for level in layer.tree_levels)
 
 
 # --- How training ends: each leaves a model that owes ----------------------
@@ -115,7 +115,7 @@ SETTLES = {"an error of a callback"} if keras.backend.backend() == "jax" else {}
 
 
 def values(layer):
-    return [ops.convert_to_numpy(level.read()) for level in layer.levels]
+    return [ops.convert_to_numpy(level.read()) for level in layer.tree_levels]
 
 
 def assert_goes_on_as_if_settled(end, compile_stock, train):
@@ -218,7 +218,7 @@ def test_a_step_aware_optimizer_settles_nothing_that_it_did_not_touch():
     """That other optimizers settle costs it nothing."""
     model, layer = new_model()
     train_on_batch(model, batches(3))
-    level = layer.levels[-1]
+    level = layer.tree_levels[-1]
     before = level.nodes.numpy()
     x, y = batches(1, seed=3)[0]
     model.train_on_batch(x[:1], y[:1])
@@ -266,7 +266,7 @@ def test_idle_steps_are_those_that_were_taken(iterations):
     train_on_batch(model, batches(3))
     model.optimizer.iterations.assign(iterations)
     train_on_batch(model, batches(2, seed=1))
-    for level in layer.levels:
+    for level in layer.tree_levels:
         ages = idle_steps(level)
         assert ages.min() == 0
         assert ages.max() <= 5

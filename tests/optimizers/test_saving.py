@@ -32,7 +32,7 @@ def expected(folder, number):
 def test_training_goes_on_bit_for_bit_on_the_same_backend(folder, rule):
     number = RULE_NAMES.index(rule)
     model = keras.models.load_model(folder / f"{number}.keras")
-    levels = model.layers[0].levels
+    levels = model.layers[0].tree_levels
     assert all(np.any(level.clock.numpy() != 0) for level in levels)
     found, wanted = go_on(model), expected(folder, number)
     assert set(found) == set(wanted)

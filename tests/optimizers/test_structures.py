@@ -143,13 +143,13 @@ class Trained:
         values = [
             ops.convert_to_numpy(level.read())
             for layer in self.layers
-            for level in layer.levels
+            for level in layer.tree_levels
         ]
         levels = [v for layer in self.layers for v in layer.nodes]
         state = {
             id(v)
             for layer in self.layers
-            for level in layer.levels
+            for level in layer.tree_levels
             for v in (level.nodes, level.clock, level.stamps)
         }
         others = [v for v in self.model.variables if id(v) not in state]

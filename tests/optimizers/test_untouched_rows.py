@@ -61,9 +61,9 @@ def one_step(rule, row_levels, **compile_arguments):
     layer = make_layer(UNITS, TREES, DEPTH, row_levels=row_levels)
     model = make_model(layer, optimizer, **compile_arguments)
     train_everywhere(model)
-    before = [tables_of(optimizer, level) for level in layer.levels]
+    before = [tables_of(optimizer, level) for level in layer.tree_levels]
     model.train_on_batch(*batch(CODES, seed=1))
-    after = [tables_of(optimizer, level) for level in layer.levels]
+    after = [tables_of(optimizer, level) for level in layer.tree_levels]
     return before, after
 
 
@@ -92,9 +92,9 @@ def test_a_step_of_fit_writes_the_rows_that_its_batch_needs():
     layer = make_layer(UNITS, TREES, DEPTH, row_levels="all")
     model = make_model(layer, optimizer)
     train_everywhere(model)
-    before = [tables_of(optimizer, level) for level in layer.levels]
+    before = [tables_of(optimizer, level) for level in layer.tree_levels]
     model.fit(*batch(CODES, seed=1), batch_size=len(CODES), verbose=0)
-    after = [tables_of(optimizer, level) for level in layer.levels]
+    after = [tables_of(optimizer, level) for level in layer.tree_levels]
     for level in before + after:
         assert not np.any(level.pop("stamps"))  # nothing to stamp
     assert_only_needed_rows_were_written(before, after)
@@ -142,13 +142,13 @@ def test_rows_that_are_routed_to_without_a_gradient_count_as_untouched(
     layer = make_layer(UNITS, TREES, DEPTH, row_levels=row_levels)
     model = make_model(layer, optimizer, run_eagerly=True)
     train_everywhere(model)
-    before = [tables_of(optimizer, level) for level in layer.levels]
+    before = [tables_of(optimizer, level) for level in layer.tree_levels]
     x, y = batch(CODES, seed=1)
     weights = np.array([1.0, 1.0, 1.0, 0.0])  # the last example does not count
     model.train_on_batch(x, y, sample_weight=weights)
     for level in range(DEPTH + 1):
         needed = needed_rows(CODES[:3], level, DEPTH)
-        after = tables_of(optimizer, layer.levels[level])
+        after = tables_of(optimizer, layer.tree_levels[level])
         for name, table in before[level].items():
             rows = written_rows(table, after[name])
             np.testing.assert_array_equal(rows, needed, err_msg=name)

@@ -167,7 +167,7 @@ REASONS = {
     "too few inputs for the gates": (
         lambda: layers.Dense(4, name="mine"),
         {"depth": 7},
-        "has 6 inputs, too few to read 7 gates",
+        "does not fit its gate: `depth` must be at most",
     ),
     "too few inputs for the trees": (
         lambda: layers.Dense(4, name="mine"),
@@ -217,7 +217,9 @@ def test_what_is_left_out_is_said():
         ]
     )
     with (
-        pytest.warns(UserWarning, match=r"Not converted: 'last' has 1 inputs"),
+        pytest.warns(
+            UserWarning, match=r"Not converted: 'last' does not fit its gate"
+        ),
         pytest.warns(UserWarning, match=r"`kernel_regularizer` of 'narrow'"),
     ):
         new = keras_treegate.upcycle(model, depth=2)

@@ -19,7 +19,7 @@ def a_level_that_owes():
     """A level of four rows (2, 3), of which one owes nothing."""
     layer = TreeGatedDense(3, depth=0, num_trees=4, use_bias=False)
     layer.build((None, 8))
-    level = layer.levels[0]
+    level = layer.tree_levels[0]
     level.nodes.assign(np.random.default_rng(0).normal(size=(4, 2, 3)))
     level.clock.assign(CLOCK)
     level.stamps.assign(STAMPS)
@@ -100,11 +100,11 @@ def test_a_clock_at_zero_has_nothing_to_settle(level):
 def test_a_layer_settles_all_its_levels():
     layer = TreeGatedDense(2, depth=2, num_trees=2)
     layer.build((None, 4))
-    for level in layer.levels:
+    for level in layer.tree_levels:
         level.nodes.assign(np.ones(level.nodes.shape))
         level.clock.assign(np.log([0.5, 1.0]))
     layer.settle()
-    for level in layer.levels:
+    for level in layer.tree_levels:
         np.testing.assert_allclose(level.nodes.numpy(), 0.5, rtol=1e-6)
         np.testing.assert_array_equal(level.clock.numpy(), np.zeros(2))
 
@@ -117,7 +117,7 @@ def test_settling_a_layer_that_is_not_built_is_refused():
 def test_decay_state_is_part_of_the_layer_and_of_its_files(tmp_path):
     def built():
         model = keras.Sequential([keras.Input((4,)), TreeGatedDense(2, 1)])
-        return model, model.layers[0].levels
+        return model, model.layers[0].tree_levels
 
     model, levels = built()
     for number, level in enumerate(levels):

@@ -31,9 +31,9 @@ def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
 
 
 def with_children(sums: Tensor, children: Tensor) -> Tensor:
-    """Adds sums (N, W, Q) to the rows (2 N, W, Q) of the level below."""
-    pairs = ops.reshape(children, (sums.shape[0], 2, *children.shape[1:]))
-    return ops.reshape(ops.expand_dims(sums, 1) + pairs, children.shape)
+    """Adds sums (N, W, Q) to the rows (N * 2^k, W, Q) of a level below."""
+    below = ops.reshape(children, (sums.shape[0], -1, *children.shape[1:]))
+    return ops.reshape(ops.expand_dims(sums, 1) + below, children.shape)
 
 
 def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:

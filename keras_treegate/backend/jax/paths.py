@@ -93,7 +93,7 @@ def _sums(
         for number in range(whole, len(nodes)):
             # Takes the rows of the leaves' paths, because the distinct rows of
             # the level would be stored in between.
-            ids = jnp.right_shift(part(leaves), len(nodes) - 1 - number)
+            ids = jnp.right_shift(part(leaves), _bits_below(nodes, number))
             clock, stamps = states[number]
             owed = decay.owed(clock, rows_at(stamps, ids, distinct=False))
             level = rows_at(nodes[number], ids, distinct=False)
@@ -104,6 +104,11 @@ def _sums(
     shape = nodes[0].shape[1:]
     total = jnp.zeros((len(leaves), *shape), nodes[0].dtype)
     return steps(step, len(leaves), CHUNK // math.prod(shape), total)
+
+
+def _bits_below(nodes: list[Tensor], number: int) -> int:
+    """Returns the bits of a path between a level and the leaves."""
+    return (len(nodes[-1]) // len(nodes[number])).bit_length() - 1
 
 
 def _leaf_sums_forward(
@@ -147,9 +152,9 @@ def _leaf_sums_backward(
         slots = rows.levels[number].slots
         if slots is not None:
             sums = sums_at(sums, slots, sizes[number])
-        elif number < len(keys) - 1:
+        while len(sums) > sizes[number]:
             # Avoids `sum`, which XLA on CPU hands to a slower library.
-            pairs = sums.reshape(sizes[number], 2, *sums.shape[1:])
+            pairs = sums.reshape(-1, 2, *sums.shape[1:])
             sums = pairs[:, 0] + pairs[:, 1]
         gradients[number] = sums
     return gradients, None, None

@@ -125,8 +125,8 @@ def _of_tables(
             gradients.append(_sums_at(sums, slots, num_rows))
             continue
         if slots is None and gradients:
-            pairs = tf.reshape(sums, (-1, 2, *sums.shape[1:]))
-            sums = tf.reduce_sum(pairs, axis=1)
+            below = tf.reshape(sums, (shape[0], -1, *sums.shape[1:]))
+            sums = tf.reduce_sum(below, axis=1)
         else:
             sums = _sums_at(sums, slots, shape[0])
         gradients.append(sums)

@@ -53,8 +53,8 @@ class _LeafSums(torch.autograd.Function):
             # A row that owes nothing is kept to the last bit: exp(0) is 1.
             level = decay.decayed(level, owed)
             if needed.ids is None and sums is not None:
-                pairs = level.view(len(sums), 2, *level.shape[1:])
-                level = pairs.add_(sums[:, None]).view(level.shape)
+                below = level.view(len(sums), -1, *level.shape[1:])
+                level = below.add_(sums[:, None]).view(level.shape)
                 sums = None
             if needed.slots is not None:
                 level = level.index_select(0, needed.slots)
@@ -83,7 +83,7 @@ class _LeafSums(torch.autograd.Function):
                 below = leaves.new_zeros(num_slots, *shape[1:])
                 below = below.index_add(0, slots, leaves)
             elif len(below) != shape[0] and ids is None:
-                below = below.view(shape[0], 2, *shape[1:]).sum(1)
+                below = below.view(shape[0], -1, *shape[1:]).sum(1)
             gradient = below
             if ids is not None:
                 gradient = _of_rows(shape, ids, below)

@@ -473,9 +473,11 @@ def test_optimizers_of_pytorch_meet_rows_that_owe_nothing(native):
             outputs = layer(torch.as_tensor(x), training=True)
             outputs.square().mean().backward()
             optimizer.step()
-        owing = [bool(np.any(level.clock.numpy())) for level in layer.levels]
+        owing = [
+            bool(np.any(level.clock.numpy())) for level in layer.tree_levels
+        ]
         assert owing == [not settles, False, False]
-        trained.append([level.read().detach() for level in layer.levels])
+        trained.append([level.read().detach() for level in layer.tree_levels])
     for one, two in zip(*trained, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
