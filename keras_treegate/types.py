@@ -7,7 +7,7 @@ in docstrings, in the alphabet of `keras_treegate.core.rows`.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -17,6 +17,21 @@ Variable: TypeAlias = keras.Variable
 Shape: TypeAlias = tuple[int | None, ...]
 Config: TypeAlias = dict[str, Any]
 PathLike: TypeAlias = str | os.PathLike[str]
+
+# Arguments that Keras takes as a name, an object, a function or a config.
+Activation: TypeAlias = str | Callable[..., Tensor] | Config | None
+Initializer: TypeAlias = (
+    str | keras.initializers.Initializer | Callable[..., Tensor] | Config
+)
+Regularizer: TypeAlias = (
+    str | keras.regularizers.Regularizer | Callable[..., Tensor] | Config | None
+)
+Constraint: TypeAlias = (
+    str | keras.constraints.Constraint | Callable[..., Tensor] | Config | None
+)
+
+# The depths that store nodes: "all", "ends" or the depths themselves.
+Levels: TypeAlias = str | Sequence[int]
 
 
 class Store(Protocol):

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core.numerics import restored, rounded
+from keras_treegate.core.numerics import dequantize, quantize
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.layers.folded_tree_dense import check_table_dtype
 from keras_treegate.transforms.leaves import (
@@ -140,12 +140,12 @@ def _write_table(
     exact = changes = 0.0
     for start, stop in chunks(len(keys), row_bytes(layer.nodes[0])):
         sums = sums_of_leaves(layer, keys[start:stop])
-        rows, scale = rounded(sums, folded.table.dtype)
+        rows, scale = quantize(sums, folded.table.dtype)
         backend.write_rows(folded.table, start, rows)
         if scale is not None and folded.scale is not None:
             backend.write_rows(folded.scale, start, scale)
         exact += _sum_of_squares(sums)
-        changes += _sum_of_squares(restored(rows, scale, sums.dtype) - sums)
+        changes += _sum_of_squares(dequantize(rows, scale, sums.dtype) - sums)
     folded.folding_error = (changes / exact) ** 0.5 if exact else 0.0
 
 

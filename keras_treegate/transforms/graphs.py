@@ -15,7 +15,7 @@ import keras
 
 from keras_treegate.transforms.configs import explaining_failures, live_config
 from keras_treegate.transforms.sublayers import own_attributes, plain_class
-from keras_treegate.types import Config
+from keras_treegate.types import Config, Tensor
 
 
 class GateInputs(NamedTuple):
@@ -79,9 +79,11 @@ def with_gate_inputs(
     gate_inputs: GateInputs,
 ) -> keras.Model:
     """Clones a functional model, and calls some layers with gate inputs."""
-    calls: dict[tuple[int, ...], tuple[Any, Any]] = {}
+    calls: dict[tuple[int, ...], tuple[list[Tensor], Tensor]] = {}
 
-    def call(layer: keras.Operation, *args: Any, **options: Any) -> Any:
+    def call(
+        layer: keras.Operation, *args: Tensor, **options: Tensor
+    ) -> Tensor:
         """Calls a layer once for the same tensors, for both graphs."""
         given = keras.tree.flatten((args, options))
         key = (id(layer), *map(id, given))
