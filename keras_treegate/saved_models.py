@@ -1,4 +1,4 @@
-"""Trained networks that come with a checkout, and a function to load them."""
+"""Trained networks that come with the package, and a function to load them."""
 
 import hashlib
 import json
@@ -12,7 +12,10 @@ import keras
 from keras_treegate.core import untrusted
 from keras_treegate.types import Config, PathLike
 
-FOLDER = Path(__file__).resolve().parents[1] / "saved_models"
+# A wheel holds the small ones, inside the package; a checkout has all.
+PACKAGED = Path(__file__).resolve().parent / "packaged_models"
+CHECKOUT = PACKAGED.parents[1] / "saved_models"
+FOLDER = PACKAGED if PACKAGED.is_dir() else CHECKOUT
 CARD = "card.json"
 MODEL = "model.keras"
 SHA256 = re.compile("[0-9a-fA-F]{64}")
@@ -23,14 +26,15 @@ def load_saved_model(name: PathLike) -> keras.Model:
 
     A saved model is a folder with `model.keras` and `card.json`, which tells
     what the network is for, what made it, how good it is, and the SHA-256 of
-    the file. A checkout has some in `saved_models/`; the folders of others can
-    be given by their paths. Loading executes no code from the file, whatever
-    `keras.config.enable_unsafe_deserialization` said: a model with a Lambda, or
-    with a class that is neither of Keras nor registered, is refused.
+    the file. `"digits"` and `"byte_language_model_folded"` come with the
+    package; a checkout has larger ones in `saved_models/`, too. The folders of
+    others can be given by their paths. Loading executes no code from the file,
+    whatever `keras.config.enable_unsafe_deserialization` said: a model with a
+    Lambda, or with a class that is neither of Keras nor registered, is refused.
 
     Args:
-        name: Name of a folder in `saved_models/`, e.g. `"digits"`, or the path
-            of such a folder, a string or `pathlib.Path`.
+        name: Name of a model that comes with the package or the checkout, e.g.
+            `"digits"`, or the path of a folder, a string or `pathlib.Path`.
 
     Returns:
         A `keras.Model`, not compiled.
@@ -103,8 +107,9 @@ def _folder(name: object) -> Path:
     names = sorted(card.parent.name for card in FOLDER.glob(f"*/{CARD}"))
     there = f"Those there are {names}" if names else "None is there"
     raise ValueError(
-        f"`name` must be the name of a model in {FOLDER.name}/ of a checkout, "
-        f"or the path of a folder with {CARD} and {MODEL}, a string or path. "
-        f"Received: name={name!r} (of type {type(name).__name__}). {there}: "
-        "load one of them, or give a path."
+        f"`name` must be the name of a model in {FOLDER.name}/, or the path of "
+        f"a folder with {CARD} and {MODEL}, a string or path. Received: "
+        f"name={name!r} (of type {type(name).__name__}). {there}: load one of "
+        f"them, or give a path. A checkout of the repository has all models in "
+        f"{CHECKOUT.name}/, also those that are too large for the package."
     )

@@ -36,7 +36,7 @@ has_matplotlib = "matplotlib" in sys.modules
 builtins.__import__ = telling_import
 import keras_treegate
 
-print(json.dumps({
+told = {
     "file": keras_treegate.__file__,
     "asked": sorted(asked),
     "added": sorted((FRAMEWORKS & set(sys.modules)) - before),
@@ -50,7 +50,19 @@ print(json.dumps({
     "saved_name": keras.saving.get_registered_name(
         keras_treegate.layers.TreeGatedDense
     ),
-}))
+}
+
+outputs = {}
+for name in ("digits", "byte_language_model_folded"):
+    model = keras_treegate.load_saved_model(name)
+    zeros = keras.ops.zeros((1, *model.input_shape[1:]), model.inputs[0].dtype)
+    outputs[name] = list(model(zeros).shape)
+refused = ""
+try:
+    keras_treegate.load_saved_model("byte_language_model")
+except ValueError as error:
+    refused = str(error)
+print(json.dumps(told | {"saved_models": [outputs, refused]}))
 """
 
 
@@ -105,6 +117,22 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         for path in ROOT.glob("keras_treegate/**/*.py")
     }
     assert modules <= set(names)
+    models = {
+        f"keras_treegate/packaged_models/{model}/{file}"
+        for model in ("digits", "byte_language_model_folded")
+        for file in ("card.json", "model.keras")
+    }
+    inside = {name for name in names if name.startswith("keras_treegate/")}
+    assert inside == modules | models | {"keras_treegate/py.typed"}
+
+
+def test_the_small_saved_models_come_with_the_wheel(imported):
+    outputs, error = imported["saved_models"]
+    assert outputs == {
+        "digits": [1, 10],
+        "byte_language_model_folded": [1, 32, 256],
+    }
+    assert "A checkout of the repository has all models" in error
 
 
 def test_the_wheel_is_imported_from_an_empty_folder(imported):

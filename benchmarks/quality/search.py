@@ -19,7 +19,10 @@ MINUTES = {"quick": 5.0, "full": 60.0}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command line."""
-    options.add_choices(parser, "tasks", tasks.TASKS, "what to learn")
+    options.add_choices(
+        *(parser, "tasks", tasks.TASKS, "what to learn"),
+        default=["bytes", "digits"],
+    )
     add = parser.add_argument
     add("--quick", action="store_true", help="few networks, steps and rates")
     add(
@@ -33,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=options.positive_float,
         help="learning rates to search among, times that of the task; four for "
-        "bytes and five for digits unless given, with --quick 1",
+        "texts and five for digits unless given, with --quick 1",
     )
     for name, default, text in (
         (
@@ -45,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         (
             "steps",
             None,
-            "steps of training; 500 for bytes and 660 for digits unless given, "
-            "with --quick 300 and 66",
+            "steps of training; 500 for bytes, 660 for digits and 3000 for "
+            "context unless given, with --quick 300, 66 and 300",
         ),
         ("seeds", 3, "seeds of each network"),
         ("jobs", 1, "networks trained side by side, on shares of the cores"),
@@ -196,5 +199,8 @@ def _known(given: argparse.Namespace) -> dict:
     """The results of an earlier run to add to, if that is wanted."""
     path = given.output / "quality.json"
     if given.resume and path.is_file():
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        # Older results lack the newer fields.
+        found["rows"] = [Network._field_defaults | x for x in found["rows"]]
+        return found
     return {"data": {}, "rows": [], "commands": []}

@@ -8,13 +8,16 @@ from tutorials.tfds_builders import source_text
 
 CONTEXT = 16  # bytes
 VALIDATION_BYTES = 2**16
-TASKS = ("bytes", "digits")
+TASKS = ("bytes", "digits", "context")
 
 
 class Task(NamedTuple):
     """Examples and labels, and how all networks are trained on them.
 
+    validation: what results are reported on.
     about: what to know of the data, as JSON has it.
+    choice: what learning rates are chosen on; `None` where that is
+        `validation`.
     """
 
     name: str
@@ -24,11 +27,13 @@ class Task(NamedTuple):
     batch: int
     learning_rate: float
     about: dict
+    choice: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def load(name: str, seed: int, steps: int) -> Task:
     """Returns the task of this name, with the examples that steps need."""
-    return {"bytes": next_byte, "digits": digits}[name](seed, steps)
+    makers = {"bytes": next_byte, "digits": digits, "context": from_context}
+    return makers[name](seed, steps)
 
 
 def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
@@ -51,6 +56,18 @@ def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
             "train_bytes": len(train),
             "validation_bytes": len(held_out),
         },
+    )
+
+
+def from_context(seed: int, steps: int) -> Task:
+    """Returns the bytes, with one half of the held-out text to choose on."""
+    task = next_byte(seed, steps)
+    x, y = task.validation
+    half = len(y) // 2
+    return task._replace(
+        name="context",
+        validation=(x[half:], y[half:]),
+        choice=(x[:half], y[:half]),
     )
 
 
