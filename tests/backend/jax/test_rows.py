@@ -66,7 +66,7 @@ def assert_no_array_of_the_size_of_a_table(layer, step, compact):
     text = step.as_text()
     tables = 0
     for number in compact:
-        rows = layer.levels[number].nodes.shape[0]
+        rows = layer.tree_levels[number].nodes.shape[0]
         for shape in (
             f"f32[{rows},{WIDTH},{UNITS}]",  # nodes and slots
             f"f32[{rows},{WIDTH * UNITS}]",
