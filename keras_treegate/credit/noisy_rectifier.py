@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, saving
 from keras_treegate.core.numerics import (
     at_least_float32,
     without_subnormals,
@@ -73,7 +73,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         self.stddev = stddev
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.refusal: loading.Refusal | None = None  # that of its layer
+        self.refusal: saving.Refusal | None = None  # that of its layer
         self.built = True
 
     def route(
@@ -114,7 +114,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
         seeds.save(store, self.seed_generator)
 
     def load_own_variables(self, store: Store) -> None:
-        loading.load_part(self, store, self.stored_variables, self._assign)
+        saving.load_part(self, store, self.stored_variables, self._assign)
 
     def _assign(self, store: Store, variables: dict[str, Variable]) -> None:
         seeds.load(store, self.seed_generator)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, saving
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
@@ -120,7 +120,7 @@ class Reinforce(keras.layers.Layer, Credit):
         # The mean of each loss, and how often it was updated.
         self.moving_means = self._state("moving_means")
         self.updates = self._state("updates")
-        self.refusal: loading.Refusal | None = None  # that of its layer
+        self.refusal: saving.Refusal | None = None  # that of its layer
         self.built = True
 
     def _state(self, name: str) -> Variable:
@@ -203,7 +203,7 @@ class Reinforce(keras.layers.Layer, Credit):
         seeds.save(store, self.seed_generator)
 
     def load_own_variables(self, store: Store) -> None:
-        loading.load_part(self, store, self.stored_variables, self._assign)
+        saving.load_part(self, store, self.stored_variables, self._assign)
 
     def _assign(self, store: Store, variables: dict[str, Variable]) -> None:
         self.moving_means.assign(store["moving_means"])

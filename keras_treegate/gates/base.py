@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, saving
 from keras_treegate.types import Config, Shape, Store, Tensor, Variable
 
 
@@ -80,7 +80,7 @@ class Gate(keras.layers.Layer):
         self.supports_masking = True
         self.num_trees: int | None = None
         self.depth: int | None = None
-        self.refusal: loading.Refusal | None = None  # that of its layer
+        self.refusal: saving.Refusal | None = None  # that of its layer
 
     def check(
         self, source_shape: Shape, num_trees: int | None, depth: int | None
@@ -214,10 +214,10 @@ class Gate(keras.layers.Layer):
     @property
     def stored_variables(self) -> dict[str, Variable]:
         """The variables that files have, by their names there."""
-        return loading.numbered(self.non_trainable_variables)
+        return saving.numbered(self.non_trainable_variables)
 
     def load_own_variables(self, store: Store) -> None:
-        loading.load_part(self, store, self.stored_variables)
+        saving.load_part(self, store, self.stored_variables)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.num_trees)

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_treegate import backend, gates
-from keras_treegate.core import checks, loading, sizes
+from keras_treegate.core import checks, saving, sizes
 from keras_treegate.core.numerics import dequantize
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
@@ -211,7 +211,7 @@ class FoldedTreeDense(RoutedDense):
 
     def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)
-        return loading.numbered([v for v in variables if v is not None])
+        return saving.numbered([v for v in variables if v is not None])
 
     @property
     def trainable(self) -> bool:

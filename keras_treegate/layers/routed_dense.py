@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend, gates
-from keras_treegate.core import checks, loading, sizes
+from keras_treegate.core import checks, saving, sizes
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.types import (
     Activation,
@@ -58,7 +58,7 @@ class RoutedDense(keras.layers.Layer):
         self.use_bias = use_bias
         self.supports_masking = True
         self.bias: Variable | None = None
-        self.refusal = loading.Refusal()
+        self.refusal = saving.Refusal()
         self._given_num_trees = num_trees
         self._given_levels = levels
         self._levels = stored
@@ -153,11 +153,11 @@ class RoutedDense(keras.layers.Layer):
         return layer_call
 
     def save_own_variables(self, store: Store) -> None:
-        loading.save(store, self._own_variables(), self._parts())
+        saving.save(store, self._own_variables(), self._parts())
 
     def load_own_variables(self, store: Store) -> None:
         variables, optional = self._own_variables(), self._optional_variables
-        loading.load(store, variables, optional, self, self._parts())
+        saving.load(store, variables, optional, self, self._parts())
 
     def _own_variables(self) -> dict[str, Variable]:
         """Returns the layer's own variables by their names in files."""

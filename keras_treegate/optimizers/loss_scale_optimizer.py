@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks, loading
+from keras_treegate.core import checks, saving
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import counting_steps
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
@@ -112,7 +112,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     def load_own_variables(self, store: Store) -> None:
         inner = self.inner_optimizer
         with counting_steps(inner, store, self.variables) as complete:
-            loading.check_optimizer(complete, self)
+            saving.check_optimizer(complete, self)
             super().load_own_variables(complete)
 
     def stateless_apply(

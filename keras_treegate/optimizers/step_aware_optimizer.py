@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import decay, loading
+from keras_treegate.core import decay, saving
 from keras_treegate.optimizers import arguments, untrained_gates
 from keras_treegate.optimizers.applying import (
     Applying,
@@ -392,7 +392,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def load_own_variables(self, store: Store) -> None:
         with counting_steps(self, store, self.variables) as complete:
-            loading.check_optimizer(complete, self)
+            saving.check_optimizer(complete, self)
             super().load_own_variables(complete)
 
     def finalize_variable_values(self, var_list: list[Variable]) -> None:
