@@ -108,9 +108,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._gates_warned: set[int] = set()
         # The steps that are in progress: one, or one for each replica.
         self._applying: list[Applying] = []
-        self._steps_taken: Variable | None = (
-            None  # once built, where a slot needs it
-        )
+        # Once built, where a slot needs it.
+        self._steps_taken: Variable | None = None
         # The rule may depend on the attributes that a subclass adds to these.
         self._attributes_of_base: frozenset[str] = frozenset()
         self._attributes_of_base = frozenset(vars(self))
@@ -338,9 +337,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         gradient = applying.take_back(gradient, state.variable)
         rate = 0.0
         if state.decays and self._weight_decay:
-            rate = step.learning_rate * ops.cast(
-                self._weight_decay, variable.dtype
-            )
+            weight_decay = ops.cast(self._weight_decay, variable.dtype)
+            rate = step.learning_rate * weight_decay
         if state.level is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *state.slots)]
             slots = self.next_slots(gradient, old[1:], step)
@@ -362,8 +360,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
-        before = ops.convert_to_tensor(level.clock.value)
-        clock = before
+        clock = before = ops.convert_to_tensor(level.clock.value)
         if state.decays and self._weight_decay:
             clock = applying.if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
