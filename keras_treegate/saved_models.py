@@ -6,11 +6,11 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from keras_treegate.core import untrusted
+from keras_treegate.types import Config, PathLike
 
 # A wheel holds the small ones, inside the package; a checkout has all.
 PACKAGED = Path(__file__).resolve().parent / "packaged_models"
@@ -21,7 +21,7 @@ MODEL = "model.keras"
 SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
-def load_saved_model(name: Any) -> keras.Model:
+def load_saved_model(name: PathLike) -> keras.Model:
     """Loads a trained network, after it was compared with its card.
 
     A saved model is a folder with `model.keras` and `card.json`, which tells
@@ -71,7 +71,7 @@ def load_saved_model(name: Any) -> keras.Model:
         return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
 
-def read_card(name: Any) -> dict[str, Any]:
+def read_card(name: PathLike) -> Config:
     """Returns the card of a saved model, by its name or path."""
     path = _folder(name) / CARD
     try:
@@ -98,7 +98,7 @@ def _checksum(folder: Path) -> str:
     return checksum.lower()
 
 
-def _folder(name: Any) -> Path:
+def _folder(name: object) -> Path:
     if isinstance(name, str | os.PathLike):
         path = os.fsdecode(name)
         for folder in (FOLDER / path, Path(path)):

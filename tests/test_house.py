@@ -127,7 +127,7 @@ def test_only_public_names_of_keras(file):
 # Private names of Keras and the frameworks, each with the one file that uses
 # it. A new one is a decision: `docs/design.md` lists them.
 PRIVATE = {
-    "_tracker": "transforms/places.py",
+    "_tracker": "transforms/sublayers.py",
     "_track_variables": "transforms/rebuild.py",
     "_compile_config": "transforms/recompile.py",
     "_get_variable_index": "optimizers/step_aware_optimizer.py",

@@ -12,11 +12,12 @@ from keras_treegate.backend.common.reference import take_slots as take_slots
 from keras_treegate.backend.common.row_gradient import (
     RowGradient as RowGradient,
 )
-from keras_treegate.backend.common.shared_update import (
+from keras_treegate.backend.common.row_updates import RowTables as RowTables
+from keras_treegate.backend.common.row_updates import RowUpdate as RowUpdate
+from keras_treegate.backend.common.row_updates import (
     SharedUpdate as SharedUpdate,
 )
 from keras_treegate.backend.contract import Backend as Backend
-from keras_treegate.backend.contract import RowUpdate as RowUpdate
 from keras_treegate.backend.contract import UpdateRows as UpdateRows
 
 NAME: str = keras.backend.backend()
@@ -33,7 +34,7 @@ count = _running.count
 is_dense = _running.is_dense
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
-lift = _running.lift
+as_row_gradient = _running.as_row_gradient
 outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
@@ -53,9 +54,11 @@ __all__ = [
     "PRODUCT",
     "Backend",
     "RowGradient",
+    "RowTables",
     "RowUpdate",
     "SharedUpdate",
     "UpdateRows",
+    "as_row_gradient",
     "assign_in_step",
     "before_native_steps",
     "can_assign",
@@ -64,7 +67,6 @@ __all__ = [
     "is_dense",
     "is_of_trace",
     "leaf_sums",
-    "lift",
     "outside_of_traces",
     "owed_decay",
     "path_product",

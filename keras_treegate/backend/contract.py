@@ -12,22 +12,18 @@ above.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.shared_update import SharedUpdate
+from keras_treegate.backend.common.row_updates import RowTables, SharedUpdate
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
 
-# Called with the rows of some tables, and with the gradient (R, W, Q) of the
-# rows of the first.
-RowUpdate: TypeAlias = Callable[[Any, Tensor], None]
-
-# Called with the variables of the tables, a gradient and an update of rows.
+# Called with the tables of a level, the gradient of its nodes and an update.
 UpdateRows: TypeAlias = Callable[
-    [list[Variable], Tensor | RowGradient, RowUpdate | SharedUpdate], None
+    [RowTables[Variable], Tensor | RowGradient, SharedUpdate], None
 ]
 
 
@@ -81,7 +77,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def lift(
+    def as_row_gradient(
         gradient: Tensor, variable: Variable
     ) -> tuple[Tensor | RowGradient, str | None]:
         """Returns a gradient as rows where it was carried as rows.
@@ -107,13 +103,11 @@ class Backend(Protocol):
     def updating_rows() -> AbstractContextManager[UpdateRows]:
         """Returns a context for the updates of one step.
 
-        The context gives a function `update_rows(variables, gradient, update)`,
-        whose updates are made before the context ends. That function calls
-        `update(tables, gradient)`, which takes slices of a list of rows of the
-        variables and sets them anew; what it has set is what it takes next. Of
-        a `RowGradient` only its rows are read and written, maybe a part at a
-        time; of a dense gradient all. Updates that are a `SharedUpdate` with
-        equal keys share what is compiled.
+        The context gives a function `update_rows(tables, gradient, update)`,
+        whose updates are made before the context ends, each in the order of
+        `row_updates.updated_tables`. Of a `RowGradient` only its rows are read
+        and written, maybe a part at a time; of a dense gradient all. Updates
+        with equal keys share what is compiled.
         """
 
     @staticmethod
@@ -200,7 +194,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def is_dense(value: Any) -> bool:
+    def is_dense(value: object) -> bool:
         """Returns whether a value is no tensor that is sparse or ragged."""
 
     @staticmethod

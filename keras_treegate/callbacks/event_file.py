@@ -13,7 +13,9 @@ import numpy as np
 BINS = 30
 
 _numbers = itertools.count()
-_open: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_open: weakref.WeakValueDictionary[str, "EventFile"] = (
+    weakref.WeakValueDictionary()
+)
 
 
 def protocol() -> tuple[Any, Any, Any]:
@@ -32,7 +34,7 @@ def protocol() -> tuple[Any, Any, Any]:
     return event_pb2, summary_pb2, RecordWriter
 
 
-def event_file(log_dir: Any) -> "EventFile":
+def event_file(log_dir: str | os.PathLike[str]) -> "EventFile":
     """Returns the file of a folder, shared by all who write to it.
 
     TensorBoard reads the files of a folder one after the other.

@@ -1,16 +1,17 @@
 """The entropy of the gates: how evenly examples spread over the leaves."""
 
-from typing import Any
-
+import keras
 import numpy as np
 
-from keras_treegate.callbacks import held_out, terminal
-from keras_treegate.callbacks.churn import Churn
+from keras_treegate.callbacks.routed_data import RoutingChurn, check_data
 from keras_treegate.callbacks.routing_callback import (
     Measured,
     RoutingCallback,
+    range_over_trees,
 )
 from keras_treegate.core import routing_metrics as measures
+from keras_treegate.trees.find import TreeLayer
+from keras_treegate.types import PathLike
 
 
 class GateEntropy(RoutingCallback):
@@ -93,21 +94,21 @@ class GateEntropy(RoutingCallback):
 
     def __init__(
         self,
-        data: Any = None,
+        data: object = None,
         batch_size: int = 256,
         every_n_batches: int | None = None,
-        log_dir: Any = None,
+        log_dir: PathLike | None = None,
         details: bool = False,
         verbose: int = 0,
-        probe: Any = None,
+        probe: object = None,
     ) -> None:
         super().__init__(
             data, batch_size, every_n_batches, log_dir, details, verbose
         )
-        self._churn: Churn | None = None
+        self._churn: RoutingChurn | None = None
         if probe is not None:
-            held_out.check("probe", probe)
-            self._churn = Churn(probe, self.batch_size)
+            check_data("probe", probe)
+            self._churn = RoutingChurn(probe, self.batch_size)
         self._changed: dict[str, float] = {}
 
     def begin_training(self) -> None:
@@ -115,16 +116,18 @@ class GateEntropy(RoutingCallback):
         if self._churn is not None:
             self._churn.forget()
 
-    def begin_epoch(self, model: Any) -> None:
+    def begin_epoch(self, model: keras.Model) -> None:
         if self._churn is not None:
             self._churn.start(model)
 
-    def end_epoch(self, model: Any, layers: dict) -> None:
+    def end_epoch(
+        self, model: keras.Model, layers: dict[str, TreeLayer]
+    ) -> None:
         if self._churn is not None:
             self._changed = self._churn.changed(model, layers)
 
     def measure(
-        self, name: str, layer: Any, visits: np.ndarray, at_end: bool
+        self, name: str, layer: TreeLayer, visits: np.ndarray, at_end: bool
     ) -> Measured:
         entropies = measures.gate_entropies(visits)
         values = {
@@ -136,6 +139,6 @@ class GateEntropy(RoutingCallback):
         return Measured(
             values,
             histogram=("entropy_of_trees", entropies),
-            text=terminal.trees(entropies),
+            text=range_over_trees(entropies),
             details=("bit_balance",),
         )

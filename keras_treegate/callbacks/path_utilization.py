@@ -1,17 +1,22 @@
 """The share of the leaves that are used at all."""
 
-from typing import Any
-
+import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.callbacks import terminal
 from keras_treegate.callbacks.routing_callback import (
     Measured,
     RoutingCallback,
+    range_over_trees,
 )
 from keras_treegate.core import checks
 from keras_treegate.core import routing_metrics as measures
+from keras_treegate.trees.find import TreeLayer
+from keras_treegate.types import PathLike
+
+# From no visit to at least twice what each leaf would have if all were even.
+SHADES = " .:-=+*#%@"
+COLUMNS = 32
 
 
 class PathUtilization(RoutingCallback):
@@ -93,10 +98,10 @@ class PathUtilization(RoutingCallback):
 
     def __init__(
         self,
-        data: Any = None,
+        data: object = None,
         batch_size: int = 256,
         every_n_batches: int | None = None,
-        log_dir: Any = None,
+        log_dir: PathLike | None = None,
         details: bool = False,
         verbose: int = 0,
         warn_below: float | None = 0.25,
@@ -113,21 +118,23 @@ class PathUtilization(RoutingCallback):
     def begin_training(self) -> None:
         """Does nothing, because there is nothing to forget."""
 
-    def begin_epoch(self, model: Any) -> None:
+    def begin_epoch(self, model: keras.Model) -> None:
         """Does nothing, because there is nothing to prepare."""
 
-    def end_epoch(self, model: Any, layers: dict) -> None:
+    def end_epoch(
+        self, model: keras.Model, layers: dict[str, TreeLayer]
+    ) -> None:
         """Does nothing, because there is nothing to prepare."""
 
     def measure(
-        self, name: str, layer: Any, visits: np.ndarray, at_end: bool
+        self, name: str, layer: TreeLayer, visits: np.ndarray, at_end: bool
     ) -> Measured:
         utilizations = measures.path_utilizations(visits)
         utilization = float(utilizations.mean())
         ever = visits if self.held_out else layer.leaf_visits
         if at_end:
             self._warn_if_low(name, layer, visits, utilization)
-        load = terminal.load(visits)
+        load = load_strip(visits)
         return Measured(
             {
                 "path_utilization": utilization,
@@ -135,12 +142,16 @@ class PathUtilization(RoutingCallback):
                 "decay_debt": decay_debt(layer),
             },
             histogram=("leaf_visits", visits),
-            text=f"{terminal.trees(utilizations)}  load [{load}]",
+            text=f"{range_over_trees(utilizations)}  load [{load}]",
             details=("dead_leaves", "decay_debt"),
         )
 
     def _warn_if_low(
-        self, name: str, layer: Any, visits: np.ndarray, utilization: float
+        self,
+        name: str,
+        layer: TreeLayer,
+        visits: np.ndarray,
+        utilization: float,
     ) -> None:
         # A leaf that no context reaches is no fault of a gate that does not
         # move, and learning cannot change it.
@@ -164,7 +175,7 @@ class PathUtilization(RoutingCallback):
             )
 
 
-def decay_debt(layer: Any) -> float:
+def decay_debt(layer: TreeLayer) -> float:
     """Returns the mean over all rows of the share of itself that a row owes."""
     shares, rows = 0.0, 0
     for level in layer.tree_levels:
@@ -177,3 +188,18 @@ def decay_debt(layer: Any) -> float:
         shares += float(owed.sum())
         rows += len(owed)
     return shares / rows
+
+
+def load_strip(visits: np.ndarray) -> str:
+    """Draws the load of leaves as a strip, from the most to the least visited.
+
+    The load is a mean over the trees, each of which is sorted for itself. The
+    strip has at most `COLUMNS` characters.
+    """
+    ordered = -np.sort(-measures.shares(visits), axis=-1)
+    relative = ordered.mean(axis=0) * visits.shape[-1]
+    relative = np.nan_to_num(relative)  # not known: blank
+    parts = np.array_split(relative, min(COLUMNS, len(relative)))
+    most = len(SHADES) - 1
+    levels = [int(np.ceil(min(part.mean() / 2, 1.0) * most)) for part in parts]
+    return "".join(SHADES[level] for level in levels)

@@ -1,18 +1,30 @@
 """The base of the callbacks that measure routing."""
 
+import sys
 import warnings
 import weakref
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.callbacks import held_out, terminal
-from keras_treegate.callbacks.event_file import event_file, protocol
-from keras_treegate.callbacks.visits import HeldOutVisits, TrainingVisits
+from keras_treegate.callbacks.event_file import (
+    EventFile,
+    event_file,
+    protocol,
+)
+from keras_treegate.callbacks.routed_data import (
+    HeldOutVisits,
+    TrainingVisits,
+    check_data,
+)
 from keras_treegate.core import checks
-from keras_treegate.trees.find import tree_layers
+from keras_treegate.trees.find import TreeLayer, find_tree_layers
+from keras_treegate.types import PathLike
+
+# The numbers that Keras hands from one callback to the next.
+Logs: TypeAlias = dict[str, float] | None
 
 
 class Measured(NamedTuple):
@@ -30,6 +42,11 @@ class Measured(NamedTuple):
     details: tuple[str, ...]
 
 
+def range_over_trees(values: np.ndarray) -> str:
+    """Formats the range of values (G,) over the trees."""
+    return f"(trees {values.min():.3f} to {values.max():.3f})"
+
+
 class RoutingCallback(keras.callbacks.Callback):
     """Base of the callbacks that measure how tree layers route.
 
@@ -43,10 +60,10 @@ class RoutingCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: Any = None,
+        data: object = None,
         batch_size: int = 256,
         every_n_batches: int | None = None,
-        log_dir: Any = None,
+        log_dir: PathLike | None = None,
         details: bool = False,
         verbose: int = 0,
     ) -> None:
@@ -64,23 +81,25 @@ class RoutingCallback(keras.callbacks.Callback):
             protocol()  # says at once what is missing
         self._visits: TrainingVisits | HeldOutVisits = TrainingVisits()
         if data is not None:
-            held_out.check("data", data)
+            check_data("data", data)
             self._visits = HeldOutVisits(data, batch_size)
         self.batch_size = batch_size
         self.every_n_batches = every_n_batches
         self.log_dir = log_dir
         self.details = details
         self.verbose = verbose
-        self._events: Any = None
+        self._events: EventFile | None = None
         self._lines: list[str] = []
         self._latest: dict[str, float] = {}
         self._batch = 0  # of the epoch
         # The kinds of warnings of each layer. The keys are the layers, because
         # another model may have one of the same name.
-        self._warned: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._warned: weakref.WeakKeyDictionary[TreeLayer, set[str]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def measure(
-        self, name: str, layer: Any, visits: np.ndarray, at_end: bool
+        self, name: str, layer: TreeLayer, visits: np.ndarray, at_end: bool
     ) -> Measured:
         """Measures a layer, at the end of an epoch or before it."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
@@ -89,11 +108,13 @@ class RoutingCallback(keras.callbacks.Callback):
         """Prepares for a `fit` that begins, of this model or another one."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
-    def begin_epoch(self, model: Any) -> None:
+    def begin_epoch(self, model: keras.Model) -> None:
         """Prepares for an epoch that begins; the model may not be built yet."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
-    def end_epoch(self, model: Any, layers: dict) -> None:
+    def end_epoch(
+        self, model: keras.Model, layers: dict[str, TreeLayer]
+    ) -> None:
         """Handles the end of an epoch, before its layers are measured."""
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
@@ -102,7 +123,7 @@ class RoutingCallback(keras.callbacks.Callback):
         """True if given data are measured, and not the visits of training."""
         return self._visits.prefix != ""
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         model = self.model
         # Avoids leftovers of a `fit` that was broken off, or of another model.
         self._lines, self._latest, self._batch = [], {}, 0
@@ -112,16 +133,16 @@ class RoutingCallback(keras.callbacks.Callback):
         if model.built and all(layer.built for layer in model.layers):
             self._gated_layers(model)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._print()
         self._latest, self._batch = {}, 0
         model = self.model
         self.begin_epoch(model)
-        self._visits.begin(tree_layers(model))
+        self._visits.begin(find_tree_layers(model))
 
     # Measures when the next batch begins, because at the end Keras would have
     # to wait for every batch, and JAX's state could not be read.
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         every, before, self._batch = self.every_n_batches, self._batch, batch
         if every is None or batch // every == before // every:
             return
@@ -131,28 +152,28 @@ class RoutingCallback(keras.callbacks.Callback):
         step = int(ops.convert_to_numpy(iterations))
         self._write(measured, "batch_", step)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if logs is not None:
             logs.update(self._latest)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         measured = self._measured(at_end=True)
         if logs is not None:
             logs.update(self._to_log(measured))
         self._write(measured, "", epoch)
         if self.verbose:
             self._lines += [
-                self._line(epoch, name, of_layer)
-                for name, of_layer in measured.items()
+                self._line(epoch, name, result)
+                for name, result in measured.items()
             ]
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         self._print()
         self._events = None
 
-    def _gated_layers(self, model: Any) -> dict:
+    def _gated_layers(self, model: keras.Model) -> dict[str, TreeLayer]:
         """Finds the layers to measure, which have gates and visits."""
-        found = tree_layers(model)
+        found = find_tree_layers(model)
         layers = {name: layer for name, layer in found.items() if layer.depth}
         if not layers:
             raise ValueError(
@@ -193,7 +214,7 @@ class RoutingCallback(keras.callbacks.Callback):
                 self._warn_of_no_visits(name, layer)
         return measured
 
-    def _warn_of_lost_visits(self, name: str, layer: Any) -> None:
+    def _warn_of_lost_visits(self, name: str, layer: TreeLayer) -> None:
         self.warn_once(
             layer,
             "lost visits",
@@ -204,7 +225,7 @@ class RoutingCallback(keras.callbacks.Callback):
             "before the callback that puts weights back, or use `data=`.",
         )
 
-    def _warn_of_no_visits(self, name: str, layer: Any) -> None:
+    def _warn_of_no_visits(self, name: str, layer: TreeLayer) -> None:
         self.warn_once(
             layer,
             "no visits",
@@ -215,7 +236,7 @@ class RoutingCallback(keras.callbacks.Callback):
             "that is frozen.",
         )
 
-    def warn_once(self, layer: Any, kind: str, message: str) -> None:
+    def warn_once(self, layer: TreeLayer, kind: str, message: str) -> None:
         """Warns, if it has not yet done so about this of this layer."""
         kinds = self._warned.setdefault(layer, set())
         if kind not in kinds:
@@ -225,12 +246,12 @@ class RoutingCallback(keras.callbacks.Callback):
     def _keyed(self, measured: dict[str, Measured]) -> dict[str, float]:
         """Returns all numbers: means over the layers, then those of each."""
         keyed: dict[str, float] = {}
-        values = [of_layer.values for of_layer in measured.values()]
+        values = [result.values for result in measured.values()]
         for key in dict.fromkeys(key for numbers in values for key in numbers):
-            of_layers = [numbers[key] for numbers in values if key in numbers]
-            keyed[f"{self._visits.prefix}{key}"] = float(np.mean(of_layers))
-        for name, of_layer in measured.items():
-            for key, value in of_layer.values.items():
+            in_layers = [numbers[key] for numbers in values if key in numbers]
+            keyed[f"{self._visits.prefix}{key}"] = float(np.mean(in_layers))
+        for name, result in measured.items():
+            for key, value in result.values.items():
                 keyed[f"{self._visits.prefix}{name}/{key}"] = float(value)
         return keyed
 
@@ -238,37 +259,41 @@ class RoutingCallback(keras.callbacks.Callback):
         if self.details:
             return self._keyed(measured)
         short = {}
-        for name, of_layer in measured.items():
+        for name, result in measured.items():
             values = {
                 key: value
-                for key, value in of_layer.values.items()
-                if key not in of_layer.details
+                for key, value in result.values.items()
+                if key not in result.details
             }
-            short[name] = of_layer._replace(values=values)
+            short[name] = result._replace(values=values)
         return self._keyed(short)
 
-    def _write(self, measured: dict, prefix: str, step: int) -> None:
+    def _write(
+        self, measured: dict[str, Measured], prefix: str, step: int
+    ) -> None:
         """Writes everything to TensorBoard."""
         if self._events is None:
             return
         for key, value in self._keyed(measured).items():
             self._events.scalar(f"{prefix}{key}", value, step)
-        for name, of_layer in measured.items():
-            tag, values = of_layer.histogram
+        for name, result in measured.items():
+            tag, values = result.histogram
             if np.isnan(values).any():
                 continue
             tag = f"{prefix}{self._visits.prefix}{name}/{tag}"
             self._events.histogram(tag, values, step)
         self._events.flush()
 
-    def _line(self, epoch: int, name: str, of_layer: Measured) -> str:
+    def _line(self, epoch: int, name: str, result: Measured) -> str:
         numbers = "  ".join(
             f"{self._visits.prefix}{key} {value:.3f}"
-            for key, value in of_layer.values.items()
+            for key, value in result.values.items()
         )
-        return f"epoch {epoch + 1}  {name}  {numbers}  {of_layer.text}"
+        return f"epoch {epoch + 1}  {name}  {numbers}  {result.text}"
 
     # Only when the progress bar has written its line.
     def _print(self) -> None:
-        terminal.write(self._lines)
+        for line in self._lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
         self._lines = []

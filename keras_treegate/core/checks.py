@@ -5,30 +5,37 @@ import operator
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import SupportsFloat, SupportsIndex, TypeVar
 
 import keras
 import numpy as np
 
-from keras_treegate.types import Shape, Tensor
+from keras_treegate.types import Config, Shape, Tensor
+
+Found = TypeVar("Found")
+
+# What `float` takes, except for texts.
+NUMERIC = SupportsFloat | SupportsIndex
 
 MAX_INTEGER = 2**31 - 1  # of all backends; a seed of PyTorch's is no larger
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Returns the `repr` of a value; the size of an integer too long for it."""
     try:
         return repr(value)
     except ValueError:  # Python does not write integers of 4,301 digits
-        return f"<an integer of {int(value).bit_length()} bits>"
+        if not isinstance(value, int):
+            raise
+        return f"<an integer of {value.bit_length()} bits>"
 
 
 def integer(
-    name: str, value: Any, minimum: int, maximum: int = MAX_INTEGER
+    name: str, value: object, minimum: int, maximum: int = MAX_INTEGER
 ) -> int:
     """Returns `value` as an `int` within bounds, or raises."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
             raise TypeError
         number = operator.index(value)
     except TypeError:
@@ -43,12 +50,12 @@ def integer(
     return number
 
 
-def optional_seed(seed: Any) -> int | None:
+def optional_seed(seed: object) -> int | None:
     """Returns a seed as an `int`, or `None`, or raises."""
     return None if seed is None else integer("seed", seed, 0)
 
 
-def boolean(name: str, value: Any) -> bool:
+def boolean(name: str, value: object) -> bool:
     """Returns `value` as a `bool`, or raises."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(
@@ -59,7 +66,7 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def path(name: str, value: Any) -> str:
+def path(name: str, value: object) -> str:
     """Returns a path as a string, or raises."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise ValueError(
@@ -70,7 +77,7 @@ def path(name: str, value: Any) -> str:
     return os.fsdecode(value)
 
 
-def keras_object(name: str, get: Callable[..., Any], value: Any) -> Any:
+def keras_object(name: str, get: Callable[..., Found], value: object) -> Found:
     """Returns the object that a `get` function of Keras makes of `value`."""
     try:
         return get(value)
@@ -83,7 +90,7 @@ def keras_object(name: str, get: Callable[..., Any], value: Any) -> Any:
         ) from error
 
 
-def initializer(name: str, value: Any) -> Callable[..., Tensor]:
+def initializer(name: str, value: object) -> Callable[..., Tensor]:
     """Returns an initializer; raises where there is none."""
     found = keras_object(name, keras.initializers.get, value)
     if found is None:
@@ -94,7 +101,7 @@ def initializer(name: str, value: Any) -> Callable[..., Tensor]:
     return found
 
 
-def unpenalized_nodes(kwargs: dict[str, Any]) -> None:
+def unpenalized_nodes(kwargs: Config) -> None:
     """Refuses the penalties of a Dense kernel; removes those that are `None`.
 
     A tree has no kernel, and a penalty on all nodes reads and writes every row
@@ -114,7 +121,7 @@ def unpenalized_nodes(kwargs: dict[str, Any]) -> None:
 
 def number(
     name: str,
-    value: Any,
+    value: object,
     *,
     least: float | None = None,
     most: float | None = None,
@@ -127,7 +134,7 @@ def number(
     `or_none` says that the caller takes `None` as well.
     """
     try:
-        if isinstance(value, bool | str | bytes):
+        if isinstance(value, bool) or not isinstance(value, NUMERIC):
             raise TypeError
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -155,7 +162,7 @@ def number(
     return found
 
 
-def choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
+def choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
     """Refuses what is none of some strings; the first is the default."""
     if not isinstance(value, str) or value not in accepted:
         raise ValueError(
@@ -170,7 +177,7 @@ def itemsize(dtype: str) -> int:
     return int(bits.group()) // 8 if bits else 1
 
 
-def tensor(name: str, value: Any) -> None:
+def tensor(name: str, value: object) -> None:
     """Refuses a value that is neither a tensor nor an array."""
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         raise ValueError(
@@ -181,7 +188,7 @@ def tensor(name: str, value: Any) -> None:
         )
 
 
-def dense(name: str, value: Any, is_dense: bool) -> None:
+def dense(name: str, value: object, is_dense: bool) -> None:
     """Refuses sparse and ragged tensors."""
     symbol_of_none = any(getattr(value, k, False) for k in ("sparse", "ragged"))
     if not is_dense or symbol_of_none or hasattr(value, "tocoo"):
@@ -194,7 +201,7 @@ def dense(name: str, value: Any, is_dense: bool) -> None:
         )
 
 
-def integers(name: str, tensor: Any) -> None:
+def integers(name: str, tensor: Tensor) -> None:
     """Refuses tensors that are not of an integer dtype."""
     dtype = getattr(tensor, "dtype", None)
     if dtype is not None and "int" not in str(dtype):
@@ -205,7 +212,7 @@ def integers(name: str, tensor: Any) -> None:
         )
 
 
-def floating(name: str, tensor: Any) -> None:
+def floating(name: str, tensor: Tensor) -> None:
     """Refuses tensors that are not of a floating dtype."""
     dtype = getattr(tensor, "dtype", None)
     if dtype is not None and "float" not in str(dtype):
@@ -248,7 +255,7 @@ def mask_axes(name: str, shape: Shape, inputs_shape: Shape) -> int:
     return len(expected) - len(shape)
 
 
-def feature_axis(name: str, shape: Any) -> int:
+def feature_axis(name: str, shape: Shape) -> int:
     """Returns the size of the last axis, which must be known; rank >= 2."""
     try:
         shape = tuple(shape)
@@ -272,7 +279,7 @@ def feature_axis(name: str, shape: Any) -> int:
     return integer(f"{name}.shape[-1]", shape[-1], 1)
 
 
-def no_quantization(name: str, mode: Any) -> None:
+def no_quantization(name: str, mode: object) -> None:
     """Refuses to quantize trees in place, as Keras's `quantize` would.
 
     `keras.Model.quantize` turns this error into a warning, and goes on with the

@@ -8,12 +8,12 @@ layer is refused, its parts, a gate and a credit, are left alone along with it.
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol
 
 import keras
 import numpy as np
 
-from keras_treegate.types import Variable
+from keras_treegate.types import Store, Variable
 
 # The name under which a layer stores the variables of its parts, as text. So a
 # file that fits the layer and not its gate is refused before anything is
@@ -22,7 +22,7 @@ PARTS = "parts"
 
 
 def check(
-    store: Any,
+    store: Store,
     variables: Mapping[str, Variable],
     optional: tuple[str, ...],
     owner: str,
@@ -54,7 +54,7 @@ def check(
             )
 
 
-def assign(store: Any, variables: Mapping[str, Variable]) -> None:
+def assign(store: Store, variables: Mapping[str, Variable]) -> None:
     """Assigns stored variables that `check` has accepted."""
     for name in variables.keys() & set(store.keys()):
         variables[name].assign(store[name])
@@ -65,7 +65,9 @@ def numbered(variables: list[Variable]) -> dict[str, Variable]:
     return {str(number): variable for number, variable in enumerate(variables)}
 
 
-def check_optimizer(store: Any, optimizer: keras.optimizers.Optimizer) -> None:
+def check_optimizer(
+    store: Store, optimizer: keras.optimizers.Optimizer
+) -> None:
     """Refuses the stored variables of an optimizer if one does not fit.
 
     Where the store has more or fewer, Keras leaves all of them out, and warns.
@@ -83,25 +85,35 @@ class Refusal:
     """
 
     def __init__(self) -> None:
-        self._store: weakref.ref | None = None
+        self._store: weakref.ref[Store] | None = None
         self._reason = ""
 
-    def of(self, store: Any, reason: str) -> None:
+    def of(self, store: Store, reason: str) -> None:
         """Notes why the whole refuses a store; an empty reason for none."""
         self._reason, self._store = reason, None
         # A dictionary cannot be told from another by a weak reference.
         if reason and not isinstance(store, dict):
             self._store = weakref.ref(store)
 
-    def check(self, store: Any) -> None:
+    def check(self, store: Store) -> None:
         """Raises where the whole has refused this store."""
         if self._store is not None and self._store() is store:
             raise ValueError(self._reason)
 
 
+class Part(Protocol):
+    """A gate or a credit assignment, as a layer that has it prepares it."""
+
+    refusal: Refusal | None
+
+    @property
+    def name(self) -> str:
+        """The name of the part."""
+
+
 def load_part(
-    part: Any,
-    store: Any,
+    part: Part,
+    store: Store,
     variables: Mapping[str, Variable],
     assign: Callable[..., None] = assign,
 ) -> None:
@@ -113,7 +125,7 @@ def load_part(
 
 
 def save(
-    store: Any,
+    store: Store,
     variables: Mapping[str, Variable],
     parts: Mapping[str, Mapping[str, Variable]],
 ) -> None:
@@ -124,7 +136,7 @@ def save(
 
 
 def load(
-    store: Any,
+    store: Store,
     variables: Mapping[str, Variable],
     optional: tuple[str, ...],
     layer: keras.layers.Layer,

@@ -40,7 +40,7 @@ def without_subnormals(tensor: Tensor) -> Tensor:
     return ops.where(ops.abs(tensor) < SMALLEST_NORMAL, zeros, tensor)
 
 
-def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
+def quantize(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
     """Returns rows (R, W, Q) in a dtype, and their scale (R, W) or `None`.
 
     The scale is float32.
@@ -54,8 +54,8 @@ def rounded(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
     return ops.cast(ops.clip(steps, -127, 127), dtype), scale
 
 
-def restored(rows: Tensor, scale: Tensor | None, dtype: str) -> Tensor:
-    """Returns the numbers that rounded rows (R, W, Q) stand for, in a dtype."""
+def dequantize(rows: Tensor, scale: Tensor | None, dtype: str) -> Tensor:
+    """Returns the numbers that quantized rows (R, W, Q) stand for."""
     if scale is None:
         return ops.cast(rows, dtype)
     scale = ops.expand_dims(scale, -1)

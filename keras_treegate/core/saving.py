@@ -1,7 +1,5 @@
 """One name under which everything of this package is saved."""
 
-from typing import Any
-
 import keras
 
 from keras_treegate.types import Config
@@ -9,7 +7,7 @@ from keras_treegate.types import Config
 register = keras.saving.register_keras_serializable(package="keras_treegate")
 
 
-def deserialized(config: Config) -> Any:
+def deserialized(config: Config) -> object:
     """Returns the object of a config, or `None` if it describes none."""
     if "class_name" not in config or "config" not in config:
         return None

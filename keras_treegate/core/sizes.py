@@ -4,7 +4,7 @@ import itertools
 import math
 import operator
 import os
-from typing import Any
+from collections.abc import Iterable
 
 from keras_treegate.core import checks
 
@@ -97,7 +97,7 @@ def _memory(
 
 
 def checked_sizes(
-    units: Any, depth: Any, num_trees: Any, levels: Any = "ends"
+    units: object, depth: object, num_trees: object, levels: object = "ends"
 ) -> tuple[int, int, int | str | None, tuple[int, ...]]:
     """Returns the arguments of a layer, checked.
 
@@ -123,14 +123,14 @@ def checked_sizes(
     return units, depth, num_trees, levels
 
 
-def checked_levels(levels: Any, depth: int) -> tuple[int, ...]:
+def checked_levels(levels: object, depth: int) -> tuple[int, ...]:
     """Returns the depths that store nodes, for the `levels` of a layer."""
     if isinstance(levels, str) and levels in LEVELS:
         return tuple(
             range(depth + 1) if levels == "all" else sorted({0, depth})
         )
     try:
-        if isinstance(levels, str | bytes):
+        if isinstance(levels, str | bytes) or not isinstance(levels, Iterable):
             raise TypeError
         found = [operator.index(level) for level in levels]
     except TypeError:

@@ -11,7 +11,6 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -62,7 +61,7 @@ def _config_of(path: Path) -> Config:
     return config
 
 
-def _dictionaries(config: Any) -> Iterator[Config]:
+def _dictionaries(config: object) -> Iterator[Config]:
     """Yields every dictionary in a config, however deep."""
     waiting = [config]
     while waiting:

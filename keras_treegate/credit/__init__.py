@@ -1,7 +1,5 @@
 """Credit assignment, by which gate units learn from what they decide."""
 
-from typing import Any
-
 from keras_treegate.core import saving
 from keras_treegate.credit.base import Credit as Credit
 from keras_treegate.credit.base import Route as Route
@@ -10,6 +8,7 @@ from keras_treegate.credit.noisy_rectifier import (
 )
 from keras_treegate.credit.reinforce import Reinforce as Reinforce
 from keras_treegate.credit.straight import Straight as Straight
+from keras_treegate.types import Config
 
 __all__ = [
     "Credit",
@@ -21,7 +20,7 @@ __all__ = [
 ]
 
 
-def get(identifier: Any, seed: int | None = None) -> Credit:
+def get(identifier: str | Credit | Config, seed: int | None = None) -> Credit:
     """Returns a credit assignment from its name, its config or itself.
 
     Args:
@@ -50,7 +49,7 @@ def get(identifier: Any, seed: int | None = None) -> Credit:
             return Reinforce(seed=seed)
         if identifier == "noisy_rectifier":
             return NoisyRectifier(seed=seed)
-    found = identifier
+    found: object = identifier
     if isinstance(identifier, dict):
         found = saving.deserialized(identifier)
     if not isinstance(found, Credit):

@@ -14,7 +14,7 @@ from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import seeds
 from keras_treegate.credit.base import Credit, Route
-from keras_treegate.types import Config, Tensor, Variable
+from keras_treegate.types import Config, Store, Tensor, Variable
 
 
 @register
@@ -110,17 +110,20 @@ class NoisyRectifier(keras.layers.Layer, Credit):
             'or train with `credit="straight"` or "reinforce".'
         )
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: Store) -> None:
         seeds.save(store, self.seed_generator)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         loading.load_part(self, store, self.stored_variables, self._assign)
 
-    def _assign(self, store: Any, variables: dict[str, Variable]) -> None:
+    def _assign(self, store: Store, variables: dict[str, Variable]) -> None:
         seeds.load(store, self.seed_generator)
 
     def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None
+        self,
+        mode: object = None,
+        type_check: bool = True,
+        config: object = None,
     ) -> None:
         """Does nothing; the gate raises for the whole layer."""
 

@@ -13,7 +13,7 @@ from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.credit import scores, seeds
 from keras_treegate.credit.base import Credit, Route
-from keras_treegate.types import Config, Tensor, Variable
+from keras_treegate.types import Config, Store, Tensor, Variable
 
 BASELINES = ("moving_mean", None)
 
@@ -197,21 +197,24 @@ class Reinforce(keras.layers.Layer, Credit):
         )
 
     # Saves the generator, so that the samples go on after loading.
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: Store) -> None:
         store["moving_means"] = self.moving_means
         store["updates"] = self.updates
         seeds.save(store, self.seed_generator)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         loading.load_part(self, store, self.stored_variables, self._assign)
 
-    def _assign(self, store: Any, variables: dict[str, Variable]) -> None:
+    def _assign(self, store: Store, variables: dict[str, Variable]) -> None:
         self.moving_means.assign(store["moving_means"])
         self.updates.assign(store["updates"])
         seeds.load(store, self.seed_generator)
 
     def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None
+        self,
+        mode: object = None,
+        type_check: bool = True,
+        config: object = None,
     ) -> None:
         """Does nothing; the gate raises for the whole layer."""
 

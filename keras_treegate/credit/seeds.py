@@ -1,13 +1,11 @@
 """Functions that keep seed generators in files; Keras leaves them out."""
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.types import Tensor
+from keras_treegate.types import Store, Tensor
 
 NAME = "seed_generator_state"
 
@@ -30,13 +28,13 @@ def check(generator: keras.random.SeedGenerator, tensor: Tensor) -> None:
         )
 
 
-def save(store: Any, generator: keras.random.SeedGenerator) -> None:
+def save(store: Store, generator: keras.random.SeedGenerator) -> None:
     """Writes the state of a generator, the same on every backend."""
     state = ops.convert_to_numpy(generator.state.value).astype("int64")
     store[NAME] = state % 2**32
 
 
-def load(store: Any, generator: keras.random.SeedGenerator) -> None:
+def load(store: Store, generator: keras.random.SeedGenerator) -> None:
     """Reads the state of a generator."""
     # Converts, because backends differ in the dtype of the state; the values
     # wrap around where it is signed.

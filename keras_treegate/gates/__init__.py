@@ -1,17 +1,16 @@
 """Gates, which decide the path of an example through each tree."""
 
-from typing import Any
-
 from keras_treegate.core import saving
 from keras_treegate.core.rows import codes_from_bits as codes_from_bits
 from keras_treegate.gates.base import Gate as Gate
 from keras_treegate.gates.hash_gate import HashGate as HashGate
 from keras_treegate.gates.sign_gate import SignGate as SignGate
+from keras_treegate.types import Config
 
 __all__ = ["Gate", "HashGate", "SignGate", "codes_from_bits", "get"]
 
 
-def get(identifier: Any, seed: int | None = None) -> Gate:
+def get(identifier: Gate | Config | None, seed: int | None = None) -> Gate:
     """Returns a gate: one as it is, one from its config, or a default one.
 
     Args:
@@ -34,7 +33,7 @@ def get(identifier: Any, seed: int | None = None) -> Gate:
     """
     if identifier is None:
         return SignGate(seed=seed)
-    found = identifier
+    found: object = identifier
     if isinstance(identifier, dict):
         found = saving.deserialized(identifier)
     if not isinstance(found, Gate):

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.core import checks, loading
-from keras_treegate.types import Config, Shape, Tensor, Variable
+from keras_treegate.types import Config, Shape, Store, Tensor, Variable
 
 
 class Gate(keras.layers.Layer):
@@ -216,7 +216,7 @@ class Gate(keras.layers.Layer):
         """The variables that files have, by their names there."""
         return loading.numbered(self.non_trainable_variables)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         loading.load_part(self, store, self.stored_variables)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -232,13 +232,20 @@ class Gate(keras.layers.Layer):
             self.compute_output_shape(inputs.shape), dtype="int32"
         )
 
-    def rematerialized_call(
-        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    # A layer and an operation of Keras name the first argument differently.
+    def rematerialized_call(  # type: ignore[override]
+        self,
+        layer_call: Callable[..., Tensor],
+        *args: object,
+        **kwargs: object,
     ) -> Callable[..., Tensor]:
         return layer_call  # Recomputing integers would save no memory.
 
     def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None
+        self,
+        mode: object = None,
+        type_check: bool = True,
+        config: object = None,
     ) -> None:
         """Raises for the whole layer: Keras also asks the layers inside."""
         checks.no_quantization(self.path or self.name, mode)

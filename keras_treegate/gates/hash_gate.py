@@ -3,8 +3,8 @@
 import itertools
 import operator
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from keras import ops
@@ -13,7 +13,7 @@ from keras_treegate import backend
 from keras_treegate.core import checks
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
-from keras_treegate.types import Config, Shape, Tensor
+from keras_treegate.types import Config, Shape, Tensor, Variable
 
 # A hash is a number below this prime, just below 2^20. Products of it with the
 # digits below, and sums of a few of them, stay below 2^31, so that integers of
@@ -114,9 +114,9 @@ class HashGate(Gate):
 
     def __init__(
         self,
-        orders: Any = 1,
+        orders: int | Sequence[int] = 1,
         seed: int | None = None,
-        bits: Any = None,
+        bits: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         orders = _ascending("orders", orders)
@@ -181,7 +181,7 @@ class HashGate(Gate):
             ],
         )
 
-    def _constants(self, name: str, keys: list[tuple[Any, ...]]) -> Any:
+    def _constants(self, name: str, keys: list[tuple[object, ...]]) -> Variable:
         """Makes a weight (len(keys), G) of numbers from 1 to p - 1."""
         values = [
             [self._drawn(tree, *key) for tree in range(self.num_trees or 0)]
@@ -199,7 +199,7 @@ class HashGate(Gate):
             autocast=False,
         )
 
-    def _drawn(self, *key: Any) -> int:
+    def _drawn(self, *key: object) -> int:
         """Draws a number from 1 to p - 1, the same for the same key for ever.
 
         A key of its own for each number, because those of trees and bits that
@@ -326,13 +326,13 @@ def _hash_of(token: Tensor, multipliers: Tensor) -> Tensor:
     return ops.mod(total, PRIME)
 
 
-def _positive(name: str, values: Any) -> tuple[int, ...]:
+def _positive(name: str, values: object) -> tuple[int, ...]:
     """Returns a sequence of positive integers as a tuple, or raises."""
     try:
         if isinstance(values, str | bytes | bool):
             raise TypeError
-        if not hasattr(values, "__iter__"):
-            values = [values]
+        if not isinstance(values, Iterable):
+            values = cast(list[SupportsIndex], [values])
         found = tuple(operator.index(value) for value in values)
     except TypeError:
         found = ()
@@ -345,7 +345,7 @@ def _positive(name: str, values: Any) -> tuple[int, ...]:
     return found
 
 
-def _ascending(name: str, values: Any) -> tuple[int, ...]:
+def _ascending(name: str, values: object) -> tuple[int, ...]:
     found = _positive(name, values)
     if any(low >= high for low, high in itertools.pairwise(found)):
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_treegate import backend
 from keras_treegate.core import checks, masks
@@ -91,7 +92,7 @@ class SignGate(Gate):
 
     def __init__(
         self,
-        units: Any = None,
+        units: ArrayLike | None = None,
         threshold: str = "zero",
         momentum: float = 0.99,
         seed: int | None = None,
@@ -355,7 +356,7 @@ def _leaf_codes(
     return codes_from_bits(source > thresholds)
 
 
-def _unit_array(units: Any) -> np.ndarray:
+def _unit_array(units: object) -> np.ndarray:
     try:
         array = np.asarray(units)
     except Exception:  # Rows have different lengths, or it is no array.

@@ -5,13 +5,13 @@ from typing import Any
 
 from keras import ops
 
-from keras_treegate import backend
+from keras_treegate import backend, gates
 from keras_treegate.core import checks, loading, sizes
-from keras_treegate.core.numerics import restored
+from keras_treegate.core.numerics import dequantize
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
-from keras_treegate.types import Config, Shape, Tensor, Variable
+from keras_treegate.types import Activation, Config, Shape, Tensor, Variable
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
 
@@ -98,8 +98,8 @@ class FoldedTreeDense(RoutedDense):
         units: int,
         depth: int = 4,
         num_trees: int | str | None = "auto",
-        gate: Any = None,
-        activation: Any = None,
+        gate: gates.Gate | Config | None = None,
+        activation: Activation = None,
         use_bias: bool = True,
         table_dtype: str | None = None,
         stored_leaves: int | None = None,
@@ -190,13 +190,13 @@ class FoldedTreeDense(RoutedDense):
 
     def _product(self, x: Tensor, codes: Tensor) -> Tensor:
         """Multiplies each of the inputs (B, P) with its kernel: (B, Q)."""
-        trees = self._trees
+        trees = self._built_trees
         table = ops.convert_to_tensor(self.table.value)
         scale = self.scale
         if scale is not None:
             scale = ops.convert_to_tensor(scale.value)
         if table.shape[0] == trees.num_trees:  # all leaves are equal
-            blocks = restored(table, scale, x.dtype)
+            blocks = dequantize(table, scale, x.dtype)
             return ops.matmul(x, trees.kernels(blocks))
         codes = ops.transpose(ops.reshape(codes, (-1, trees.num_trees)))
         slots = codes + first_of_trees(trees.num_trees, 2**self.depth)  # (G, B)
@@ -223,7 +223,7 @@ class FoldedTreeDense(RoutedDense):
         self._refuse_to_train(trainable)
 
     @staticmethod
-    def _refuse_to_train(trainable: Any) -> None:
+    def _refuse_to_train(trainable: object) -> None:
         if trainable:
             raise ValueError(
                 "`trainable` must be `False` for a folded layer, which keeps "
@@ -242,7 +242,7 @@ class FoldedTreeDense(RoutedDense):
         return config
 
 
-def check_table_dtype(name: str, dtype: Any) -> None:
+def check_table_dtype(name: str, dtype: object) -> None:
     """Raises for anything but a dtype of a table or `None`."""
     known = isinstance(dtype, str) and dtype in TABLE_DTYPES
     if dtype is not None and not known:

@@ -9,7 +9,15 @@ from keras import ops
 from keras_treegate import backend, gates
 from keras_treegate.core import checks, loading, sizes
 from keras_treegate.core.rows import TreeShape
-from keras_treegate.types import Config, Shape, Tensor, Variable
+from keras_treegate.types import (
+    Activation,
+    Config,
+    Levels,
+    Shape,
+    Store,
+    Tensor,
+    Variable,
+)
 
 
 class RoutedDense(keras.layers.Layer):
@@ -27,17 +35,17 @@ class RoutedDense(keras.layers.Layer):
         units: int,
         depth: int,
         num_trees: int | str | None,
-        gate: Any,
-        activation: Any,
+        gate: gates.Gate | Config | None,
+        activation: Activation,
         use_bias: bool,
-        levels: Any = "ends",
+        levels: Levels = "ends",
         **kwargs: Any,
     ) -> None:
         units, depth, num_trees, stored = sizes.checked_sizes(
             units, depth, num_trees, levels
         )
         gate = gates.get(gate)
-        activation = checks.keras_object(
+        function: Callable[..., Tensor] = checks.keras_object(
             "activation", keras.activations.get, activation
         )
         use_bias = checks.boolean("use_bias", use_bias)
@@ -46,7 +54,7 @@ class RoutedDense(keras.layers.Layer):
         self.units = units
         self.depth = depth
         self.gate = gate
-        self.activation = activation
+        self.activation = function
         self.use_bias = use_bias
         self.supports_masking = True
         self.bias: Variable | None = None
@@ -54,7 +62,7 @@ class RoutedDense(keras.layers.Layer):
         self._given_num_trees = num_trees
         self._given_levels = levels
         self._levels = stored
-        self._trees: Any = None  # once built
+        self._trees: TreeShape | None = None  # once built
 
     def _build_trees(
         self,
@@ -87,7 +95,10 @@ class RoutedDense(keras.layers.Layer):
         return trees
 
     def __call__(
-        self, inputs: Any, gate_inputs: Any = None, **kwargs: Any
+        self,
+        inputs: Tensor,
+        gate_inputs: Tensor | None = None,
+        **kwargs: object,
     ) -> Tensor:
         # Checked before `call`, which runs after the variables are made.
         check_input("inputs", inputs)
@@ -96,7 +107,7 @@ class RoutedDense(keras.layers.Layer):
         self._check_gate_inputs(gate_inputs)
         return super().__call__(inputs, gate_inputs=gate_inputs, **kwargs)
 
-    def _check_gate_inputs(self, gate_inputs: Any) -> None:
+    def _check_gate_inputs(self, gate_inputs: Tensor) -> None:
         check_input(
             "gate_inputs", gate_inputs, integers=self.gate.reads_integers
         )
@@ -122,7 +133,7 @@ class RoutedDense(keras.layers.Layer):
     def _flat(self, inputs: Tensor) -> Tensor:
         """Returns inputs (..., P) as examples (B, P) of the compute dtype."""
         x = ops.cast(inputs, self.compute_dtype)
-        return ops.reshape(x, (-1, self._trees.inputs))
+        return ops.reshape(x, (-1, self._built_trees.inputs))
 
     def _outputs(self, products: Tensor, inputs: Tensor) -> Tensor:
         """Returns the outputs (..., Q) for the products (B, Q) of inputs."""
@@ -131,16 +142,20 @@ class RoutedDense(keras.layers.Layer):
         shape = (*ops.shape(inputs)[:-1], self.units)
         return self.activation(ops.reshape(products, shape))
 
-    def rematerialized_call(
-        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    # A layer and an operation of Keras name the first argument differently.
+    def rematerialized_call(  # type: ignore[override]
+        self,
+        layer_call: Callable[..., Tensor],
+        *args: object,
+        **kwargs: object,
     ) -> Callable[..., Tensor]:
         # Recomputing the forward pass would lose the rows of the gradient.
         return layer_call
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: Store) -> None:
         loading.save(store, self._own_variables(), self._parts())
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         variables, optional = self._own_variables(), self._optional_variables
         loading.load(store, variables, optional, self, self._parts())
 
@@ -153,7 +168,10 @@ class RoutedDense(keras.layers.Layer):
         return {"gate": self.gate.stored_variables}
 
     def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None
+        self,
+        mode: object = None,
+        type_check: bool = True,
+        config: object = None,
     ) -> None:
         """Raises: trees are quantized by folding them."""
         checks.no_quantization(self.name, mode)
@@ -174,7 +192,7 @@ class RoutedDense(keras.layers.Layer):
             return self._given_num_trees
         return self._trees.num_trees
 
-    def levels_at(self, depth: int) -> Any:
+    def levels_at(self, depth: int) -> Levels:
         """Returns the `levels` of such a layer with trees of another depth."""
         if self._given_levels == "all" or depth == self.depth:
             return self._given_levels
@@ -182,7 +200,7 @@ class RoutedDense(keras.layers.Layer):
         return sorted({*kept, depth})
 
     def _checked_tensors(
-        self, inputs: Any, gate_inputs: Any
+        self, inputs: Tensor, gate_inputs: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Returns inputs and gate inputs as tensors, or raises."""
         self._check_built()
@@ -192,13 +210,24 @@ class RoutedDense(keras.layers.Layer):
             gate_inputs = ops.convert_to_tensor(gate_inputs)
         return ops.convert_to_tensor(inputs), gate_inputs
 
+    @property
+    def _built_trees(self) -> TreeShape:
+        """The sizes of the trees; an error before the layer is built."""
+        if self._trees is None:
+            raise self._not_built()
+        return self._trees
+
+    def _not_built(self) -> ValueError:
+        """Returns the error for a layer that is not built."""
+        return ValueError(
+            f"The layer {self.name!r} is not built: it does not know its "
+            "inputs yet. Call it on a batch first, or build it with "
+            "`layer.build((None, features))`."
+        )
+
     def _check_built(self) -> None:
         if self._trees is None:
-            raise ValueError(
-                f"The layer {self.name!r} is not built: it does not know its "
-                "inputs yet. Call it on a batch first, or build it with "
-                "`layer.build((None, features))`."
-            )
+            raise self._not_built()
 
     def compute_output_shape(
         self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
@@ -218,7 +247,7 @@ class RoutedDense(keras.layers.Layer):
         return config
 
 
-def check_input(name: str, value: Any, integers: bool = False) -> None:
+def check_input(name: str, value: Tensor, integers: bool = False) -> None:
     """Raises for a value that cannot be the inputs or gate inputs."""
     checks.tensor(name, value)
     checks.dense(name, value, backend.is_dense(value))

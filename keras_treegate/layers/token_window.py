@@ -56,7 +56,9 @@ class TokenWindow(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=2)
         self.built = True
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, *args: object, **kwargs: object
+    ) -> Tensor:
         checks.tensor("inputs", inputs)
         checks.integers("inputs", inputs)
         return super().__call__(inputs, *args, **kwargs)

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import gates
+from keras_treegate import gates, types
 from keras_treegate.core import checks, masks, sizes
 from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
-from keras_treegate.credit import Route, scores
+from keras_treegate.credit import Credit, Route, scores
 from keras_treegate.credit import get as get_credit
 from keras_treegate.layers.routed_dense import RoutedDense
-from keras_treegate.trees import find as tree_layers
+from keras_treegate.trees import find
 from keras_treegate.trees.explain import (
     MultiplyAdds,
     explanation,
@@ -128,22 +128,23 @@ class TreeGatedDense(RoutedDense):
     """
 
     _optional_variables = LeafVisits.NAMES
+    visits: LeafVisits  # once built
 
     def __init__(
         self,
         units: int,
         depth: int = 4,
         num_trees: int | str | None = "auto",
-        levels: Any = "all",
-        gate: Any = None,
-        credit: Any = "straight",
-        activation: Any = None,
+        levels: types.Levels = "all",
+        gate: gates.Gate | Config | None = None,
+        credit: str | Credit | Config = "straight",
+        activation: types.Activation = None,
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        node_initializer: Any = "zeros",
-        bias_initializer: Any = "zeros",
-        bias_regularizer: Any = None,
-        bias_constraint: Any = None,
+        kernel_initializer: types.Initializer = "glorot_uniform",
+        node_initializer: types.Initializer = "zeros",
+        bias_initializer: types.Initializer = "zeros",
+        bias_regularizer: types.Regularizer = None,
+        bias_constraint: types.Constraint = None,
         seed: int | None = None,
         count_visits: bool = True,
         **kwargs: Any,
@@ -173,20 +174,17 @@ class TreeGatedDense(RoutedDense):
         self.bias_constraint = checks.keras_object(
             "bias_constraint", keras.constraints.get, bias_constraint
         )
-        self.seed = seed
-        self.count_visits = count_visits
-        self.visits: Any = None  # once built
+        self.seed, self.count_visits = seed, count_visits
         self._row_levels = "auto"
-        self._forest: Any = None  # once built
+        self._forest: Forest | None = None  # once built
 
     def build(
         self, inputs_shape: Shape, gate_inputs_shape: Shape | None = None
     ) -> None:
         if self.built:  # A transform builds it, and then the model around it.
             return
-        trees = self._build_trees(
-            inputs_shape, gate_inputs_shape, self._check_size
-        )
+        shapes = inputs_shape, gate_inputs_shape
+        trees = self._build_trees(*shapes, self._check_size)
         nodes = Forest.add_nodes(
             self, trees, self.kernel_initializer, self.node_initializer
         )
@@ -203,10 +201,16 @@ class TreeGatedDense(RoutedDense):
         # state of decay is trainable, it also comes after all that trains.
         self._forest = Forest.of_layer(self, trees, nodes)
         self._forest.row_levels = self._row_levels
-        tree_layers.mark(self)
+        find.mark(self)
         self.visits = LeafVisits.of_layer(self, trees, self.count_visits)
         if isinstance(self.credit, keras.layers.Layer):
             self.credit.refusal = self.refusal
+
+    @property
+    def _built_forest(self) -> Forest:
+        if self._forest is None:
+            raise self._not_built()
+        return self._forest
 
     def _check_size(self, trees: TreeShape) -> None:
         itemsize = checks.itemsize(self.variable_dtype)
@@ -233,7 +237,7 @@ class TreeGatedDense(RoutedDense):
         route = self._route(inputs, gate_inputs, training, kept)
         self.visits.record(route.codes, training, kept)
         x = self._flat(inputs)
-        products = self._forest.multiply(x, route.codes, route.scales)
+        products = self._built_forest.multiply(x, route.codes, route.scales)
         products = scores.watch(products, self.nodes[0], route.claim)
         return self._outputs(products, inputs)
 
@@ -277,7 +281,7 @@ class TreeGatedDense(RoutedDense):
         """
         inputs, gate_inputs = self._checked_tensors(inputs, gate_inputs)
         route = self._route(inputs, gate_inputs, training=False)
-        kernels = self._forest.kernels(route.codes, route.scales)
+        kernels = self._built_forest.kernels(route.codes, route.scales)
         return ops.reshape(kernels, (*inputs.shape, self.units))
 
     def leaf_table(self) -> Tensor:
@@ -287,9 +291,8 @@ class TreeGatedDense(RoutedDense):
             (G, 2^D, W, Q), of the variable dtype. Entry `[g, c]` multiplies the
             g-th block of an example whose leaf code in tree g is c.
         """
-        self._check_built()
         self.credit.check_foldable()
-        return self._forest.leaf_table()
+        return self._built_forest.leaf_table()
 
     @property
     def row_levels(self) -> str:
@@ -325,8 +328,7 @@ class TreeGatedDense(RoutedDense):
         as they are. The end of `fit` does this with every layer; do it by hand
         to hand the variables in `nodes` to other code, outside of a step.
         """
-        self._check_built()
-        self._forest.settle()
+        self._built_forest.settle()
 
     def explain(
         self, batch_size: int, print_fn: Callable[[str], object] = print
@@ -337,21 +339,19 @@ class TreeGatedDense(RoutedDense):
             batch_size: Positive integer; all leading axes of inputs as one.
             print_fn: A function, called with the text. Defaults to `print`.
         """
-        self._check_built()
+        forest, dtype = self._built_forest, self.variable_dtype
         batch_size = checks.integer("batch_size", batch_size, 1)
-        print_fn(explanation(self._forest, batch_size, self.variable_dtype))
+        print_fn(explanation(forest, batch_size, dtype))
 
     @property
     def capacity(self) -> int:
         """The parameters that the layer stores in its nodes and bias."""
-        self._check_built()
-        return self._forest.trees.stored + (self.units if self.use_bias else 0)
+        return self._built_trees.stored + (self.units if self.use_bias else 0)
 
     @property
     def multiply_adds(self) -> MultiplyAdds:
         """The arithmetic per example, with the tree and with it folded."""
-        self._check_built()
-        return multiply_adds(self._forest.trees, self.credit.foldable)
+        return multiply_adds(self._built_trees, self.credit.foldable)
 
     @property
     def leaf_visits(self) -> np.ndarray:

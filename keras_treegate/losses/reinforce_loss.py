@@ -1,7 +1,6 @@
 """A loss that tells sampled gates what their bits were worth."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
@@ -72,11 +71,11 @@ class ReinforceLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        loss: Any,
+        loss: str | keras.losses.Loss | Callable[..., Tensor],
         positions: str = "all",
         reduction: str | None = None,
         name: str | None = None,
-        dtype: Any = None,
+        dtype: str | keras.DTypePolicy | None = None,
     ) -> None:
         if not isinstance(positions, str) or positions not in POSITIONS:
             raise ValueError(
@@ -84,16 +83,16 @@ class ReinforceLoss(keras.losses.Loss):
                 f"{positions!r}. Leave it out for 'all', which is always right."
             )
         loss = _resolved(loss)
+        if isinstance(loss, keras.losses.Loss):
+            reduction = reduction or loss.reduction or "none"
+            name, dtype = name or loss.name, dtype or loss.dtype
+        super().__init__(
+            name=name or _name_of(loss),
+            reduction=reduction or "sum_over_batch_size",
+            dtype=dtype,
+        )
         self.loss = loss
         self.positions = positions
-        is_loss = isinstance(loss, keras.losses.Loss)
-        if is_loss:
-            reduction = reduction or loss.reduction or "none"
-        super().__init__(
-            name=name or (loss.name if is_loss else _name_of(loss)),
-            reduction=reduction or "sum_over_batch_size",
-            dtype=dtype or (loss.dtype if is_loss else None),
-        )
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if isinstance(self.loss, keras.losses.Loss):
@@ -242,7 +241,7 @@ def _shared_axes(shape: Shape, other: Shape) -> int:
     return max(count, 1)
 
 
-def _resolved(loss: Any) -> keras.losses.Loss | Callable[..., Tensor]:
+def _resolved(loss: object) -> keras.losses.Loss | Callable[..., Tensor]:
     try:
         found = keras.losses.get(loss)
     except (TypeError, ValueError):

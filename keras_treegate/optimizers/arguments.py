@@ -1,15 +1,22 @@
 """Checks of the arguments that all step-aware optimizers share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import keras
 
 from keras_treegate.core import checks
-from keras_treegate.types import Tensor
+from keras_treegate.types import Config, Tensor
+
+# What a user may give as one; without a schedule, it is a number or a function.
+LearningRate: TypeAlias = (
+    float
+    | keras.optimizers.schedules.LearningRateSchedule
+    | Callable[[], Tensor]
+)
 
 
-def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
+def refuse_dense(use_ema: object, gradient_accumulation_steps: object) -> None:
     """Raises for options that would touch every row in every step."""
     if use_ema:
         raise ValueError(
@@ -28,12 +35,8 @@ def refuse_dense(use_ema: Any, gradient_accumulation_steps: Any) -> None:
 
 
 def learning_rate(
-    value: Any,
-) -> (
-    keras.optimizers.schedules.LearningRateSchedule
-    | Callable[..., Tensor]
-    | float
-):
+    value: object,
+) -> LearningRate:
     """Returns a schedule or callable as it is, and a number as a float."""
     schedule = keras.optimizers.schedules.LearningRateSchedule
     if isinstance(value, schedule) or callable(value):
@@ -41,14 +44,14 @@ def learning_rate(
     return checks.number("learning_rate", value)
 
 
-def weight_decay(value: Any) -> float | None:
+def weight_decay(value: object) -> float | None:
     """Returns a number as a float, and `None` as it is."""
     if value is None:
         return None
     return checks.number("weight_decay", value, least=0)
 
 
-def scales(arguments: dict[str, Any]) -> dict[str, Any]:
+def scales(arguments: Config) -> Config:
     """Returns arguments for Keras, with those that scale gradients checked."""
     arguments = dict(arguments)
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):

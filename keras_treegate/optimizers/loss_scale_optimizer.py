@@ -1,6 +1,6 @@
 """Dynamic loss scaling that keeps gradients of tree levels as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import counting_steps
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.trees import level as tree_level
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Store, Tensor, Variable
 
 
 @register
@@ -109,7 +109,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     ) -> None:
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         inner = self.inner_optimizer
         with counting_steps(inner, store, self.variables) as complete:
             loading.check_optimizer(complete, self)
@@ -130,10 +130,12 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     def apply(
         self,
         grads: Sequence[Tensor | backend.RowGradient | None],
-        trainable_variables: Any = None,
+        trainable_variables: Iterable[Variable] | None = None,
     ) -> None:
-        if not self.built:
-            self.build(list(trainable_variables))
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                self.build(trainable_variables)
         inner = self.inner_optimizer
         variables = inner.variables_of(grads, trainable_variables)
         gradients = inner.as_row_gradients(grads, variables)

@@ -1,19 +1,15 @@
 """State that a step-aware optimizer keeps of each variable, and of each row."""
 
 import contextlib
-import math
-import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate import backend
-from keras_treegate.core import decay
 from keras_treegate.trees import level as tree_level
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Store, Tensor, Variable
 
 
 class Slot(NamedTuple):
@@ -77,7 +73,7 @@ class VariableState:
         self, variable: Variable, kinds: list[Slot], decays: bool
     ) -> None:
         self.variable = variable
-        self.level: Any = tree_level.of(variable)
+        self.level = tree_level.of(variable)
         self.decays = decays
         self.slots: list[Variable] = []
         self.last_step: Variable | None = None
@@ -109,12 +105,6 @@ class VariableState:
                 name=self._name("last_step"),
             )
 
-    @property
-    def tables(self) -> list[Variable]:
-        """The variables with a row for each row of a level, see `update_of`."""
-        tables = [self.level.nodes, self.level.stamps, *self.slots]
-        return tables + [self.last_step] * (self.last_step is not None)
-
     def is_untouched(self) -> bool:
         """Returns whether all gradients were zero; false without slots."""
         return len(self.slots) > 0 and all(
@@ -126,105 +116,6 @@ class VariableState:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 
 
-def caught_up(
-    kinds: list[Slot],
-    slots: list[Tensor],
-    count: Tensor,
-    last_step: Tensor | None = None,
-) -> list[Tensor]:
-    """Returns slots (R, ...) of these kinds after the steps rows were idle.
-
-    `count` is that of this step, `last_step` (R,) those of their last ones.
-    """
-    if last_step is None:
-        return slots
-    # At least 0, because weights of a later step may have been put back.
-    idle = ops.maximum(count - last_step - 1, 0)
-    found = []
-    for kind, slot in zip(kinds, slots, strict=True):
-        if kind.decay is not None:
-            # This is decay^idle, faster than `ops.power`; a decay of 0 leaves
-            # 0.
-            rate = math.log(max(kind.decay, 1e-300))
-            factors = ops.exp(rate * ops.cast(idle, slot.dtype))
-            slot = slot * factors[:, None, None]
-        found.append(slot)
-    return found
-
-
-def update_of(
-    rule: keras.optimizers.Optimizer,
-    state: VariableState,
-    clock: Tensor,
-    step: Step,
-    condition: Tensor | None,
-) -> backend.SharedUpdate:
-    """Returns the update that a backend makes of `state.tables`.
-
-    A row with a gradient that is all zero stays as it is, and so do all of them
-    where the `condition` is given and false.
-
-    Args:
-        rule: The optimizer.
-        state: What it keeps of the level.
-        clock: The decay clock after this step.
-        step: The step.
-        condition: Boolean scalar or `None`.
-    """
-    key, kinds = rule.rule_key, state.kinds
-    return backend.SharedUpdate(
-        _update_by(weakref.ref(rule), kinds),
-        (*backend.read_clock(clock), *step, condition),
-        None if key is None else (key, tuple(kinds), state.last_step is None),
-    )
-
-
-def _update_by(optimizer: Any, kinds: list[Slot]) -> Callable[..., None]:
-    """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
-
-    def update(
-        tables: Any,
-        gradient: Tensor,
-        time: Tensor,
-        negative: Tensor | bool,
-        number: Tensor,
-        learning_rate: Tensor,
-        count: Tensor,
-        condition: Tensor | None,
-    ) -> None:
-        rule, step = optimizer(), Step(number, learning_rate, count)
-        # The sum is faster than `ops.any`, and NaN is not zero either.
-        touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
-        if condition is not None:
-            touched = ops.logical_and(touched, condition)
-        if kinds:
-            old = tables[2:]
-            slots, last_step = old[: len(kinds)], old[len(kinds) :]
-            new = caught_up(kinds, slots, count, *last_step)
-            new = rule.next_slots(gradient, new, step)
-            new += [count] * len(last_step)
-            tables[2:] = _where(touched, new, old)
-        rows, stamps, *slots = tables[: 2 + len(kinds)]
-        value = decay.decayed(rows, decay.owed_at(time, negative, stamps))
-        value = rule.next_value(value, gradient, slots, step)
-        value = decay.signed(value, negative)
-        tables[:2] = _where(touched, [value, time], [rows, stamps])
-
-    return update
-
-
-def _where(
-    touched: Tensor, new: list[Tensor], old: list[Tensor]
-) -> list[Tensor]:
-    """Returns new rows of any rank where touched (R,), else the old."""
-
-    def chosen(new: Tensor, old: Tensor) -> Tensor:
-        axes = (1,) * (len(old.shape) - 1)
-        return ops.where(ops.reshape(touched, (-1, *axes)), new, old)
-
-    return [chosen(*pair) for pair in zip(new, old, strict=True)]
-
-
 def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
     """Counts the steps since each row of a level was written, (N,) int64.
 
@@ -232,16 +123,16 @@ def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
     the level; `None` where none of them keeps the last steps. A row that was
     never written has been idle for all its steps.
     """
-    told: list[tuple[int, np.ndarray]] = []
+    counted: list[tuple[int, np.ndarray]] = []
     for optimizer in level.listeners:
         last_step = optimizer.last_steps(level.nodes)
         if last_step is not None:
             step = int(ops.convert_to_numpy(optimizer.steps_taken))
             last_step = ops.convert_to_numpy(last_step).astype("int64")
-            told.append((step, step - last_step))
-    if not told:
+            counted.append((step, step - last_step))
+    if not counted:
         return None
-    return max(told, key=lambda pair: pair[0])[1]
+    return max(counted, key=lambda pair: pair[0])[1]
 
 
 def check_decay_state(variables: list[Variable]) -> None:
@@ -282,8 +173,10 @@ def key_of_rule(
 
 @contextlib.contextmanager
 def counting_steps(
-    optimizer: keras.optimizers.Optimizer, store: Any, variables: list[Variable]
-) -> Iterator[Any]:
+    optimizer: keras.optimizers.Optimizer,
+    store: Store,
+    variables: list[Variable],
+) -> Iterator[Store]:
     """Yields a store of numbered variables that has the steps taken too.
 
     The steps taken are the last of the variables, and files of version 0.1.0

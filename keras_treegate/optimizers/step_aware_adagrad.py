@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_treegate.core import checks
 from keras_treegate.core.saving import register
+from keras_treegate.optimizers.arguments import LearningRate
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.types import Config, Tensor
@@ -66,7 +67,7 @@ class StepAwareAdagrad(StepAwareOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
         rowwise: bool = False,

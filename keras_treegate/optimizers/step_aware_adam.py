@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_treegate.core import checks
 from keras_treegate.core.saving import register
+from keras_treegate.optimizers.arguments import LearningRate
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.types import Config, Tensor
@@ -65,7 +66,7 @@ class StepAwareAdam(StepAwareOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,

@@ -15,6 +15,8 @@ from keras_treegate.optimizers.applying import (
     in_step,
     warn_of_lost_rows,
 )
+from keras_treegate.optimizers.arguments import LearningRate
+from keras_treegate.optimizers.level_update import update_of
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -22,10 +24,9 @@ from keras_treegate.optimizers.row_state import (
     check_decay_state,
     counting_steps,
     key_of_rule,
-    update_of,
 )
 from keras_treegate.trees import level as tree_level
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Store, Tensor, Variable
 
 _NOT_DEFINED = (
     "`{}` must define `slot_kinds`, `next_slots` and `next_value`, as "
@@ -89,7 +90,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         weight_decay: float | None = None,
         use_ema: bool = False,
         gradient_accumulation_steps: int | None = None,
@@ -104,7 +105,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._excluded: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         self.states: list[VariableState] = []
         self._warned: set[tuple[str, str]] = set()
-        self._gates_told: set[int] = set()
+        self._gates_warned: set[int] = set()
         # The steps that are in progress: one, or one for each replica.
         self._applying: list[Applying] = []
         self._steps_taken: Variable | None = (
@@ -285,7 +286,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """
         variables = self.variables_of(grads, trainable_variables)
         written_here = self._decay_variables()
-        found = []
+        row_gradients = []
         causes: dict[tuple[str, str], list[str]] = {}
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in written_here:
@@ -293,13 +294,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             elif tree_level.of(variable) is None:
                 gradient = ops.convert_to_tensor(gradient)
             elif not isinstance(gradient, backend.RowGradient):
-                gradient, lost = backend.lift(gradient, variable)
+                gradient, lost = backend.as_row_gradient(gradient, variable)
                 if lost is not None:
                     layer, _, level = variable.path.rpartition("/")
                     causes.setdefault((layer, lost), []).append(level)
-            found.append(gradient)
+            row_gradients.append(gradient)
         warn_of_lost_rows(causes, self._warned)
-        return found
+        return row_gradients
 
     def variables_of(
         self,
@@ -350,24 +351,27 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             ):
                 self.assign(target, applying.if_applied(new, before))
         else:
-            self._update_rows(state, gradient, step, rate)
+            self._update_rows(state, state.level, gradient, step, rate)
 
     def _update_rows(
         self,
         state: VariableState,
+        level: tree_level.TreeLevel,
         gradient: Tensor | backend.RowGradient,
         step: Step,
         rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
-        level = state.level
         before = ops.convert_to_tensor(level.clock.value)
         clock = before
         if state.decays and self._weight_decay:
             clock = applying.if_applied(decay.advance(before, rate), before)
             level.clock.assign(clock)
         update = update_of(self, state, clock, step, applying.condition)
-        applying.update_rows(state.tables, gradient, update)
+        tables = backend.RowTables(
+            level.nodes, level.stamps, state.slots, state.last_step
+        )
+        applying.update_rows(tables, gradient, update)
 
     def _state_of(self, variable: Variable) -> VariableState:
         return self.states[self._get_variable_index(variable)]
@@ -386,7 +390,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """The steps so far, a variable; `None` where no slot needs it."""
         return self._steps_taken
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         with counting_steps(self, store, self.variables) as complete:
             loading.check_optimizer(complete, self)
             super().load_own_variables(complete)
@@ -396,4 +400,4 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for state in self.states:
             if state.level is not None:
                 state.level.settle()
-        untrained_gates.warn(self, self.states, self._gates_told)
+        untrained_gates.warn(self, self.states, self._gates_warned)

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_treegate.core import checks
 from keras_treegate.core.saving import register
+from keras_treegate.optimizers.arguments import LearningRate
 from keras_treegate.optimizers.row_state import Slot, Step
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
 from keras_treegate.types import Config, Tensor
@@ -60,7 +61,7 @@ class StepAwareSGD(StepAwareOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,

@@ -15,7 +15,9 @@ def can_transfer(
 ) -> bool:
     """Returns whether `transfer_state` works for both optimizers."""
     if isinstance(old, LossScaleOptimizer):
-        old, new = old.inner_optimizer, getattr(new, "inner_optimizer", None)
+        if not isinstance(new, keras.optimizers.LossScaleOptimizer):
+            return False
+        old, new = old.inner_optimizer, new.inner_optimizer
     return isinstance(old, StepAwareOptimizer) and type(old) is type(new)
 
 

@@ -16,19 +16,19 @@ from keras_treegate.optimizers.row_state import VariableState
 def warn(
     optimizer: keras.optimizers.Optimizer,
     states: list[VariableState],
-    told: set[int],
+    warned: set[int],
 ) -> None:
     """Warns of layers whose outputs are gate inputs and that never learned.
 
     Args:
         optimizer: the step-aware optimizer.
         states: its state of each variable.
-        told: the ids of tree layers that need no warning, which are added to.
+        warned: the ids of tree layers that need no warning, which are added to.
     """
     of_variables = {id(state.variable): state for state in states}
     for state in states:
         layer = getattr(state.variable, "tree_layer", lambda: None)()
-        if layer is None or id(layer) in told:
+        if layer is None or id(layer) in warned:
             continue
         names = [
             inner.name
@@ -37,7 +37,7 @@ def warn(
         ]
         if names and not int(ops.convert_to_numpy(optimizer.iterations)):
             continue  # There was no step yet.
-        told.add(id(layer))
+        warned.add(id(layer))
         if names:
             warnings.warn(
                 f"No gradient reached {', '.join(map(repr, names))}, of whose "

@@ -1,6 +1,10 @@
 """Figures and colours that all pictures share."""
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, with a marker
 # each for those who see no colour.
@@ -20,7 +24,7 @@ COLOR_MAP = "viridis"
 NOTHING = "#FFFFFF"
 
 
-def figure(width: float, height: float) -> Any:
+def figure(width: float, height: float) -> "Figure":
     """Makes an empty figure, its size in inches; it needs no screen."""
     try:
         from matplotlib.figure import Figure
@@ -41,7 +45,7 @@ def style(number: int) -> dict[str, str]:
     }
 
 
-def tidy(axes: Any, **settings: Any) -> None:
+def tidy(axes: "Axes", **settings: object) -> None:
     """Sets labels and the like, and leaves out what is not needed."""
     axes.set(**settings)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,17 +1,25 @@
 """A picture of the best metric over the capacity of models."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
 
 from keras_treegate.core import checks
 from keras_treegate.plotting import canvas
-from keras_treegate.plotting.sources import history_of
+from keras_treegate.plotting.sources import HistoryLike, history_of
+
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.figure import Figure
+
+# A run of `fit`, or its parameters and its value.
+Run: TypeAlias = HistoryLike | tuple[float, float]
 
 
-def capacity(histories: Any, metric: str = "val_accuracy") -> Any:
+def capacity(
+    histories: Mapping[str, Run | list[Run]], metric: str = "val_accuracy"
+) -> "Figure":
     """Draws the best value of a metric over the parameters of models.
 
     Parameters are the trainable numbers that a model stores, on a logarithmic
@@ -72,7 +80,7 @@ def capacity(histories: Any, metric: str = "val_accuracy") -> Any:
     return figure
 
 
-def _point(name: str, entry: Any, metric: str) -> tuple[float, float]:
+def _point(name: str, entry: Run, metric: str) -> tuple[float, float]:
     """Returns the parameters and the best value of a run."""
     if isinstance(entry, tuple) and len(entry) == 2:
         return (

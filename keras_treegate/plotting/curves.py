@@ -1,9 +1,14 @@
 """A picture of routing over the epochs."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from keras_treegate.plotting import canvas
-from keras_treegate.plotting.sources import history_of
+from keras_treegate.plotting.sources import History, HistoryLike, history_of
+
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANELS = {
     "gate_entropy": "gate entropy",
@@ -12,7 +17,7 @@ PANELS = {
 MAX_NAMED = len(canvas.COLORS) - 1
 
 
-def curves(source: Any) -> Any:
+def curves(source: HistoryLike) -> "Figure":
     """Draws gate entropy and path utilization over the epochs.
 
     The mean over the layers is black; each layer has a line of its own, in
@@ -70,23 +75,27 @@ def curves(source: Any) -> Any:
     return figure
 
 
-def _lines_of(history: dict, key: str) -> dict[tuple[str, bool], list]:
+def _lines_of(
+    history: History, key: str
+) -> dict[tuple[str, bool], Sequence[float]]:
     """Finds the series of a key, by layer ("": mean) and whether held out."""
-    found = {}
+    series = {}
     for name, values in history.items():
         bare = name.removeprefix("val_")
         if bare == key:
-            found["", bare != name] = values
+            series["", bare != name] = values
         elif bare.endswith(f"/{key}"):
-            found[bare.removesuffix(f"/{key}"), bare != name] = values
-    return found
+            series[bare.removesuffix(f"/{key}"), bare != name] = values
+    return series
 
 
-def _draw(panel: Any, lines: dict[tuple[str, bool], list]) -> None:
+def _draw(
+    panel: "Axes", lines: dict[tuple[str, bool], Sequence[float]]
+) -> None:
     layers = list(dict.fromkeys(name for name, _ in lines if name))
     named = len(layers) <= MAX_NAMED
     for (name, held_out), values in lines.items():
-        options: dict = {
+        options: dict[str, object] = {
             "linestyle": "--" if held_out else "-",
             "markersize": 4,
         }

@@ -1,19 +1,29 @@
 """A picture of the visits of one tree, level by level."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_treegate.core import checks
 from keras_treegate.core import routing_metrics as measures
+from keras_treegate.gates import SignGate
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.plotting import canvas
-from keras_treegate.plotting.sources import check_visited, visits_of
+from keras_treegate.plotting.sources import (
+    LayerOrVisits,
+    check_visited,
+    visits_of,
+)
+
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_LEVELS = 10
 ROOT, ZERO, ONE = "#BBBBBB", "#56B4E9", "#E69F00"
 
 
-def icicle(source: Any, tree: int = 0) -> Any:
+def icicle(source: LayerOrVisits, tree: int = 0) -> "Figure":
     """Draws how the visits of one tree split at each bit.
 
     The root is at the top. Below each node are its two children, as wide as
@@ -72,7 +82,7 @@ def icicle(source: Any, tree: int = 0) -> Any:
     return figure
 
 
-def _draw_level(axes: Any, level: int, shares: np.ndarray) -> None:
+def _draw_level(axes: "Axes", level: int, shares: np.ndarray) -> None:
     widths = 100 * shares
     starts = np.cumsum(widths) - widths
     colors = [ROOT] if level == 0 else [ZERO, ONE] * (len(widths) // 2)
@@ -96,17 +106,17 @@ def _draw_level(axes: Any, level: int, shares: np.ndarray) -> None:
             )
 
 
-def _labels(source: Any, tree: int, levels: int) -> list[str]:
+def _labels(source: LayerOrVisits, tree: int, levels: int) -> list[str]:
     """Names the levels, for a layer with the unit whose sign decides there."""
     labels = [str(level) for level in range(levels + 1)]
-    if hasattr(source, "gate"):
+    if isinstance(source, TreeGatedDense) and isinstance(source.gate, SignGate):
         units = source.gate.units[tree]
         for level in range(1, levels + 1):
             labels[level] = f"{level} (unit {units[level - 1]})"
     return labels
 
 
-def _draw_legend(figure: Any) -> None:
+def _draw_legend(figure: "Figure") -> None:
     from matplotlib.patches import Patch
 
     handles = [

@@ -1,14 +1,21 @@
 """A picture of the steps since the rows of a layer were last written."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers.row_state import idle_steps
 from keras_treegate.plotting import canvas
 
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def row_ages(source: Any) -> Any:
+
+def row_ages(source: TreeGatedDense | Sequence[ArrayLike]) -> "Figure":
     """Draws for each level which share of its rows is older than some steps.
 
     The age of a row is the number of steps since a batch last touched it. A
@@ -40,9 +47,9 @@ def row_ages(source: Any) -> Any:
     figure = canvas.figure(7.0, 4.2)
     axes = figure.add_subplot()
     deepest = max(ages)
-    for level, of_level in ages.items():
-        _draw_level(axes, of_level, level, deepest)
-    oldest = max(int(of_level.max()) for of_level in ages.values())
+    for level, level_ages in ages.items():
+        _draw_level(axes, level_ages, level, deepest)
+    oldest = max(int(level_ages.max()) for level_ages in ages.values())
     axes.set_xscale("symlog", linthresh=1)
     canvas.tidy(
         axes,
@@ -58,7 +65,9 @@ def row_ages(source: Any) -> Any:
     return figure
 
 
-def _draw_level(axes: Any, ages: np.ndarray, level: int, deepest: int) -> None:
+def _draw_level(
+    axes: "Axes", ages: np.ndarray, level: int, deepest: int
+) -> None:
     from matplotlib import colormaps
 
     values, counts = np.unique(ages, return_counts=True)
@@ -77,12 +86,14 @@ def _draw_level(axes: Any, ages: np.ndarray, level: int, deepest: int) -> None:
     )
 
 
-def _ages_of(source: Any) -> tuple[dict[int, np.ndarray], str]:
+def _ages_of(
+    source: TreeGatedDense | Sequence[ArrayLike],
+) -> tuple[dict[int, np.ndarray], str]:
     """Returns the ages of the rows by level, and a name for them."""
-    if hasattr(source, "tree_levels"):
-        told = [idle_steps(level) for level in source.tree_levels]
-        known = [of_level for of_level in told if of_level is not None]
-        if not known or len(known) < len(told):
+    if isinstance(source, TreeGatedDense):
+        all_ages = [idle_steps(level) for level in source.tree_levels]
+        known = [ages for ages in all_ages if ages is not None]
+        if not known or len(known) < len(all_ages):
             raise ValueError(
                 f"`source` must be a layer whose optimizer keeps the ages of "
                 f"its rows. Received: the layer {source.name!r}, which no such "
@@ -91,12 +102,12 @@ def _ages_of(source: Any) -> tuple[dict[int, np.ndarray], str]:
             )
         return dict(zip(source.levels, known, strict=True)), source.name
     try:
-        ages = [np.asarray(of_level).ravel() for of_level in source]
+        ages = [np.asarray(level_ages).ravel() for level_ages in source]
     except TypeError:
         ages = []
     if not ages or any(
-        of_level.size == 0 or of_level.dtype.kind not in "iuf"
-        for of_level in ages
+        level_ages.size == 0 or level_ages.dtype.kind not in "iuf"
+        for level_ages in ages
     ):
         raise ValueError(
             "`source` must be a TreeGatedDense layer or a list of arrays of "

@@ -1,13 +1,22 @@
 """The sources of pictures: arrays, layers or histories."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
+import keras
 import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_treegate.layers import TreeGatedDense
+
+LayerOrVisits: TypeAlias = TreeGatedDense | ArrayLike
+History: TypeAlias = Mapping[str, Sequence[float]]
+HistoryLike: TypeAlias = keras.callbacks.History | History
 
 
-def visits_of(source: Any) -> tuple[np.ndarray, str]:
+def visits_of(source: LayerOrVisits) -> tuple[np.ndarray, str]:
     """Returns the visits (G, L) of a layer or array, and a name for them."""
-    if hasattr(source, "leaf_visits"):
+    if isinstance(source, TreeGatedDense):
         return source.leaf_visits, source.name
     try:
         visits = np.asarray(source)
@@ -35,7 +44,7 @@ def check_visited(visits: np.ndarray, name: str) -> None:
         )
 
 
-def history_of(source: Any) -> dict[str, list]:
+def history_of(source: HistoryLike) -> History:
     """Returns the numbers of each epoch, by key."""
     history = getattr(source, "history", source)
     if (

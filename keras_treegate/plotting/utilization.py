@@ -1,17 +1,25 @@
 """A picture of the visits of all leaves."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_treegate.core import routing_metrics as measures
 from keras_treegate.plotting import canvas
-from keras_treegate.plotting.sources import check_visited, visits_of
+from keras_treegate.plotting.sources import (
+    LayerOrVisits,
+    check_visited,
+    visits_of,
+)
+
+if TYPE_CHECKING:  # matplotlib may not be installed
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
 
 MAX_COLUMNS = 512
 
 
-def utilization(source: Any) -> Any:
+def utilization(source: LayerOrVisits) -> "Figure":
     """Draws the visits of all leaves, trees by leaves, as a heat map.
 
     The colour tells how often a leaf is visited relative to an even share, on a
@@ -71,7 +79,7 @@ def utilization(source: Any) -> Any:
     return figure
 
 
-def _norm(relative: np.ndarray) -> Any:
+def _norm(relative: np.ndarray) -> "LogNorm":
     """Makes a logarithmic scale with 1 in its middle."""
     from matplotlib.colors import LogNorm
 

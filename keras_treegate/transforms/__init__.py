@@ -2,8 +2,8 @@
 
 from keras_treegate.transforms.fold import fold as fold
 from keras_treegate.transforms.grow import grow as grow
+from keras_treegate.transforms.prune import PruneReport as PruneReport
 from keras_treegate.transforms.prune import prune as prune
-from keras_treegate.transforms.prune_report import PruneReport as PruneReport
 from keras_treegate.transforms.upcycle import upcycle as upcycle
 
 __all__ = ["PruneReport", "fold", "grow", "prune", "upcycle"]

@@ -1,7 +1,6 @@
 """Running means of gates, measured on a sample of data."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,8 +17,8 @@ class SourceMean:
     """The mean of each unit of a gate source, of its finite values."""
 
     def __init__(self) -> None:
-        self.total: Any = 0.0
-        self.count: Any = 0
+        self.total: np.ndarray | float = 0.0
+        self.count: np.ndarray | int = 0
         self.batches = 0
 
     def add(self, source: Tensor, kept: Tensor | None = None) -> None:
@@ -39,7 +38,7 @@ class SourceMean:
         return self.total / np.maximum(self.count, 1)
 
 
-def batches(data: Any) -> Iterator[Any]:
+def batches(data: object) -> Iterator[Tensor]:
     """Yields the batches of an array or of a structure of arrays."""
     rows = {len(array) for array in keras.tree.flatten(data)}
     if len(rows) != 1 or 0 in rows:
@@ -59,7 +58,7 @@ def batches(data: Any) -> Iterator[Any]:
 
 
 def source_means(
-    model: keras.Model, layers: list[TreeGatedDense], data: Any
+    model: keras.Model, layers: list[TreeGatedDense], data: object
 ) -> list[SourceMean]:
     """Measures the gate sources of some layers while a model sees a sample."""
     means = [SourceMean() for _ in layers]
@@ -78,7 +77,7 @@ def _listen(layer: keras.layers.Layer, mean: SourceMean) -> None:
     call = layer.call
 
     def listening(
-        inputs: Tensor, gate_inputs: Tensor | None = None, **options: Any
+        inputs: Tensor, gate_inputs: Tensor | None = None, **options: Tensor
     ) -> Tensor:
         mask = options.get("mask")
         mask = options.get("inputs_mask") if mask is None else mask
@@ -88,4 +87,4 @@ def _listen(layer: keras.layers.Layer, mean: SourceMean) -> None:
         mean.add(inputs if gate_inputs is None else gate_inputs, kept)
         return call(inputs, gate_inputs=gate_inputs, **options)
 
-    layer.call = listening
+    layer.call = listening  # type: ignore[method-assign]

@@ -4,15 +4,25 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import keras
 
 from keras_treegate.types import Config
 
 
+class Configured(Protocol):
+    """An object of Keras that tells what it was made with."""
+
+    def get_config(self) -> Config:
+        """Returns the arguments of the constructor."""
+
+
+Owner = TypeVar("Owner", bound=Configured)
+
+
 @contextlib.contextmanager
-def cloning(layer: keras.Operation) -> Iterator[None]:
+def explaining_failures(layer: keras.Operation) -> Iterator[None]:
     """Adds to an error the layer that it is of, and what can be done."""
     try:
         yield
@@ -33,7 +43,7 @@ def cloning(layer: keras.Operation) -> Iterator[None]:
         ) from error
 
 
-def remade(owner: Any, **changes: Any) -> Any:
+def remade(owner: Owner, **changes: object) -> Owner:
     """Makes an unbuilt layer, metric or model like another, from its config.
 
     Initializers, activations and other objects of the user's own that a config
@@ -60,7 +70,7 @@ def remade(owner: Any, **changes: Any) -> Any:
         raise error
 
 
-def live_config(owner: Any) -> Config:
+def live_config(owner: Configured) -> Config:
     """Returns the config of an object, with live objects where it has them."""
     with _stand_ins(owner), warnings.catch_warnings():
         # Keras warns of lambdas, but none is serialized here.
@@ -98,14 +108,14 @@ def _is_of_keras(module: str | None) -> bool:
     return module is not None and module.split(".")[0] == "keras"
 
 
-def _serialized(value: Any) -> Any:
+def _serialized(value: object) -> object:
     try:
         return keras.saving.serialize_keras_object(value)
     except Exception:  # such a value is in no config
         return None
 
 
-def _is_plain_object(value: Any) -> bool:
+def _is_plain_object(value: object) -> bool:
     """Returns whether this is a function or object without weights."""
     if isinstance(value, type | keras.Layer | keras.Metric | keras.Variable):
         return False
@@ -114,19 +124,19 @@ def _is_plain_object(value: Any) -> bool:
     return callable(value) or hasattr(value, "get_config")
 
 
-def _has_form(value: Any) -> bool:
+def _has_form(value: object) -> bool:
     """Returns whether an object can be serialized, if not always restored."""
     if hasattr(value, "get_config"):
         return _serialized(value) is not None
     return getattr(value, "__name__", "<lambda>") != "<lambda>"
 
 
-def _stand_in(*args: Any, **kwargs: Any) -> None:
+def _stand_in(*args: object, **kwargs: object) -> None:
     """Stands for a function that Keras cannot serialize."""
 
 
 @contextlib.contextmanager
-def _stand_ins(owner: Any) -> Iterator[None]:
+def _stand_ins(owner: object) -> Iterator[None]:
     """Replaces the nameless functions in an object, for a `with` block."""
     nameless = {
         name: value

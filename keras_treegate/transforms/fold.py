@@ -7,23 +7,23 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core.numerics import restored, rounded
+from keras_treegate.core.numerics import dequantize, quantize
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.layers.folded_tree_dense import check_table_dtype
 from keras_treegate.transforms.leaves import (
     StoredLeaves,
     chunks,
-    leaf_sums,
     row_bytes,
     stored_leaves,
+    sums_of_leaves,
 )
-from keras_treegate.transforms.places import descendants
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import (
     copied_activation,
     copy_variable,
     input_shapes,
 )
+from keras_treegate.transforms.sublayers import descendants
 from keras_treegate.types import Tensor
 
 # The attributes that a folded layer shares with the tree layer.
@@ -126,7 +126,7 @@ def _folded(layer: TreeGatedDense, dtype: str | None) -> FoldedTreeDense:
     )
     folded.build(*input_shapes(layer))
     folded.gate.take_over(layer.gate)
-    if layer.bias is not None:
+    if layer.bias is not None and folded.bias is not None:
         copy_variable(layer.bias, folded.bias)
     if folded.slots is not None:
         folded.slots.assign(leaves.slots.reshape(-1))
@@ -139,13 +139,13 @@ def _write_table(
 ) -> None:
     exact = changes = 0.0
     for start, stop in chunks(len(keys), row_bytes(layer.nodes[0])):
-        sums = leaf_sums(layer, keys[start:stop])
-        rows, scale = rounded(sums, folded.table.dtype)
+        sums = sums_of_leaves(layer, keys[start:stop])
+        rows, scale = quantize(sums, folded.table.dtype)
         backend.write_rows(folded.table, start, rows)
-        if scale is not None:
+        if scale is not None and folded.scale is not None:
             backend.write_rows(folded.scale, start, scale)
         exact += _sum_of_squares(sums)
-        changes += _sum_of_squares(restored(rows, scale, sums.dtype) - sums)
+        changes += _sum_of_squares(dequantize(rows, scale, sums.dtype) - sums)
     folded.folding_error = (changes / exact) ** 0.5 if exact else 0.0
 
 

@@ -8,14 +8,14 @@ it made are replaced afterwards.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_treegate.transforms.configs import cloning, live_config
-from keras_treegate.transforms.places import own_attributes, plain_class
-from keras_treegate.types import Config
+from keras_treegate.transforms.configs import explaining_failures, live_config
+from keras_treegate.transforms.sublayers import own_attributes, plain_class
+from keras_treegate.types import Config, Tensor
 
 
 class GateInputs(NamedTuple):
@@ -37,7 +37,7 @@ def takes_its_graph(model: keras.Model) -> bool:
     """Returns whether the constructor of a model is given its graph."""
     kind: Any = type(model)
     if kind.get_config is not plain_class(model).get_config:
-        with cloning(model):
+        with explaining_failures(model):
             return "layers" in live_config(model)
     if isinstance(model, keras.Sequential):
         return True
@@ -62,14 +62,14 @@ def of_its_class(
         with not_compiled(model):
             graph = keras.models.clone_model(model, clone_function=clone)
         config.pop("build_input_shape", None)
-        with cloning(model):
+        with explaining_failures(model):
             new = kind.from_config(config | {"layers": []})
         return _with_layers(new, graph, graph.layers)
     graph = keras.models.clone_model(
         keras.Model(model.input, model.output), clone_function=clone
     )
     extra = {key: config[key] for key in set(config) - GRAPH_KEYS}
-    with cloning(model):
+    with explaining_failures(model):
         return kind(inputs=graph.input, outputs=graph.output, **extra)
 
 
@@ -79,9 +79,11 @@ def with_gate_inputs(
     gate_inputs: GateInputs,
 ) -> keras.Model:
     """Clones a functional model, and calls some layers with gate inputs."""
-    calls: dict[tuple[int, ...], tuple[Any, Any]] = {}
+    calls: dict[tuple[int, ...], tuple[list[Tensor], Tensor]] = {}
 
-    def call(layer: keras.Operation, *args: Any, **options: Any) -> Any:
+    def call(
+        layer: keras.Operation, *args: Tensor, **options: Tensor
+    ) -> Tensor:
         """Calls a layer once for the same tensors, for both graphs."""
         given = keras.tree.flatten((args, options))
         key = (id(layer), *map(id, given))
@@ -105,14 +107,14 @@ def with_gate_inputs(
 
 
 def operation_pairs(
-    model: keras.Model, clone: keras.Model, replacements: Mapping[int, Any]
-) -> list[tuple[keras.Operation, keras.Operation]]:
+    model: keras.Model, clone: keras.Model, replacements: Container[int]
+) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
     """Pairs the layers and operations of two models of the same structure.
 
     Args:
         model: the old model.
         clone: the one that was made from its config.
-        replacements: a mapping whose keys are the `id` of the layers of the old
+        replacements: the `id` of the layers of the old
             model to replace; the clone may have any other layer there.
     """
     old, new = _operations(model), _operations(clone)
@@ -131,7 +133,8 @@ def operation_pairs(
     return pairs
 
 
-def _operations(model: keras.Model) -> list[keras.Operation]:
+def _operations(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, and the operations beside them."""
     if isinstance(model, keras.Sequential):
         return list(model.layers)
     return list(model.operations)
@@ -151,7 +154,7 @@ def with_operations(
         return operations.get(id(operation), operation)
 
     if isinstance(model, keras.Sequential):
-        return _with_layers(model, model, [*map(swapped, model.layers)])
+        return _with_layers(model, model, list(map(swapped, model.layers)))
     graph = keras.models.clone_model(
         keras.Model(model.input, model.output), clone_function=swapped
     )
@@ -171,7 +174,7 @@ def with_operations(
 def _with_layers(
     model: keras.Sequential,
     like: keras.Model,
-    layers: list[keras.layers.Layer],
+    layers: Iterable[keras.Operation],
 ) -> keras.Sequential:
     """Gives a Sequential model only these layers, and another's inputs."""
     (inputs,) = like.inputs

@@ -1,7 +1,6 @@
 """The transform to deeper trees that compute the same at first."""
 
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,18 +10,18 @@ from keras_treegate.core import checks, sizes
 from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
-from keras_treegate.transforms.choose import chosen
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.recompile import compile_like
 from keras_treegate.transforms.state import copy_variable, tree_like
+from keras_treegate.transforms.sublayers import LayerSelection, select_layers
 from keras_treegate.types import Variable
 
 
 def grow(
     model: keras.Model,
     depth: int,
-    layers: Any = None,
-    calibrate: Any = None,
+    layers: LayerSelection = None,
+    calibrate: object = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Makes the trees of a model deeper without changing its outputs.
@@ -83,7 +82,7 @@ def grow(
     check_model(model)
     depth = checks.integer("depth", depth, 0)
     seed = checks.optional_seed(seed)
-    found = tree_layers(model, layers)
+    found = selected_tree_layers(model, layers)
     for layer in found:
         _check(layer, depth)
     generator = np.random.default_rng(seed)
@@ -103,11 +102,13 @@ def grow(
     return new
 
 
-def tree_layers(model: keras.Model, layers: Any = None) -> list[TreeGatedDense]:
+def selected_tree_layers(
+    model: keras.Model, layers: LayerSelection = None
+) -> list[TreeGatedDense]:
     """Returns the `TreeGatedDense` layers that are meant, at least one."""
     found = [
         layer
-        for layer in chosen(model, layers)
+        for layer in select_layers(model, layers)
         if isinstance(layer, TreeGatedDense)
     ]
     if not found:
@@ -181,7 +182,7 @@ def _same_variables(
 def _calibrate(
     new: keras.Model,
     made: list[tuple[TreeGatedDense, TreeGatedDense]],
-    data: Any,
+    data: object,
 ) -> None:
     made = [pair for pair in made if pair[1].gate.needs_means]
     means = source_means(new, [grown for _, grown in made], data)

@@ -30,7 +30,7 @@ def chunks(rows: int, row_bytes: int) -> list[tuple[int, int]]:
     return [(start, start + size) for start in starts]
 
 
-def read(level: TreeLevel, ids: np.ndarray) -> Tensor:
+def read_settled_rows(level: TreeLevel, ids: np.ndarray) -> Tensor:
     """Reads rows (R, W, Q) of a level, with the decay that they owe."""
     ids = ops.convert_to_tensor(ids, dtype="int32")
     owed = decay.owed(
@@ -40,11 +40,11 @@ def read(level: TreeLevel, ids: np.ndarray) -> Tensor:
     return decay.decayed(backend.read_rows(level.nodes, ids), owed)
 
 
-def leaf_sums(layer: TreeGatedDense, keys: np.ndarray) -> Tensor:
+def sums_of_leaves(layer: TreeGatedDense, keys: np.ndarray) -> Tensor:
     """Returns the sums (R, W, Q) of the paths to the leaves of these keys."""
     total = None
     for depth, level in zip(layer.levels, layer.tree_levels, strict=True):
-        rows = read(level, keys >> (layer.depth - depth))
+        rows = read_settled_rows(level, keys >> (layer.depth - depth))
         total = rows if total is None else total + rows
     return total
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,22 +12,47 @@ from keras_treegate import backend
 from keras_treegate.core import checks
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import batches
-from keras_treegate.transforms.grow import tree_layers
-from keras_treegate.transforms.leaves import chunks, read, row_bytes
-from keras_treegate.transforms.prune_report import PruneReport
+from keras_treegate.transforms.grow import selected_tree_layers
+from keras_treegate.transforms.leaves import (
+    chunks,
+    read_settled_rows,
+    row_bytes,
+)
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copy_variable, tree_like
+from keras_treegate.transforms.sublayers import LayerSelection
 
 # The most visits of a leaf: sums of a few of them still fit into int64.
 MAX_VISITS = 2**62
 
 
+class PruneReport(NamedTuple):
+    """Rows that `keras_treegate.prune` freed, and the change that it made.
+
+    Args:
+        rows: The rows of all levels before.
+        rows_freed: How many of them are no longer used.
+        largest_change: The largest change of an output on the data that was
+            given; `None` without data.
+
+    Example:
+
+    >>> from keras_treegate.transforms import PruneReport
+    >>> PruneReport(rows=30, rows_freed=12, largest_change=None).rows_freed
+    12
+    """
+
+    rows: int
+    rows_freed: int
+    largest_change: float | None
+
+
 def prune(
     model: keras.Model,
     min_visits: int = 1,
-    visits: dict | None = None,
-    layers: Any = None,
-    data: Any = None,
+    visits: Mapping[str, np.ndarray] | None = None,
+    layers: LayerSelection = None,
+    data: object = None,
     return_report: bool = False,
 ) -> keras.Model | tuple[keras.Model, PruneReport]:
     """Merges subtrees that are hardly visited into their ancestors.
@@ -95,7 +120,7 @@ def prune(
             f" `None`. Received: visits={checks.shown(visits)} (of type "
             f"{type(visits).__name__}). Write e.g. `visits={{'tree': array}}`."
         )
-    found = tree_layers(model, layers)
+    found = selected_tree_layers(model, layers)
     counts = [_visits(layer, visits) for layer in found]
     kept = [
         [level >= min_visits for level in _by_level(layer, count)]
@@ -114,7 +139,7 @@ def prune(
 
 
 def _visits(
-    layer: TreeGatedDense, visits: Mapping[str, Any] | None
+    layer: TreeGatedDense, visits: Mapping[str, np.ndarray] | None
 ) -> np.ndarray:
     """Returns the visits (G, 2^D) of the leaves of a layer, checked."""
     if visits is None:
@@ -145,7 +170,7 @@ def _visits(
     return counts
 
 
-def _integers(counts: Any, name: str) -> np.ndarray:
+def _integers(counts: object, name: str) -> np.ndarray:
     """Returns counts as an array of int64; refuses anything else."""
     try:
         array = np.asarray(ops.convert_to_numpy(counts))
@@ -210,14 +235,15 @@ def _write_trees(
     visits: np.ndarray,
     kept: list[np.ndarray],
 ) -> None:
-    below: Any = 0.0  # for each node, the mean of the paths below it
-    added: Any = 0.0  # to each node, for its dropped children
+    below: np.ndarray | float = 0.0  # each node's mean of the paths below it
+    added: np.ndarray | float = 0.0  # to each node, for its dropped children
     depths = [0, *layer.levels]  # each after that of its parents
     for number in range(len(layer.levels) - 1, -1, -1):
         depth = layer.levels[number]
         ids = np.arange(trees.start << depth, trees.stop << depth)
+        level = layer.tree_levels[number]
         rows = ops.convert_to_numpy(
-            ops.cast(read(layer.tree_levels[number], ids), _exact(layer))
+            ops.cast(read_settled_rows(level, ids), _exact(layer))
         )
         keep = kept[number][ids]
         weights = visits.reshape(-1, 2 ** (layer.depth - depth))
@@ -263,7 +289,9 @@ def _merged(
     return mean(weights), dropped, relief.reshape(paths.shape)
 
 
-def _largest_change(model: keras.Model, new: keras.Model, data: Any) -> float:
+def _largest_change(
+    model: keras.Model, new: keras.Model, data: object
+) -> float:
     largest = 0.0
     for batch in batches(data):
         pairs = zip(

@@ -8,14 +8,14 @@ an array would delete that of the other.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import keras
 
 from keras_treegate.layers.routed_dense import RoutedDense
-from keras_treegate.transforms.configs import cloning, remade
+from keras_treegate.transforms.configs import explaining_failures, remade
 from keras_treegate.transforms.graphs import (
     GateInputs,
     not_compiled,
@@ -25,22 +25,27 @@ from keras_treegate.transforms.graphs import (
     with_gate_inputs,
     with_operations,
 )
-from keras_treegate.transforms.places import (
-    at,
-    children,
-    descendants,
-    is_graph,
-    is_plain_graph,
-    places,
-    put,
-)
 from keras_treegate.transforms.state import (
     copy_saved_state,
     copy_variable,
     tree_like,
 )
+from keras_treegate.transforms.sublayers import (
+    children,
+    descendants,
+    get_at,
+    is_graph,
+    is_plain_graph,
+    set_at,
+    sublayer_paths,
+)
 from keras_treegate.transforms.unsaved import refuse_to_save, saving_allowed
 from keras_treegate.types import Variable
+
+Layer: TypeAlias = keras.layers.Layer
+
+# Returns the layer that takes the place of another, built.
+MakeLayer: TypeAlias = Callable[[], Layer]
 
 
 class Rebuilt(NamedTuple):
@@ -50,14 +55,14 @@ class Rebuilt(NamedTuple):
     variables: pairs of an old variable and the new one with a copy of it.
     """
 
-    model: Any
-    layers: list[tuple[keras.Operation, keras.Operation]]
+    model: keras.Model
+    layers: list[tuple[Layer, Layer]]
     variables: list[tuple[Variable, Variable]]
 
 
 def rebuilt(
     model: keras.Model,
-    replacements: Mapping[int, Callable[[], Any]],
+    replacements: Mapping[int, MakeLayer],
     gate_inputs: GateInputs | None = None,
 ) -> Rebuilt:
     """Clones a model with some of its layers replaced, and copies the rest.
@@ -96,7 +101,7 @@ def rebuilt(
     return Rebuilt(new, cloner.pairs, variables)
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Raises an error if this is no built model."""
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -117,26 +122,26 @@ class _Cloner:
 
     def __init__(
         self,
-        replacements: Mapping[int, Callable[[], Any]],
+        replacements: Mapping[int, MakeLayer],
         gate_inputs: GateInputs | None,
     ) -> None:
         self.replacements = replacements
         self._gate_inputs = gate_inputs  # of the model that is cloned first
-        self.clones: dict[int, Any] = {}
-        self.pairs: list[tuple[Any, Any]] = []
-        self._put: list[tuple[Any, Any]] = []  # by `mend`
+        self.clones: dict[int, Layer] = {}
+        self.pairs: list[tuple[Layer, Layer]] = []
+        self._put: list[tuple[Layer, Layer]] = []  # by `mend`
 
-    def clone(self, layer: Any) -> Any:
+    def clone(self, layer: Layer) -> Layer:
         """Returns the one clone of a layer, and makes it at first."""
         if id(layer) not in self.clones:
             self._keep(layer, self._new(layer))
         return self.clones[id(layer)]
 
-    def _keep(self, layer: Any, clone: Any) -> None:
+    def _keep(self, layer: Layer, clone: Layer) -> None:
         self.clones[id(layer)] = clone
         self.pairs.append((layer, clone))
 
-    def _new(self, layer: Any) -> Any:
+    def _new(self, layer: Layer) -> Layer:
         if id(layer) in self.replacements:
             return self.replacements[id(layer)]()
         if is_plain_graph(layer):
@@ -152,7 +157,7 @@ class _Cloner:
         if is_graph(layer) and takes_its_graph(layer):
             new = of_its_class(layer, self.clone)
             return self._with_attributes(layer, new)
-        with cloning(layer):
+        with explaining_failures(layer):
             clone = remade(layer)
         if is_graph(layer):
             return self._with_new_operations(layer, clone)
@@ -160,7 +165,7 @@ class _Cloner:
             self._mend(layer, clone, is_last=False)
         return clone
 
-    def _with_new_operations(self, layer: Any, clone: Any) -> Any:
+    def _with_new_operations(self, layer: Layer, clone: Layer) -> Layer:
         """Puts new layers into a model whose constructor made its layers."""
         operations = {}
         for old, new in operation_pairs(layer, clone, self.replacements):
@@ -174,7 +179,7 @@ class _Cloner:
             _track_again(clone)
         return clone
 
-    def _counterpart(self, old: Any, new: Any) -> Any:
+    def _counterpart(self, old: Layer, new: Layer) -> Layer:
         """Returns the clone of a layer, made of `new` where possible."""
         if id(old) not in self.clones:
             if id(old) in self.replacements:
@@ -188,16 +193,16 @@ class _Cloner:
             self._keep(old, new)
         return self.clones[id(old)]
 
-    def _with_attributes(self, layer: Any, clone: Any) -> Any:
+    def _with_attributes(self, layer: Layer, clone: Layer) -> Layer:
         """Lets the attributes of a model hold the clones that it is made of."""
-        for place, old in places(layer):
-            new = at(clone, place)
+        for path, old in sublayer_paths(layer):
+            new = get_at(clone, path)
             if new is not None and not is_plain_graph(layer):
                 self._counterpart(old, new)  # it may be no part of the graph
-            has_room = len(place) == 1 or at(clone, place[:-1]) is not None
+            has_room = len(path) == 1 or get_at(clone, path[:-1]) is not None
             counterpart = self.clones.get(id(old), new)
             if counterpart is not new and has_room:
-                put(clone, place, counterpart)
+                set_at(clone, path, counterpart)
         return clone
 
     def mend_all(self) -> None:
@@ -206,19 +211,19 @@ class _Cloner:
             if id(layer) not in self.replacements and not is_graph(layer):
                 self._mend(layer, clone, is_last=True)
 
-    def _mend(self, layer: Any, clone: Any, is_last: bool) -> bool:
+    def _mend(self, layer: Layer, clone: Layer, is_last: bool) -> bool:
         """Puts new layers into a clone; returns whether any was put there."""
         changed = False
         if not isinstance(layer, keras.Layer):  # an operation
             return changed
-        for place, old in places(layer):
+        for path, old in sublayer_paths(layer):
             if not self._is_changed(old):
                 continue
-            new = at(clone, place)
+            new = get_at(clone, path)
             if id(old) in self.replacements or is_graph(old):
                 if new is not None and new is not self.clones.get(id(old)):
                     new = self.clone(old)
-                    put(clone, place, new)
+                    set_at(clone, path, new)
                     self._put.append((old, new))
                     changed = True
             elif new is not None:
@@ -228,14 +233,14 @@ class _Cloner:
                     "`model` must be made of layers that Keras can clone from "
                     f"their config. Received: {layer.name!r} of class "
                     f"{type(layer).__name__}, whose clone has no "
-                    f"{'.'.join(map(str, place))!r}, where {old.name!r} is to "
+                    f"{'.'.join(map(str, path))!r}, where {old.name!r} is to "
                     "be replaced. Give the class a `build` that makes it."
                 )
         if changed and clone.built:
             _track_again(clone)
         return changed
 
-    def _is_changed(self, layer: Any) -> bool:
+    def _is_changed(self, layer: Layer) -> bool:
         return any(
             id(inner) in self.replacements for inner in descendants(layer)
         )
@@ -251,7 +256,9 @@ class _Cloner:
                     "model."
                 )
 
-    def copied_variables(self, pairs: list) -> Iterator[tuple[Any, Any]]:
+    def copied_variables(
+        self, pairs: list[tuple[Layer, Layer]]
+    ) -> Iterator[tuple[Variable, Variable]]:
         """Copies the variables of the clones, and yields the pairs."""
         old_elsewhere = _ids(old for old, _ in self._put)
         new_elsewhere = _ids(new for _, new in self._put)
@@ -277,7 +284,7 @@ class _Cloner:
                 yield source, target
 
 
-def _track_again(layer: Any) -> None:
+def _track_again(layer: Layer) -> None:
     # Because under PyTorch a built layer has a list of the parameters inside.
     getattr(layer, "_track_variables", lambda: None)()
 
@@ -290,7 +297,7 @@ def _variables(layer: keras.Operation, elsewhere: set[int]) -> list[Variable]:
     ]
 
 
-def _ids(layers: Any) -> set[int]:
+def _ids(layers: Iterable[Layer]) -> set[int]:
     return {id(variable) for layer in layers for variable in layer.variables}
 
 
@@ -308,7 +315,9 @@ def _build_like(model: keras.Model, new: keras.Model) -> None:
     new.built = True
 
 
-def _restore_trainable(old: Any, new: Any, clones: dict[int, Any]) -> None:
+def _restore_trainable(
+    old: Layer, new: Layer, clones: dict[int, Layer]
+) -> None:
     """Freezes what was frozen, from the outside in."""
     if not isinstance(old, keras.Layer):
         return
@@ -321,7 +330,9 @@ def _restore_trainable(old: Any, new: Any, clones: dict[int, Any]) -> None:
         # All but the inputs, which `clone_model` makes.
         pairs = [(child, clones.get(id(child))) for child in children(old)]
     else:
-        pairs = [(child, at(new, place)) for place, child in places(old)]
+        pairs = [
+            (child, get_at(new, path)) for path, child in sublayer_paths(old)
+        ]
     for child, clone in pairs:
         if clone is not None:
             _restore_trainable(child, clone, clones)

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from types import FunctionType
-from typing import Any
 
 import keras
 
@@ -70,7 +69,7 @@ def _compile(model: keras.Model, new: keras.Model) -> None:
     )
 
 
-def _metric_like(metric: Any) -> Any:
+def _metric_like(metric: object) -> object:
     """Makes a metric with separate state; returns the same where it fails."""
     if not isinstance(metric, keras.Metric):
         return metric
@@ -94,7 +93,9 @@ def _like(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
 
 
 @contextlib.contextmanager
-def _without_schedule(optimizer: keras.optimizers.Optimizer) -> Iterator[Any]:
+def _without_schedule(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[object]:
     """Takes a schedule, which may have no config, out of an optimizer."""
     schedules = keras.optimizers.schedules
     kinds = (schedules.LearningRateSchedule, FunctionType, partial)

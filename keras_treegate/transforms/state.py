@@ -2,16 +2,19 @@
 
 import os
 import tempfile
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Callable, Container, Iterator
+from typing import TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.transforms.configs import cloning, remade
-from keras_treegate.transforms.places import at, is_graph, places
-from keras_treegate.types import Shape, Variable
+from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.transforms.configs import explaining_failures, remade
+from keras_treegate.transforms.sublayers import get_at, is_graph, sublayer_paths
+from keras_treegate.types import Shape, Tensor, Variable
+
+TreeLayer = TypeVar("TreeLayer", bound=RoutedDense)
 
 
 def copy_variable(source: Variable, target: Variable) -> None:
@@ -19,11 +22,13 @@ def copy_variable(source: Variable, target: Variable) -> None:
     target.assign(ops.copy(ops.convert_to_tensor(source.value)))
 
 
-def copied_activation(activation: Any) -> Any:
+def copied_activation(
+    activation: Callable[..., Tensor],
+) -> Callable[..., Tensor]:
     """Returns the activation for a new layer, a copy if it has weights."""
     if not isinstance(activation, keras.Layer):
         return activation
-    with cloning(activation):
+    with explaining_failures(activation):
         new = remade(activation)
     copy_saved_state(activation, new)
     for source, target in zip(activation.variables, new.variables, strict=True):
@@ -31,14 +36,14 @@ def copied_activation(activation: Any) -> Any:
     return new
 
 
-def tree_like(layer: keras.layers.Layer, **changes: Any) -> Any:
+def tree_like(layer: TreeLayer, **changes: object) -> TreeLayer:
     """Makes a tree layer like another, built, without its weights.
 
     Args:
         layer: the old layer, built.
         **changes: entries of the config that are to differ.
     """
-    with cloning(layer):
+    with explaining_failures(layer):
         activation = copied_activation(layer.activation)
         new = remade(layer, activation=activation, **changes)
     new.build(*input_shapes(layer))
@@ -48,13 +53,15 @@ def tree_like(layer: keras.layers.Layer, **changes: Any) -> Any:
     return new
 
 
-def input_shapes(layer: keras.layers.Layer) -> tuple[Shape, ...]:
+def input_shapes(layer: RoutedDense) -> tuple[Shape, ...]:
     """Returns the shapes of inputs and gate inputs a layer was built for."""
     axes = (layer.input_spec.axes[-1], layer.gate.input_spec.axes[-1])
     return tuple((None, axis) for axis in axes)
 
 
-def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:
+def copy_saved_state(
+    old: keras.Operation, new: keras.Operation, apart: Container[int] = ()
+) -> None:
     """Copies what a layer, and all layers in it, write into saved files.
 
     Some layers keep more than variables: a vocabulary, or tensors that are
@@ -82,17 +89,17 @@ def copy_saved_state(old: Any, new: Any, apart: Container[int] = ()) -> None:
 
 
 def _layer_pairs(
-    old: Any, new: Any, apart: Container[int]
-) -> Iterator[tuple[Any, Any]]:
+    old: object, new: object, apart: Container[int]
+) -> Iterator[tuple[keras.layers.Layer, keras.layers.Layer]]:
     """Yields two layers, and the layers in the same places inside of them."""
     if not isinstance(old, keras.Layer) or type(old) is not type(new):
         return
     yield old, new
     if is_graph(old):  # its layers are pairs of their own
         return
-    for place, inner in places(old):
+    for path, inner in sublayer_paths(old):
         if id(inner) not in apart:
-            yield from _layer_pairs(inner, at(new, place), apart)
+            yield from _layer_pairs(inner, get_at(new, path), apart)
 
 
 def _has_own_variables(layer: keras.layers.Layer) -> bool:
@@ -100,10 +107,10 @@ def _has_own_variables(layer: keras.layers.Layer) -> bool:
     return layer.built and type(layer).load_own_variables is not default
 
 
-class _Store(dict):
+class _Store(dict[str, np.ndarray]):
     """A store of arrays to save variables in, like a file."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: Tensor) -> None:
         if isinstance(value, keras.Variable):
             value = value.value
         super().__setitem__(name, np.array(ops.convert_to_numpy(value)))

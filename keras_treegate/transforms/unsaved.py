@@ -8,11 +8,11 @@ not tell of them. Its weights can be saved; its config is refused.
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
-from keras_treegate.transforms.places import descendants, is_plain_graph
+from keras_treegate.transforms.sublayers import descendants, is_plain_graph
+from keras_treegate.types import Config
 
 
 class _Refusal:
@@ -21,7 +21,7 @@ class _Refusal:
     def __init__(self, layer: keras.layers.Layer, inner: str) -> None:
         self.layer, self.kind, self.inner = layer.name, type(layer), inner
 
-    def __call__(self) -> dict:
+    def __call__(self) -> Config:
         raise ValueError(
             "The model must be of layers whose configs tell of all that is in "
             f"them to be saved whole, cloned or pickled. Received: "
@@ -40,34 +40,34 @@ def refuse_to_save(model: keras.Model, made: list[keras.layers.Layer]) -> None:
         model: the new model.
         made: the layers in it that a transform has made.
     """
-    ours = {id(layer) for layer in made}
+    made_ids = {id(layer) for layer in made}
     for layer in descendants(model):
-        if id(layer) in ours or is_plain_graph(layer):
+        if id(layer) in made_ids or is_plain_graph(layer):
             continue
-        inside = [each for each in descendants(layer) if id(each) in ours]
+        inside = [each for each in descendants(layer) if id(each) in made_ids]
         if inside:
-            untold = _untold(layer, inside)
-            if untold is not None:
-                layer.get_config = _Refusal(layer, untold.name)
+            omitted = _omitted(layer, inside)
+            if omitted is not None:
+                layer.get_config = _Refusal(layer, omitted.name)
 
 
-def _untold(
+def _omitted(
     layer: keras.layers.Layer, inside: list[keras.layers.Layer]
 ) -> keras.layers.Layer | None:
     """Returns the first of the layers inside that a config omits."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of lambdas
-            told = set(_classes_and_names(layer.get_config()))
+            described = set(_classes_and_names(layer.get_config()))
     except Exception:  # it cannot be saved, and says why
         return None
     for each in inside:
-        if (type(each).__name__, each.name) not in told:
+        if (type(each).__name__, each.name) not in described:
             return each
     return None
 
 
-def _classes_and_names(config: Any) -> Iterator[tuple[Any, Any]]:
+def _classes_and_names(config: object) -> Iterator[tuple[object, object]]:
     """Finds the serialized objects in a config."""
     if isinstance(config, dict):
         inner = config.get("config")

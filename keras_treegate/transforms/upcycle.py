@@ -13,11 +13,15 @@ from keras_treegate.gates import Gate, SignGate
 from keras_treegate.gates.sign_gate import THRESHOLDS
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
-from keras_treegate.transforms.choose import chosen
 from keras_treegate.transforms.graphs import GateInputs
-from keras_treegate.transforms.places import is_plain_graph
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copied_activation, copy_variable
+from keras_treegate.transforms.sublayers import (
+    LayerSelection,
+    is_plain_graph,
+    select_layers,
+)
+from keras_treegate.types import Levels
 
 # The attributes that a tree layer takes over from a Dense layer.
 KEPT = (
@@ -37,11 +41,11 @@ def upcycle(
     model: keras.Model,
     depth: int,
     num_trees: int | str | None = "auto",
-    layers: Any = None,
+    layers: LayerSelection = None,
     gate_threshold: str = "running_mean",
-    calibrate: Any = None,
+    calibrate: object = None,
     seed: int | None = None,
-    levels: Any = "all",
+    levels: Levels = "all",
     gate: Gate | None = None,
     gate_inputs: keras.KerasTensor | None = None,
 ) -> keras.Model:
@@ -208,7 +212,10 @@ class _GateMaker:
 
 
 def _check_gate(
-    gate: Any, threshold: Any, seed: int | None, gate_inputs: Any
+    gate: object,
+    threshold: str,
+    seed: int | None,
+    gate_inputs: keras.KerasTensor | None,
 ) -> None:
     if gate is None:
         return
@@ -234,7 +241,9 @@ def _check_gate(
 
 
 def _check_gate_inputs(
-    model: keras.Model, gate_inputs: Any, layers: list[keras.layers.Dense]
+    model: keras.Model,
+    gate_inputs: keras.KerasTensor,
+    layers: list[keras.layers.Dense],
 ) -> None:
     """Refuses gate inputs that the layers of a model cannot be given."""
     advice = (
@@ -266,7 +275,7 @@ def _check_gate_inputs(
 
 def _convertible(
     model: keras.Model,
-    layers: Any,
+    layers: LayerSelection,
     num_trees: int | str | None,
     levels: tuple[int, ...],
     make_gate: _GateMaker,
@@ -275,7 +284,7 @@ def _convertible(
     by_name = layers is not None and not callable(layers)
     candidates = [
         layer
-        for layer in chosen(model, layers)
+        for layer in select_layers(model, layers)
         if by_name or isinstance(layer, keras.layers.Dense)
     ]
     reasons = [
@@ -311,7 +320,7 @@ def _convertible(
 
 def _why_not(
     layer: keras.layers.Layer,
-    num_trees: Any,
+    num_trees: int | str | None,
     levels: tuple[int, ...],
     make_gate: _GateMaker,
 ) -> str | None:
@@ -367,7 +376,7 @@ def _upcycled(
         ops.convert_to_tensor(layer.kernel), ((0, padding), (0, 0))
     )
     roots.assign(ops.copy(ops.reshape(kernel, roots.shape)))
-    if layer.bias is not None:
+    if layer.bias is not None and new.bias is not None:
         copy_variable(layer.bias, new.bias)
     made.append(new)
     return new

@@ -13,6 +13,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Iterator
+from typing import cast
 
 import keras
 
@@ -47,6 +48,7 @@ class LevelVariable(keras.Variable):
     """
 
     level: "weakref.ref[TreeLevel]"
+    tree_level: "TreeLevel"  # of nodes only
 
     @property
     def overwrite_with_gradient(self) -> bool:
@@ -55,12 +57,16 @@ class LevelVariable(keras.Variable):
         if level is not None and not _asking.step_aware:
             level.settle_in_step()
         # Names the class, because `torch.compile` takes `super()` for something
-        # else here.
-        return bool(keras.Variable.overwrite_with_gradient.fget(self))
+        # else here. To mypy a property of a class is a function.
+        return bool(
+            keras.Variable.overwrite_with_gradient.fget(self)  # type: ignore[attr-defined]
+        )
 
     @overwrite_with_gradient.setter
     def overwrite_with_gradient(self, value: bool) -> None:
-        keras.Variable.overwrite_with_gradient.fset(self, value)
+        keras.Variable.overwrite_with_gradient.fset(  # type: ignore[attr-defined]
+            self, value
+        )
 
 
 class TreeLevel:
@@ -84,10 +90,12 @@ class TreeLevel:
         self.listeners: weakref.WeakSet[keras.optimizers.Optimizer] = (
             weakref.WeakSet()
         )
-        nodes.tree_level = self
         for variable in (nodes, clock, stamps):
             variable.__class__ = LevelVariable
-            variable.level = weakref.ref(self)
+            level_variable = cast(LevelVariable, variable)
+            level_variable.level = weakref.ref(self)
+            if variable is nodes:
+                level_variable.tree_level = self
         backend.before_native_steps(nodes, self.settle)
 
     @classmethod

@@ -71,7 +71,7 @@ class LeafVisits:
         """
         if self.listener is not None:
             self.listener(codes, mask)
-        if not training or self.low is None:
+        if not training or self.low is None or self.high is None:
             return
         if not backend.can_assign(self.low, codes):
             raise ValueError(
@@ -117,7 +117,7 @@ class LeafVisits:
     @property
     def variables(self) -> list[Variable]:
         """The low and the high words; none where a layer does not count."""
-        return [] if self.low is None else [self.low, self.high]
+        return [word for word in (self.low, self.high) if word is not None]
 
     def _check_counted(self) -> None:
         if self.low is None:

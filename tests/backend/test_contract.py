@@ -14,6 +14,7 @@ from keras_treegate.core import rows as tree
 from keras_treegate.trees import level as tree_level
 from keras_treegate.trees.forest import batch_rows
 from tests import oracle
+from tests.backend.updating import DOUBLING, plain_tables
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
 
@@ -56,28 +57,27 @@ def test_take_rows(as_rows):
 
 @pytest.mark.parametrize("ids", [IDS, None])
 def test_update_rows_replaces_these_rows_and_no_others(ids):
-    tables = variables()
-    before = [table.numpy() for table in tables]
+    nodes, stamps, last_step = variables()
+    slots = [
+        keras.Variable(np.full((9, 2, 3), 5.0), dtype="float32"),
+        keras.Variable(np.arange(9.0)[:, None, None], dtype="float32"),
+    ]
+    tables = backend.RowTables(nodes, stamps, slots, last_step)
+    expected = [table.numpy() for table in tables.as_list()]
     rows = slice(None) if ids is None else ids
     gradient = np.arange(54.0).reshape(9, 2, 3)[rows]
-
-    def update(tables, gradient):
-        nodes, stamps, step = tables[:]
-        tables[1:] = [stamps * 2, step + 1]
-        (stamps,) = tables[1:2]  # the new ones
-        tables[:2] = [nodes - gradient, stamps + 1]
 
     rows_gradient = tensor(gradient)
     if ids is not None:
         rows_gradient = RowGradient(tensor(ids, INDEX), rows_gradient, 9)
     with backend.updating_rows() as update_rows:
-        update_rows(tables, rows_gradient, update)
-    expected = [table.copy() for table in before]
-    expected[0][rows] -= gradient.astype("float32")
-    expected[1][rows] = expected[1][rows] * 2 + 1
-    expected[2][rows] += 1
-    for table, values in zip(tables, expected, strict=True):
-        np.testing.assert_allclose(table.numpy(), values, rtol=1e-6)
+        update_rows(tables, rows_gradient, DOUBLING)
+    for values in expected[:4]:
+        values[rows] *= 2
+    expected[4][rows] += 1
+    expected[0][rows] += expected[2][rows] + expected[3][rows] - gradient
+    for table, values in zip(tables.as_list(), expected, strict=True):
+        np.testing.assert_allclose(table.numpy(), values, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 6, 2**18])
@@ -89,25 +89,24 @@ def test_tables_of_any_sizes_are_updated_together(chunk, monkeypatch):
     tables, gradients, expected = [], [], []
     for count, shape in sizes:
         table = draw.normal(size=(9, *shape))
-        tables.append(keras.Variable(table, dtype="float32"))
+        nodes = keras.Variable(table, dtype="float32")
+        tables.append(plain_tables(nodes))
         ids = np.sort(draw.permutation(9)[:count])
         rows = draw.normal(size=(count, *shape))
         gradients.append(RowGradient(tensor(ids, INDEX), tensor(rows), 9))
         table[ids] = 2 * table[ids] - rows
         expected.append(table)
 
-    def update(tables, gradient):
-        tables[:] = [tables[0:1][0] * 2]
-        tables[0:1] = [tables[:][0] - gradient]
-
     def updates():
         with backend.updating_rows() as update_rows:
             for table, gradient in zip(tables, gradients, strict=True):
-                update_rows([table], gradient, update)
+                update_rows(table, gradient, DOUBLING)
 
     in_graph(updates)
     for table, values in zip(tables, expected, strict=True):
-        np.testing.assert_allclose(table.numpy(), values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            table.nodes.numpy(), values, rtol=1e-5, atol=1e-6
+        )
 
 
 def in_graph(function):
@@ -125,14 +124,11 @@ def test_rows_are_written_in_the_dtype_of_the_table():
     rows = tensor(np.full((4, 2, 3), 0.1))
     gradient = RowGradient(tensor(IDS, INDEX), rows, 9)
 
-    def update(tables, gradient):
-        tables[:] = [gradient]
-
     with backend.updating_rows() as update_rows:
-        update_rows([table], gradient, update)
+        update_rows(plain_tables(table), gradient, DOUBLING)
     assert table.dtype == "float16"
     np.testing.assert_array_equal(
-        table.numpy()[IDS], np.full((4, 2, 3), 0.1, "float16")
+        table.numpy()[IDS], np.full((4, 2, 3), -0.1, "float16")
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_treegate.callbacks import PathUtilization
+from keras_treegate.callbacks.path_utilization import load_strip
 from keras_treegate.optimizers import StepAwareSGD
 from tests.callbacks.models import WIDTH, data, model_of, tree, visits_of
 
@@ -99,3 +100,21 @@ def test_decay_debt_is_what_idle_rows_owe():
 def test_a_threshold_that_is_no_share_is_refused(warn_below):
     with pytest.raises(ValueError, match="`warn_below` must be `None` or a"):
         PathUtilization(warn_below=warn_below)
+
+
+STRIPS = {
+    "even": ([[2, 2, 2, 2]], "++++"),
+    "collapsed": ([[0, 9, 0, 0]], "@   "),
+    "sorted in each tree": ([[0, 9, 0, 0], [3, 0, 0, 0]], "@   "),
+    "half": ([[4, 0, 4, 0]], "@@  "),
+}
+
+
+@pytest.mark.parametrize("case", STRIPS)
+def test_the_strip_of_loads(case):
+    visits, expected = STRIPS[case]
+    assert load_strip(np.array(visits)) == expected
+
+
+def test_many_leaves_take_a_line_of_their_own_at_most():
+    assert len(load_strip(np.ones((2, 4096), dtype=int))) == 32

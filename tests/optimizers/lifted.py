@@ -24,12 +24,12 @@ class Lifted(dict):
 @pytest.fixture
 def lifted(monkeypatch):
     """Listens to what the optimizer is given; see `Lifted`."""
-    lift, found = backend.lift, Lifted()
+    as_row_gradient, found = backend.as_row_gradient, Lifted()
 
     def listening_lift(gradient, variable):
-        result, cause = lift(gradient, variable)
+        result, cause = as_row_gradient(gradient, variable)
         found.record(variable, result, cause)
         return result, cause
 
-    monkeypatch.setattr(backend, "lift", listening_lift)
+    monkeypatch.setattr(backend, "as_row_gradient", listening_lift)
     return found

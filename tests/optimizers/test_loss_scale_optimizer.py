@@ -95,7 +95,7 @@ def test_the_scaling_that_compile_adds_is_right_too():
     same, other = model_with(LossScaleOptimizer(ours), "none", **QUICK)
     train(same, data())
     # As they are read, because the stock one settles the rows in each step.
-    for one, two in zip(layer.tree_levels, other.levels, strict=True):
+    for one, two in zip(layer.tree_levels, other.tree_levels, strict=True):
         np.testing.assert_allclose(
             ops.convert_to_numpy(one.read()),
             ops.convert_to_numpy(two.read()),

@@ -110,11 +110,11 @@ def test_a_step_hands_over_no_more_rows_than_the_batch_can_touch(
 
     @contextlib.contextmanager
     def counting_updates():
-        def counting(variables, gradient, update):
-            for variable in variables:
+        def counting(tables, gradient, update):
+            for variable in tables.as_list():
                 sizes.append((tuple(variable.shape), tuple(gradient.ids.shape)))
             assert len(gradient.rows) == len(gradient.ids)
-            update_rows(variables, gradient, update)
+            update_rows(tables, gradient, update)
 
         with updating_rows() as update_rows:
             yield counting

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 import keras_treegate
-from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.sublayers import descendants
 from tests.compiled import compiled
 
 

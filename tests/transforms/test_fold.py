@@ -12,7 +12,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.optimizers import StepAwareSGD
 from keras_treegate.transforms import leaves
-from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.sublayers import descendants
 from keras_treegate.trees import level as tree_level
 from tests import oracle
 from tests.transforms import models
@@ -91,13 +91,13 @@ def test_the_table_has_every_path_sum(depth, num_trees):
 def test_a_large_table_is_made_in_parts(monkeypatch):
     model, layer = one_layer()
     expected = oracle.leaf_table([level.numpy() for level in layer.nodes])
-    sizes, read = [], leaves.read
+    sizes, read = [], leaves.read_settled_rows
 
     def counting_read(level, ids):
         sizes.append(len(ids))
         return read(level, ids)
 
-    monkeypatch.setattr(leaves, "read", counting_read)
+    monkeypatch.setattr(leaves, "read_settled_rows", counting_read)
     monkeypatch.setattr(
         leaves, "CHUNK_BYTES", 5 * leaves.row_bytes(layer.nodes[0])
     )

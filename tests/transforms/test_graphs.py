@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_treegate
-from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.sublayers import descendants
 from tests.transforms import models
 from tests.transforms.models import SAME_OUTPUTS, TRANSFORMS, normal
 

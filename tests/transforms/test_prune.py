@@ -9,7 +9,7 @@ import pytest
 import keras_treegate
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.sublayers import descendants
 from tests import oracle
 from tests.transforms import models
 from tests.transforms.models import normal

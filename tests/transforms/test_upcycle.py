@@ -8,7 +8,7 @@ from keras import layers
 import keras_treegate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
-from keras_treegate.transforms.places import descendants
+from keras_treegate.transforms.sublayers import descendants
 from tests.transforms import models
 from tests.transforms.models import normal
 

@@ -25,15 +25,15 @@ def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
     parts = list(parts)
     whole = rows.whole
     if whole:
-        parts[:whole] = [reduce(_with_children, parts[:whole])]
+        parts[:whole] = [reduce(with_children, parts[:whole])]
     slots = [needed.slots for needed in rows.levels[max(whole - 1, 0) :]]
     return reduce(ops.add, map(take_slots, parts, slots))
 
 
-def _with_children(sums: Tensor, children: Tensor) -> Tensor:
+def with_children(sums: Tensor, children: Tensor) -> Tensor:
     """Adds sums (N, W, Q) to the rows (N * 2^k, W, Q) of a level below."""
-    repeats = children.shape[0] // sums.shape[0]
-    return ops.repeat(sums, repeats, axis=0) + children
+    below = ops.reshape(children, (sums.shape[0], -1, *children.shape[1:]))
+    return ops.reshape(ops.expand_dims(sums, 1) + below, children.shape)
 
 
 def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:
@@ -46,18 +46,7 @@ def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:
 
 
 def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    """Multiplies each example with the path sum of its own slot in each tree.
-
-        y[b] = sum over g, w of inputs[b, g, w] * sums[slots[g, b], w]
-
-    Args:
-        inputs: (B, G, W).
-        sums: (G * U, W, Q), of any dtype; cast to that of the inputs.
-        slots: (G, B), integers, counted over all trees.
-
-    Returns:
-        (B, Q).
-    """
+    """Computes `path_product` as `backend.contract` describes it."""
     width, units = sums.shape[1:]
     kernels = take_slots(sums, ops.reshape(slots, (-1,)))
     kernels = ops.cast(kernels, inputs.dtype)

@@ -1,11 +1,19 @@
-"""The gradient of a table of which a step used only some rows."""
+"""The gradient of a table of which a step used only some rows.
 
-from typing import NamedTuple
+Some frameworks have dense gradients only. Their backward pass records the rows
+of the gradient that it returns, by the identity of the array, and an optimizer
+finds them.
+"""
+
+import itertools
+import threading
+import weakref
+from typing import NamedTuple, Protocol, cast
 
 from keras import ops
 
 from keras_treegate.core.rows import distinct_rows, smaller
-from keras_treegate.types import Tensor
+from keras_treegate.types import Tensor, Variable
 
 
 class RowGradient(NamedTuple):
@@ -52,3 +60,65 @@ def merged(ids: Tensor, rows: Tensor, num_rows: int) -> RowGradient:
     ids, slots = distinct_rows(ascending, num_rows, size)
     rows = ops.segment_sum(ops.take(rows, order, axis=0), slots[0], size)
     return RowGradient(ids, rows, num_rows)
+
+
+_numbers = itertools.count()
+
+
+class _Numbered(Protocol):
+    """A variable that has a number."""
+
+    row_records_key: int
+
+
+def key_of(variable: Variable) -> int:
+    """Returns a number for a variable that, unlike an `id`, no other gets."""
+    numbered = cast(_Numbered, variable)
+    if not hasattr(variable, "row_records_key"):
+        numbered.row_records_key = next(_numbers)
+    return numbered.row_records_key
+
+
+class RowRecords:
+    """The rows of living gradients; a record is deleted with its gradient."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, tuple[weakref.ref[Tensor], RowGradient]] = {}
+        self._backward_passes: dict[int, int] = {}
+        # Reentrant, because a gradient can be collected, and its record with
+        # it, while the lock is held.
+        self._lock = threading.RLock()
+
+    def add(self, dense: Tensor, table: int, gradient: RowGradient) -> None:
+        """Records the rows of a dense gradient, of the table of this key."""
+        key = id(dense)
+
+        def forget(reference: weakref.ref[Tensor]) -> None:
+            with self._lock:
+                if key in self._records and self._records[key][0] is reference:
+                    del self._records[key]
+
+        with self._lock:
+            self._records[key] = weakref.ref(dense, forget), gradient
+        self.count(table)
+
+    def count(self, table: int) -> None:
+        """Counts a backward pass through rows of a table."""
+        with self._lock:
+            passes = self._backward_passes.get(table, 0)
+            self._backward_passes[table] = passes + 1
+
+    def find(self, dense: Tensor, table: int) -> tuple[RowGradient | None, int]:
+        """Returns the rows of a gradient, and how often rows were recorded.
+
+        The count is that of the table, since it was last asked for.
+        """
+        with self._lock:
+            record = self._records.get(id(dense))
+            passes = self._backward_passes.pop(table, 0)
+        if record is None or record[0]() is not dense:
+            return None, passes
+        return record[1], passes
+
+    def __len__(self) -> int:
+        return len(self._records)

@@ -1,4 +1,4 @@
-"""Sizes of the steps of loops, in products that XLA compiles.
+"""Sizes and rows of the steps of loops, in products that XLA compiles.
 
 They are chosen for CPUs: JAX uses them on CPU alone, TensorFlow on every
 device.
@@ -6,15 +6,17 @@ device.
 
 import math
 
+from keras_treegate.types import Tensor
+
 # The input units that one step of the loop of a product multiplies.
-UNITS = 8
+UNITS_PER_STEP = 8
 
 # The numbers that one step adds to rows. Of more, XLA makes an array first.
-ADDED = 2**16
+ADDED_PER_STEP = 2**16
 
 # The parts of a row that are added up at once, and their approximate width.
-TERMS = 16
-WIDTH = 32
+PARTS_OF_ROW = 16
+PART_WIDTH = 32
 
 
 def lanes(units: int) -> int:
@@ -24,6 +26,17 @@ def lanes(units: int) -> int:
     the output units is better taken in lanes: first over the parts of the row,
     whose numbers lie beside each other, and then over the lanes.
     """
-    wide = WIDTH * math.ceil(units / (WIDTH * TERMS))
-    found = math.gcd(units, wide)
-    return found if found >= min(units, wide // 4) else 0
+    width = PART_WIDTH * math.ceil(units / (PART_WIDTH * PARTS_OF_ROW))
+    count = math.gcd(units, width)
+    return count if count >= min(units, width // 4) else 0
+
+
+def rows_of_unit(unit: Tensor, slots: Tensor, width: int) -> Tensor:
+    """Returns the rows (B,) of (G * U * W, Q) with the weights of a unit.
+
+    Args:
+        unit: the number of the input unit, counted over the trees (G * W).
+        slots: (G, B), integers, counted over all trees.
+        width: W.
+    """
+    return slots[unit // width] * width + unit % width

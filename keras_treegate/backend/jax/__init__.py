@@ -6,6 +6,7 @@ from keras_treegate.backend.jax.paths import path_product as path_product
 from keras_treegate.backend.jax.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
+from keras_treegate.backend.jax.rows import as_row_gradient as as_row_gradient
 from keras_treegate.backend.jax.rows import assign_in_step as assign_in_step
 from keras_treegate.backend.jax.rows import (
     before_native_steps as before_native_steps,
@@ -15,7 +16,6 @@ from keras_treegate.backend.jax.rows import compiled as compiled
 from keras_treegate.backend.jax.rows import count as count
 from keras_treegate.backend.jax.rows import is_dense as is_dense
 from keras_treegate.backend.jax.rows import is_of_trace as is_of_trace
-from keras_treegate.backend.jax.rows import lift as lift
 from keras_treegate.backend.jax.rows import owed_decay as owed_decay
 from keras_treegate.backend.jax.rows import read_clock as read_clock
 from keras_treegate.backend.jax.rows import read_level as read_level

@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate.backend.common import reference, xla_loops
-from keras_treegate.backend.common.row_gradient import RowGradient, Summands
-from keras_treegate.backend.common.row_records import key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    Summands,
+    key_of,
+)
 from keras_treegate.backend.jax.rows import (
     CHUNK,
     decay_state,
@@ -26,6 +29,7 @@ from keras_treegate.backend.jax.rows import (
     sums_at,
 )
 from keras_treegate.core import decay
+from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Tensor
 
@@ -41,8 +45,8 @@ PRODUCT = (
 
 # The numbers of kernels that one step of a loop holds, by platform: on CPU as
 # many as stay in cache, more where they are read than where they are added up.
-HELD_OF_INPUTS = {"cpu": 2**17, "default": 2**25}
-HELD_OF_SUMS = {"cpu": xla_loops.ADDED, "default": 2**25}
+INPUTS_BLOCK = {"cpu": 2**17, "default": 2**25}
+SUMS_BLOCK = {"cpu": xla_loops.ADDED_PER_STEP, "default": 2**25}
 
 
 def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
@@ -73,12 +77,12 @@ def _sums(
     sums = None
     for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
         level = decay.decayed(table, decay.owed(clock, stamps))
-        sums = level if sums is None else _with_children(sums, level)
+        sums = level if sums is None else reference.with_children(sums, level)
     if whole == len(nodes):
         return sums
     leaves = rows.levels[-1].ids
 
-    def step(first: Tensor, count: int, found: Tensor) -> Tensor:
+    def step(first: Tensor, count: int, total: Tensor) -> Tensor:
         part = partial(
             jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=count
         )
@@ -95,21 +99,16 @@ def _sums(
             level = rows_at(nodes[number], ids, distinct=False)
             level = decay.decayed(level, owed)
             new = level if new is None else new + level
-        return jax.lax.dynamic_update_slice_in_dim(found, new, first, 0)
+        return jax.lax.dynamic_update_slice_in_dim(total, new, first, 0)
 
     shape = nodes[0].shape[1:]
-    found = jnp.zeros((len(leaves), *shape), nodes[0].dtype)
-    return steps(step, len(leaves), CHUNK // math.prod(shape), found)
+    total = jnp.zeros((len(leaves), *shape), nodes[0].dtype)
+    return steps(step, len(leaves), CHUNK // math.prod(shape), total)
 
 
 def _bits_below(nodes: list[Tensor], number: int) -> int:
     """Returns the bits of a path between a level and the leaves."""
     return (len(nodes[-1]) // len(nodes[number])).bit_length() - 1
-
-
-def _with_children(sums: Tensor, children: Tensor) -> Tensor:
-    below = children.reshape(len(sums), -1, *children.shape[1:])
-    return (sums[:, None] + below).reshape(children.shape)
 
 
 def _leaf_sums_forward(
@@ -195,30 +194,26 @@ def _backward(
     saved: tuple[Tensor, Tensor, Tensor], gradient: Tensor
 ) -> tuple[Tensor, Tensor | None, None]:
     inputs, sums, slots = saved
-    of_inputs = jax.lax.platform_dependent(
+    inputs_gradient = jax.lax.platform_dependent(
         *(gradient, sums, slots),
         cpu=gradient_of_inputs_by_units,
         default=gradient_of_inputs_by_blocks,
     )
-    of_inputs = of_inputs.astype(inputs.dtype)
+    inputs_gradient = inputs_gradient.astype(inputs.dtype)
     if not jnp.issubdtype(sums.dtype, jnp.floating):
-        return of_inputs, None, None
-    of_sums = partial(gradient_of_sums, num_slots=len(sums))
-    of_sums = jax.lax.platform_dependent(
+        return inputs_gradient, None, None
+    sums_gradient = partial(gradient_of_sums, num_slots=len(sums))
+    sums_gradient = jax.lax.platform_dependent(
         *(inputs, gradient, slots),
         **{
-            name: partial(of_sums, held=held)
-            for name, held in HELD_OF_SUMS.items()
+            name: partial(sums_gradient, block=block)
+            for name, block in SUMS_BLOCK.items()
         },
     )
-    return of_inputs, of_sums.astype(sums.dtype), None
+    return inputs_gradient, sums_gradient.astype(sums.dtype), None
 
 
 _path_product.defvjp(_forward, _backward)
-
-
-def _accumulator(dtype: jnp.dtype) -> jnp.dtype:
-    return jnp.promote_types(dtype, "float32")
 
 
 def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
@@ -226,28 +221,27 @@ def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
     inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
-    dtype = _accumulator(inputs.dtype)
+    dtype = at_least_float32(inputs)
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
-            tree, row = jnp.divmod(first + unit, width)
-            ids = slots[tree] * width + row
+            ids = xla_loops.rows_of_unit(first + unit, slots, width)
             weights = rows_at(table, ids, distinct=False).astype(dtype)
             outputs += inputs[first + unit][:, None].astype(dtype) * weights
         return outputs
 
     outputs = jnp.zeros((batch, sums.shape[-1]), dtype)
-    return steps(step, trees * width, xla_loops.UNITS, outputs)
+    return steps(step, trees * width, xla_loops.UNITS_PER_STEP, outputs)
 
 
 def product_by_blocks(
     inputs: Tensor,
     sums: Tensor,
     slots: Tensor,
-    held: int = HELD_OF_INPUTS["default"],
+    block: int = INPUTS_BLOCK["default"],
 ) -> Tensor:
     """Computes the product, a block of trees and examples at a time."""
-    dtype = _accumulator(inputs.dtype)
+    dtype = at_least_float32(inputs)
 
     def step(trees: Part, examples: Part, outputs: Tensor) -> Tensor:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
@@ -259,7 +253,7 @@ def product_by_blocks(
         return jax.lax.dynamic_update_slice_in_dim(outputs, new, examples[0], 0)
 
     outputs = jnp.zeros((len(inputs), sums.shape[-1]), dtype)
-    return _blocks(step, slots.shape, sums.shape[1:], held, outputs)
+    return _blocks(step, slots.shape, sums.shape[1:], block, outputs)
 
 
 def gradient_of_inputs_by_units(
@@ -270,39 +264,40 @@ def gradient_of_inputs_by_units(
     lanes = xla_loops.lanes(units)
     if not lanes:
         return gradient_of_inputs_by_blocks(
-            gradient, sums, slots, HELD_OF_INPUTS["cpu"]
+            gradient, sums, slots, INPUTS_BLOCK["cpu"]
         )
-    dtype = _accumulator(gradient.dtype)
+    dtype = at_least_float32(gradient)
     trees, batch = slots.shape
     terms = units // lanes
     parts = sums.reshape(len(sums) * width * terms, lanes)
     gradient = gradient.astype(dtype).reshape(batch, terms, lanes)
 
-    def step(unit: Tensor, _: int, found: Tensor) -> Tensor:
-        tree, row = jnp.divmod(unit, width)
-        ids = (slots[tree] * width + row) * terms
+    def step(unit: Tensor, _: int, inputs_gradient: Tensor) -> Tensor:
+        ids = xla_loops.rows_of_unit(unit, slots, width) * terms
         new = jnp.zeros((batch, lanes), dtype)
         for term in range(terms):
             rows = rows_at(parts, ids + term, distinct=False).astype(dtype)
             new += rows * gradient[:, term]
         new = new @ jnp.ones(lanes, dtype)
-        return jax.lax.dynamic_update_slice_in_dim(found, new[None], unit, 0)
+        return jax.lax.dynamic_update_slice_in_dim(
+            inputs_gradient, new[None], unit, 0
+        )
 
-    found = jnp.zeros((trees * width, batch), dtype)
-    found = steps(step, trees * width, 1, found)
-    return found.T.reshape(batch, trees, width)
+    inputs_gradient = jnp.zeros((trees * width, batch), dtype)
+    inputs_gradient = steps(step, trees * width, 1, inputs_gradient)
+    return inputs_gradient.T.reshape(batch, trees, width)
 
 
 def gradient_of_inputs_by_blocks(
     gradient: Tensor,
     sums: Tensor,
     slots: Tensor,
-    held: int = HELD_OF_INPUTS["default"],
+    block: int = INPUTS_BLOCK["default"],
 ) -> Tensor:
     """Returns (B, G, W), given the gradient of the outputs (B, Q)."""
-    dtype = _accumulator(gradient.dtype)
+    dtype = at_least_float32(gradient)
 
-    def step(trees: Part, examples: Part, found: Tensor) -> Tensor:
+    def step(trees: Part, examples: Part, inputs_gradient: Tensor) -> Tensor:
         kernels = _kernels(sums, _part(slots, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
         if len(kernels) == 1:  # avoids a slow reduction that XLA makes
@@ -311,33 +306,35 @@ def gradient_of_inputs_by_blocks(
             "...bwq,bq->...bw", kernels, dy, preferred_element_type=dtype
         ).reshape(trees[1], *kernels.shape[-3:-1])
         start = (trees[0], examples[0], 0)
-        return jax.lax.dynamic_update_slice(found, new, start)
+        return jax.lax.dynamic_update_slice(inputs_gradient, new, start)
 
-    found = jnp.zeros((*slots.shape, sums.shape[1]), dtype)
-    found = _blocks(step, slots.shape, sums.shape[1:], held, found)
-    return jnp.swapaxes(found, 0, 1)
+    inputs_gradient = jnp.zeros((*slots.shape, sums.shape[1]), dtype)
+    inputs_gradient = _blocks(
+        step, slots.shape, sums.shape[1:], block, inputs_gradient
+    )
+    return jnp.swapaxes(inputs_gradient, 0, 1)
 
 
 def gradient_of_sums(
-    inputs: Tensor, gradient: Tensor, slots: Tensor, num_slots: int, held: int
+    inputs: Tensor, gradient: Tensor, slots: Tensor, num_slots: int, block: int
 ) -> Tensor:
     """Returns (R, W, Q), given the gradient of the outputs (B, Q)."""
     kernel = (inputs.shape[2], gradient.shape[1])
-    dtype = _accumulator(gradient.dtype)
+    dtype = at_least_float32(gradient)
 
-    def step(trees: Part, examples: Part, found: Tensor) -> Tensor:
+    def step(trees: Part, examples: Part, sums_gradient: Tensor) -> Tensor:
         x = jnp.swapaxes(_part(inputs, examples, trees), 0, 1).astype(dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples).astype(dtype)
         new = x[..., None] * dy[None, :, None]  # (trees, examples, W, Q)
         ids = _part(slots, trees, examples).reshape(-1)
         new = new.reshape(len(ids), *kernel)
-        return found.at[ids].add(new, mode="promise_in_bounds")
+        return sums_gradient.at[ids].add(new, mode="promise_in_bounds")
 
-    found = jnp.zeros((num_slots, *kernel), dtype)
-    return _blocks(step, slots.shape, kernel, held, found)
+    sums_gradient = jnp.zeros((num_slots, *kernel), dtype)
+    return _blocks(step, slots.shape, kernel, block, sums_gradient)
 
 
-def _kernels(sums: Tensor, slots: Tensor, dtype: jnp.dtype) -> Tensor:
+def _kernels(sums: Tensor, slots: Tensor, dtype: str) -> Tensor:
     """Returns the sums (trees, examples, W, Q) at slots (trees, examples)."""
     rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
     return rows.reshape(*slots.shape, *sums.shape[1:])
@@ -353,7 +350,7 @@ def _blocks(
     step: Callable[[Part, Part, Tensor], Tensor],
     shape: tuple[int, int],
     kernel: tuple[int, int],
-    held: int,
+    block: int,
     carry: Tensor,
 ) -> Tensor:
     """Walks the trees and examples (G, B) in blocks that hold so many numbers.
@@ -362,7 +359,7 @@ def _blocks(
     the value that it returned last.
     """
     trees, batch = shape
-    kernels = max(1, held // math.prod(kernel))
+    kernels = max(1, block // math.prod(kernel))
 
     def of_trees(first: Tensor, count: int, carry: Tensor) -> Tensor:
         def of_examples(

@@ -10,19 +10,24 @@ or `remat`), no record is found and the dense gradient is used, which is right.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import JAXSparse
 
-from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    RowRecords,
+    key_of,
+)
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
 
 # An optimizer can write only its own variables and trainable ones here.
 DECAY_STATE_IS_TRAINABLE = True
@@ -37,7 +42,7 @@ GRADIENT_TRACES = ("JVPTrace", "LinearizeTrace")
 CHUNK = 2**16
 
 # The properties of all ids.
-PROMISES: dict[str, Any] = {
+PROMISES: dict[str, str | bool] = {
     "mode": "promise_in_bounds",
     "unique_indices": True,
     "indices_are_sorted": True,
@@ -97,7 +102,7 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _take_rows(variable.value, ids, variable.shape[0], key_of(variable))
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     record, passes = records.find(gradient, key_of(variable))
@@ -269,23 +274,23 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return True
 
 
-def is_dense(value: Any) -> bool:
+def is_dense(value: object) -> bool:
     return not isinstance(value, JAXSparse)
 
 
-def _staged_by(tensor: Tensor) -> list[Any]:
+def _staged_by(tensor: Tensor) -> list[object]:
     """Returns the traces that a tensor is of, without those of gradients.
 
     Traces of gradients pass on the value that they differentiate; of all others
     (a jit, a loop, vmap) nothing may outlive the function that they trace.
     """
-    found = []
+    staging = []
     trace = getattr(tensor, "_trace", None)
     while trace is not None:
         if type(trace).__name__ not in GRADIENT_TRACES:
-            found.append(trace)
+            staging.append(trace)
         trace = getattr(trace, "parent_trace", None)
-    return found
+    return staging
 
 
 def can_assign(variable: Variable, tensor: Tensor) -> bool:
@@ -307,5 +312,5 @@ def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     return function

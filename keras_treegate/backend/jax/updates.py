@@ -2,12 +2,20 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from keras_treegate.backend.common.row_gradient import RowGradient, Summands
+from keras_treegate.backend.common.row_updates import (
+    RowTables,
+    SharedUpdate,
+    updated_rows,
+    updated_tables,
+)
+from keras_treegate.backend.contract import UpdateRows
 from keras_treegate.backend.jax.rows import (
     CHUNK,
     PROMISES,
@@ -23,7 +31,7 @@ def outside_of_traces() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def updating_rows() -> Iterator[Callable[..., None]]:
+def updating_rows() -> Iterator[UpdateRows]:
     """Updates all tables of a step together.
 
     XLA on CPU runs loops one after the other, but the operations in a loop side
@@ -32,16 +40,15 @@ def updating_rows() -> Iterator[Callable[..., None]]:
     updates: list[_Update] = []
 
     def update_rows(
-        variables: list[Variable],
+        tables: RowTables[Variable],
         gradient: Tensor | RowGradient,
-        update: Callable[..., None],
+        update: SharedUpdate,
     ) -> None:
         if isinstance(gradient, RowGradient):
-            updates.append(_Update(variables, gradient, update))
-            return
-        values = [variable.value for variable in variables]
-        update(values, gradient)
-        _assign(variables, values)
+            updates.append(_Update(tables, gradient, update))
+        else:
+            rows = updated_rows(_values(tables), update.of(gradient))
+            _assign(tables, rows)
 
     yield update_rows
     loops: dict[tuple[int, int], list[_Update]] = {}
@@ -55,52 +62,26 @@ def _update_together(updates: list["_Update"]) -> None:
     """Makes updates that have equal numbers of rows in one loop."""
 
     def step(
-        first: Tensor, count: int, tables: list[list[Tensor]]
-    ) -> list[list[Tensor]]:
+        first: Tensor, count: int, all_tables: list[RowTables[Tensor]]
+    ) -> list[RowTables[Tensor]]:
         return [
-            update.updated(own, first, count)
-            for update, own in zip(updates, tables, strict=True)
+            update.updated(tables, first, count)
+            for update, tables in zip(updates, all_tables, strict=True)
         ]
 
-    tables = [[v.value for v in update.variables] for update in updates]
-    tables = steps(step, updates[0].count, updates[0].chunk, tables)
-    for update, values in zip(updates, tables, strict=True):
-        _assign(update.variables, values)
+    all_tables = [_values(update.tables) for update in updates]
+    all_tables = steps(step, updates[0].count, updates[0].chunk, all_tables)
+    for update, tables in zip(updates, all_tables, strict=True):
+        _assign(update.tables, tables)
 
 
-def _assign(variables: list[Variable], values: list[Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value.astype(variable.dtype))
+def _values(tables: RowTables[Variable]) -> RowTables[Tensor]:
+    return tables.with_values(table.value for table in tables.as_list())
 
 
-class _RowsOf:
-    """Rows of tables, by slices of the list of tables.
-
-    They are gathered each time they are asked for, so that a gather has one
-    use. XLA on CPU then makes one loop of it and its use, whose reads overlap;
-    a gather by itself moves one row after the other, several times as slowly.
-    """
-
-    def __init__(
-        self, tables: list[Tensor], ids: Tensor, own: Tensor | None
-    ) -> None:
-        self.tables, self.ids, self.own = list(tables), ids, own
-
-    def __getitem__(self, place: slice) -> list[Tensor]:
-        return [rows_at(table, self.ids) for table in self.tables[place]]
-
-    def __setitem__(self, place: slice, new: list[Tensor]) -> None:
-        self.tables[place] = [
-            self._written(table, rows.astype(table.dtype))
-            for table, rows in zip(self.tables[place], new, strict=True)
-        ]
-
-    def _written(self, table: Tensor, rows: Tensor) -> Tensor:
-        if self.own is not None:
-            own = self.own.reshape(-1, *[1] * (rows.ndim - 1))
-            rows = jnp.where(own, rows, rows_at(table, self.ids))
-        # Avoids `add`, with which a sharded table would be all-reduced.
-        return table.at[self.ids].set(rows, **PROMISES)
+def _assign(tables: RowTables[Variable], values: RowTables[Tensor]) -> None:
+    for table, value in zip(tables.as_list(), values.as_list(), strict=True):
+        table.assign(value.astype(table.dtype))
 
 
 class _Update:
@@ -112,11 +93,11 @@ class _Update:
 
     def __init__(
         self,
-        variables: list[Variable],
+        tables: RowTables[Variable],
         gradient: RowGradient,
-        update: Callable[..., None],
+        update: SharedUpdate,
     ) -> None:
-        self.variables = variables
+        self.tables = tables
         self.gradient, self.own = of_two_rows(gradient)
         self.update = update
         ids, rows, _, summands = self.gradient
@@ -127,18 +108,33 @@ class _Update:
             self.chunk = per_tree * max(1, self.chunk // per_tree)
 
     def updated(
-        self, tables: list[Tensor], first: Tensor, count: int
-    ) -> list[Tensor]:
+        self, tables: RowTables[Tensor], first: Tensor, count: int
+    ) -> RowTables[Tensor]:
         """Returns the tables after the update of so many rows."""
         ids, rows, _, summands = self.gradient
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)
         if summands is None:
-            new = jax.lax.dynamic_slice_in_dim(rows, first, count)
+            gradient = jax.lax.dynamic_slice_in_dim(rows, first, count)
         else:
-            new = _sums(summands, len(ids), first, count)
-        rows_of = _RowsOf(tables, part, self.own)
-        self.update(rows_of, new)
-        return rows_of.tables
+            gradient = _sums(summands, len(ids), first, count)
+        return updated_tables(
+            tables,
+            self.update.of(gradient),
+            read=lambda table: rows_at(table, part),
+            write=partial(_written, ids=part, own=self.own),
+        )
+
+
+def _written(
+    table: Tensor, rows: Tensor, ids: Tensor, own: Tensor | None
+) -> Tensor:
+    """Returns a table with new rows, only those that are its `own`."""
+    rows = rows.astype(table.dtype)
+    if own is not None:
+        own = own.reshape(-1, *[1] * (rows.ndim - 1))
+        rows = jnp.where(own, rows, rows_at(table, ids))
+    # Avoids `add`, with which a sharded table would be all-reduced.
+    return table.at[ids].set(rows, **PROMISES)
 
 
 def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Tensor | None]:

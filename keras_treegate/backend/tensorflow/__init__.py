@@ -8,6 +8,9 @@ from keras_treegate.backend.tensorflow.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
 from keras_treegate.backend.tensorflow.rows import (
+    as_row_gradient as as_row_gradient,
+)
+from keras_treegate.backend.tensorflow.rows import (
     assign_in_step as assign_in_step,
 )
 from keras_treegate.backend.tensorflow.rows import (
@@ -17,7 +20,6 @@ from keras_treegate.backend.tensorflow.rows import can_assign as can_assign
 from keras_treegate.backend.tensorflow.rows import compiled as compiled
 from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
-from keras_treegate.backend.tensorflow.rows import lift as lift
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
 from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
 from keras_treegate.backend.tensorflow.rows import read_level as read_level

@@ -19,6 +19,7 @@ from keras_treegate.backend.tensorflow.rows import (
     take_rows,
 )
 from keras_treegate.core import decay
+from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import BatchRows, LevelTables
 from keras_treegate.types import Tensor
 
@@ -92,9 +93,7 @@ def _leaf_sums(
         if ids is None:
             level = decay.decayed(table, decay.owed(clock, stamps))
             if sums is not None:
-                level += tf.repeat(
-                    sums, level.shape[0] // sums.shape[0], axis=0
-                )
+                level = reference.with_children(sums, level)
             sums = level if slots is None else tf.gather(level, slots)
         else:
             owed = decay.owed(clock, _rows_of(stamps, ids))
@@ -117,21 +116,21 @@ def _of_tables(
     sums: Tensor, shapes: list[tf.TensorShape], rows: BatchRows
 ) -> list[Tensor]:
     """Returns the gradients of tables or rows, given that of the sums."""
-    found: list[Tensor] = []
+    gradients: list[Tensor] = []
     for shape, (ids, slots) in zip(
         shapes[::-1], rows.levels[::-1], strict=True
     ):
         if ids is not None:
             num_rows = tf.shape(ids)[0]
-            found.append(_sums_at(sums, slots, num_rows))
+            gradients.append(_sums_at(sums, slots, num_rows))
             continue
-        if slots is None and found:
+        if slots is None and gradients:
             below = tf.reshape(sums, (shape[0], -1, *sums.shape[1:]))
             sums = tf.reduce_sum(below, axis=1)
         else:
             sums = _sums_at(sums, slots, shape[0])
-        found.append(sums)
-    return found[::-1]
+        gradients.append(sums)
+    return gradients[::-1]
 
 
 def _sums_at(leaves: Tensor, slots: Tensor, num_rows: Tensor) -> Tensor:
@@ -159,11 +158,13 @@ def _product(
     inputs: Tensor, sums: Tensor, slots: Tensor
 ) -> tuple[Tensor, Callable[..., tuple[Tensor | None, ...]]]:
     def gradient(outputs: Tensor) -> tuple[Tensor | None, ...]:
-        of_inputs = _of_inputs_if_any(outputs, sums, slots)
+        inputs_gradient = _of_inputs_if_any(outputs, sums, slots)
         if not sums.dtype.is_floating:
-            return of_inputs, None, None
-        of_sums = compiled(_gradient_of_sums)(inputs, outputs, sums, slots)
-        return of_inputs, of_sums, None
+            return inputs_gradient, None, None
+        sums_gradient = compiled(_gradient_of_sums)(
+            inputs, outputs, sums, slots
+        )
+        return inputs_gradient, sums_gradient, None
 
     return compiled(_by_units)(inputs, sums, slots), gradient
 
@@ -177,36 +178,31 @@ def _of_inputs_if_any(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     if gradient.shape[0] is not None:
         return product(gradient, sums, slots)
     shape = (None, slots.shape[0], sums.shape[1])
-    found = tf.cond(
+    inputs_gradient = tf.cond(
         tf.shape(gradient)[0] > 0,
         lambda: product(gradient, sums, slots),
         lambda: tf.zeros((0, *shape[1:]), gradient.dtype),
     )
-    return tf.ensure_shape(found, shape)
-
-
-def _accumulator(dtype: tf.DType) -> tf.DType:
-    """Returns the dtype to add up in, float32 at least."""
-    return tf.float32 if dtype.size < 4 else dtype
+    return tf.ensure_shape(inputs_gradient, shape)
 
 
 def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """Computes the product, a few input units of all examples at a time."""
     _, trees, width = inputs.shape
     units, dtype = sums.shape[2], inputs.dtype
-    inputs = tf.cast(inputs, _accumulator(dtype))
+    inputs = tf.cast(inputs, at_least_float32(inputs))
     table = tf.reshape(sums, (-1, units))  # (G * U * W, Q)
     columns = tf.transpose(tf.reshape(inputs, (-1, trees * width)))  # (G W, B)
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
-            tree, row = (first + unit) // width, (first + unit) % width
-            weights = tf.gather(table, slots[tree] * width + row)
+            ids = xla_loops.rows_of_unit(first + unit, slots, width)
+            weights = tf.gather(table, ids)
             weights = tf.cast(weights, inputs.dtype)
             outputs += columns[first + unit][:, None] * weights
         return outputs
 
-    size = xla_loops.UNITS
+    size = xla_loops.UNITS_PER_STEP
     full, rest = divmod(trees * width, size)
     outputs = tf.zeros((tf.shape(inputs)[0], units), inputs.dtype)
     outputs = _loop(full, lambda n, y: step(n * size, size, y), outputs)
@@ -219,7 +215,7 @@ def _gradient_of_inputs(
     """Returns (B, G, W), given the gradient (B, Q) of the outputs; by units."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
     dtype = gradient.dtype
-    gradient = tf.cast(gradient, _accumulator(dtype))
+    gradient = tf.cast(gradient, at_least_float32(gradient))
     lanes = xla_loops.lanes(units)
     if not lanes:
         return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
@@ -228,33 +224,34 @@ def _gradient_of_inputs(
     batch = tf.shape(gradient)[0]
     gradient = tf.reshape(gradient, (batch, terms, lanes))
 
-    def step(unit: Tensor, found: Tensor) -> Tensor:
-        tree, row = unit // width, unit % width
-        ids = (slots[tree] * width + row) * terms
+    def step(unit: Tensor, inputs_gradient: Tensor) -> Tensor:
+        ids = xla_loops.rows_of_unit(unit, slots, width) * terms
         new = tf.zeros((batch, lanes), gradient.dtype)
         for term in range(terms):
             rows = tf.cast(tf.gather(parts, ids + term), gradient.dtype)
             new += rows * gradient[:, term]
         new = tf.linalg.matvec(new, tf.ones(lanes, gradient.dtype))
-        return tf.tensor_scatter_nd_update(found, [[unit]], new[None])
+        return tf.tensor_scatter_nd_update(inputs_gradient, [[unit]], new[None])
 
-    found = tf.zeros((trees * width, batch), gradient.dtype)
-    found = tf.cast(_loop(trees * width, step, found), dtype)
-    return tf.reshape(tf.transpose(found), (batch, trees, width))
+    inputs_gradient = tf.zeros((trees * width, batch), gradient.dtype)
+    inputs_gradient = tf.cast(
+        _loop(trees * width, step, inputs_gradient), dtype
+    )
+    return tf.reshape(tf.transpose(inputs_gradient), (batch, trees, width))
 
 
 def _gradient_by_trees(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     """Returns the same for rows that are not added up in lanes; by trees."""
     trees = slots.shape[0]
 
-    def step(tree: Tensor, found: Tensor) -> Tensor:
+    def step(tree: Tensor, inputs_gradient: Tensor) -> Tensor:
         kernels = tf.cast(tf.gather(sums, slots[tree]), gradient.dtype)
         new = tf.einsum("bwq,bq->bw", kernels, gradient)
-        return tf.tensor_scatter_nd_update(found, [[tree]], new[None])
+        return tf.tensor_scatter_nd_update(inputs_gradient, [[tree]], new[None])
 
     shape = (trees, tf.shape(gradient)[0], sums.shape[1])
-    found = _loop(trees, step, tf.zeros(shape, gradient.dtype))
-    return tf.transpose(found, (1, 0, 2))
+    inputs_gradient = _loop(trees, step, tf.zeros(shape, gradient.dtype))
+    return tf.transpose(inputs_gradient, (1, 0, 2))
 
 
 def _gradient_of_sums(
@@ -262,9 +259,9 @@ def _gradient_of_sums(
 ) -> Tensor:
     """Returns (R, W, Q), given the gradient (B, Q); by blocks of a tree."""
     trees, (width, units) = slots.shape[0], sums.shape[1:]
-    batch, dtype = tf.shape(gradient)[0], _accumulator(inputs.dtype)
+    batch, dtype = tf.shape(gradient)[0], at_least_float32(inputs)
     inputs, gradient = tf.cast(inputs, dtype), tf.cast(gradient, dtype)
-    most = max(1, xla_loops.ADDED // (width * units))
+    most = max(1, xla_loops.ADDED_PER_STEP // (width * units))
     blocks = tf.maximum(1, -(-batch // most))
     size = -(-batch // blocks)
     rest = [0, blocks * size - batch]  # padding: zeros, for the first slot
@@ -272,16 +269,16 @@ def _gradient_of_sums(
     gradient = tf.pad(gradient, [rest, [0, 0]])
     slots = tf.pad(slots, [[0, 0], rest])
 
-    def step(number: Tensor, found: Tensor) -> Tensor:
+    def step(number: Tensor, sums_gradient: Tensor) -> Tensor:
         tree, first = number // blocks, number % blocks * size
         x = tf.slice(inputs, [tree, first, 0], [1, size, width])
         dy = tf.slice(gradient, [first, 0], [size, units])
         ids = tf.slice(slots, [tree, first], [1, size])
         new = x[0][:, :, None] * dy[:, None, :]
-        return tf.tensor_scatter_nd_add(found, ids[0][:, None], new)
+        return tf.tensor_scatter_nd_add(sums_gradient, ids[0][:, None], new)
 
-    found = _loop(trees * blocks, step, tf.zeros(tf.shape(sums), dtype))
-    return tf.cast(found, sums.dtype)
+    sums_gradient = _loop(trees * blocks, step, tf.zeros(tf.shape(sums), dtype))
+    return tf.cast(sums_gradient, sums.dtype)
 
 
 def _loop(

@@ -17,15 +17,24 @@ all of them:
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
-from keras_treegate.backend.common.row_gradient import RowGradient, merged
-from keras_treegate.backend.common.row_records import RowRecords, key_of
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+    RowRecords,
+    key_of,
+    merged,
+)
 from keras_treegate.core import decay
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
+
+# Of a table and of the ids of its rows, which have none.
+Gradients: TypeAlias = tuple[Tensor | tf.IndexedSlices, None]
 
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
@@ -33,15 +42,19 @@ DECAY_STATE_IS_TRAINABLE = False
 records = RowRecords()
 
 # The last slices that were returned for each table, while they live.
-_slices: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_slices: weakref.WeakValueDictionary[int, tf.IndexedSlices] = (
+    weakref.WeakValueDictionary()
+)
 
 # The operation whose inputs are the rows of a dense gradient, in a graph.
 _SCATTER = "keras_treegate_rows"
 
 
 @functools.cache
-def _traced(function: Callable[..., Any], by_xla: bool) -> Callable[..., Any]:
-    def with_shapes(arguments: tuple[Any, ...], shapes: tuple[Any, ...]) -> Any:
+def _traced(
+    function: Callable[..., Result], by_xla: bool
+) -> Callable[..., Result]:
+    def with_shapes(arguments: tuple[Tensor, ...], shapes: object) -> Result:
         del shapes  # tells traces apart
         return function(*arguments)
 
@@ -57,13 +70,13 @@ def lies_in_place(table: Tensor) -> bool:
     return isinstance(table, tf.Variable) and not _is_shared(table)
 
 
-def _is_shared(argument: Any) -> bool:
+def _is_shared(argument: object) -> bool:
     return isinstance(argument, tf.distribute.DistributedValues)
 
 
 def compiled(
-    function: Callable[..., Any], eagerly: bool = False, by_xla: bool = True
-) -> Callable[..., Any]:
+    function: Callable[..., Result], eagerly: bool = False, by_xla: bool = True
+) -> Callable[..., Result]:
     """Compiles a function of its arguments alone by XLA, once for each shape.
 
     Where no graph is made, it is compiled only if `eagerly` is true. Without
@@ -73,7 +86,7 @@ def compiled(
     unknown sizes, if there is one, for sizes that are known, and forget these.
     """
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Tensor) -> Result:
         if tf.executing_eagerly() and not eagerly:
             return function(*arguments)
         # Because `tf.function` keeps the first of the variables of a shape that
@@ -121,10 +134,12 @@ def take_rows(
     tf.gather(table, ids[:0])
 
     @tf.custom_gradient
-    def rows_of(handle: Tensor, ids: Tensor) -> tuple:
+    def rows_of(
+        handle: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
         del handle  # it has the gradient
 
-        def gradient(rows: Tensor) -> tuple:
+        def gradient(rows: Tensor) -> Gradients:
             rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
             eager = tf.executing_eagerly()
             if eager and as_rows and key not in _slices:
@@ -163,7 +178,7 @@ def _summands(gradient: Tensor) -> list[tuple[Tensor, Tensor]] | None:
     return summands
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     key, num_rows = key_of(variable), variable.shape[0]
@@ -314,7 +329,9 @@ def _watched(tensor: Tensor, check: Callable[[], None]) -> Tensor:
     """
 
     @tf.custom_gradient
-    def identity(tensor: Tensor) -> tuple:
+    def identity(
+        tensor: Tensor,
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def gradient(outputs: Tensor) -> Tensor:
             check()
             return outputs
@@ -341,7 +358,7 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return False
 
 
-def is_dense(value: Any) -> bool:
+def is_dense(value: object) -> bool:
     return not isinstance(value, tf.SparseTensor | tf.RaggedTensor)
 
 

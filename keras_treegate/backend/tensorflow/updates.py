@@ -9,15 +9,28 @@ one table after the other.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.shared_update import SharedUpdate
+from keras_treegate.backend.common.row_updates import (
+    RowTables,
+    SharedUpdate,
+    updated_rows,
+    updated_tables,
+)
+from keras_treegate.backend.contract import UpdateRows
 from keras_treegate.backend.tensorflow.rows import native, read_rows
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
+
+# Ids and rows, or the numbers of a dense gradient.
+Gradient: TypeAlias = Tensor | tuple[Tensor, Tensor]
+
+Operands: TypeAlias = tuple[Tensor, ...]
 
 # The numbers of a table that a part has.
 CHUNK = 2**16
@@ -31,51 +44,73 @@ def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return tf.init_scope()
 
 
-def updating_rows() -> contextlib.AbstractContextManager[Callable[..., None]]:
+def updating_rows() -> contextlib.AbstractContextManager[UpdateRows]:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if tf.executing_eagerly() or replicas > 1:
         return contextlib.nullcontext(_update_at_once)
     return _updating_together()
 
 
+class _Queued(NamedTuple):
+    """An update that waits for the others of its step.
+
+    gradient: ids and rows, or a dense gradient.
+    """
+
+    tables: RowTables[Tensor]
+    gradient: Gradient
+    update: SharedUpdate
+
+
 @contextlib.contextmanager
-def _updating_together() -> Iterator[Callable[..., None]]:
-    parts: list[tuple] = []
-    whole: list[tuple] = []
+def _updating_together() -> Iterator[UpdateRows]:
+    parts: list[_Queued] = []
+    whole: list[_Queued] = []
 
     def update_rows(
-        variables: list[Variable],
+        tables: RowTables[Variable],
         gradient: Tensor | RowGradient,
-        update: Callable[..., None],
+        update: SharedUpdate,
     ) -> None:
-        tables = [native(variable) for variable in variables]
-        if not all(map(_is_on_cpu, tables)):
-            _update_at_once(variables, gradient, update)
+        natives = tables.with_values(map(native, tables.as_list()))
+        if not all(map(_is_on_cpu, natives.as_list())):
+            _update_at_once(tables, gradient, update)
         elif isinstance(gradient, RowGradient):
             rows = gradient.ids, gradient.rows
-            parts.append((tables, rows, _as_shared(update)))
+            parts.append(_Queued(natives, rows, update))
         else:
-            whole.append((tables, gradient, _as_shared(update)))
+            whole.append(_Queued(natives, gradient, update))
 
     yield update_rows
     if whole or parts:
         _update_all(whole, parts)
 
 
-def _update_all(whole: list, parts: list) -> None:
+def _update_all(whole: list[_Queued], parts: list[_Queued]) -> None:
     """Makes all updates of a step in one function, shared by equal steps."""
-    steps = whole + parts
+    steps, num_whole = whole + parts, len(whole)
     arguments = [
-        ([table.handle for table in tables], gradient, update.operands)
-        for tables, gradient, update in steps
+        (
+            [table.handle for table in step.tables.as_list()],
+            step.gradient,
+            step.update.operands,
+        )
+        for step in steps
     ]
-    kinds = [[(t.shape, t.dtype) for t in tables] for tables, *_ in steps]
-    rules, num_whole = [update.rule for *_, update in steps], len(whole)
+    kinds = [
+        step.tables.with_values(
+            (table.shape, table.dtype) for table in step.tables.as_list()
+        )
+        for step in steps
+    ]
+    rules = [step.update.rule for step in steps]
 
-    def all_of_them(*arguments: Any) -> None:
+    def all_of_them(*arguments: tuple[Tensor, Gradient, Operands]) -> None:
         updates = [
             _Update(
-                [_Table(*pair) for pair in zip(handles, kinds_of, strict=True)],
+                kinds_of.with_values(
+                    map(_Table, handles, kinds_of.as_list()),
+                ),
                 gradient,
                 SharedUpdate(rule, operands),
             )
@@ -88,20 +123,20 @@ def _update_all(whole: list, parts: list) -> None:
         if updates[num_whole:]:
             _update_together(updates[num_whole:])
 
-    keys = [update.key for *_, update in steps]
+    keys = [step.update.key for step in steps]
     # Runs as a function of its own, whose variables XLA writes in place.
     _by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
 
 
-def _as_shared(update: Callable[..., None]) -> SharedUpdate:
-    return update if isinstance(update, SharedUpdate) else SharedUpdate(update)
-
-
 # By key and by the signature of the arguments.
-_compiled: dict[tuple, Any] = {}
+_compiled: dict[tuple[Hashable, ...], Callable[..., Tensor]] = {}
 
 
-def _by_xla(function: Callable, key: tuple, *arguments: Any) -> Any:
+def _by_xla(
+    function: Callable[..., Result],
+    key: tuple[Hashable, ...],
+    *arguments: Tensor,
+) -> Result:
     """Calls a function compiled by XLA, or one compiled for an equal key.
 
     What XLA compiles stays until the process ends, and so do graphs. A function
@@ -120,7 +155,7 @@ def _by_xla(function: Callable, key: tuple, *arguments: Any) -> Any:
     return compiled(*arguments)
 
 
-def _signature(arguments: tuple) -> tuple:
+def _signature(arguments: tuple[Tensor, ...]) -> Hashable:
     """Describes the structure of arguments, their kinds and repetitions."""
     leaves = tf.nest.flatten(arguments)
     first: dict[int, int] = {}
@@ -179,37 +214,47 @@ def _update_together(updates: list["_Update"]) -> None:
         part: Tensor, tables: list[list[Tensor]]
     ) -> tuple[Tensor, list[list[Tensor]]]:
         return part + 1, [
-            update.updated(own, part * size, size)
-            for update, own, size in zip(updates, tables, sizes, strict=True)
+            update.updated(values, part * size, size)
+            for update, values, size in zip(updates, tables, sizes, strict=True)
         ]
 
-    tables = [[t.read_value() for t in update.tables] for update in updates]
+    tables = [
+        [table.read_value() for table in update.tables.as_list()]
+        for update in updates
+    ]
     _, tables = tf.while_loop(
         lambda part, _: part < parts - 1, step, (tf.constant(0), tables)
     )
-    for update, own, size in zip(updates, tables, sizes, strict=True):
+    for update, values, size in zip(updates, tables, sizes, strict=True):
         first = (parts - 1) * size
-        new = update.updated(own, first, update.count - first)
-        for table, value in zip(update.tables, new, strict=True):
-            table.assign(value)
+        update.assign(update.updated(values, first, update.count - first))
 
 
 class _Update:
     """An update of tables by a gradient: ids and rows, or of all rows."""
 
     def __init__(
-        self, tables: list, gradient: Any, update: SharedUpdate
+        self,
+        tables: RowTables[tf.Variable | _Table],
+        gradient: Gradient,
+        update: SharedUpdate,
     ) -> None:
         self.tables = tables
         self.gradient = gradient
         self.update = update
-        self.shape = tables[0].shape[1:]
+        self.shape = tables.nodes.shape[1:]
 
     def update_whole(self) -> None:
         """Updates all rows, of a dense gradient."""
-        values = [table.read_value() for table in self.tables]
-        self.update(values, self.gradient)
-        for table, value in zip(self.tables, values, strict=True):
+        rows = self.tables.with_values(
+            table.read_value() for table in self.tables.as_list()
+        )
+        new = updated_rows(rows, self.update.of(self.gradient))
+        self.assign(new.as_list())
+
+    def assign(self, values: list[Tensor]) -> None:
+        """Assigns the values of all tables."""
+        for table, value in zip(self.tables.as_list(), values, strict=True):
             table.assign(value)
 
     @property
@@ -221,59 +266,45 @@ class _Update:
         self, tables: list[Tensor], first: Tensor, count: Tensor
     ) -> list[Tensor]:
         """Returns the tables after the update of so many rows."""
-        ids, gradient = self.gradient
-        rows = _RowsOf(tables, tf.slice(ids, [first], [count]))
-        size = [count, *self.shape]
-        self.update(rows, tf.slice(gradient, [first, 0, 0], size))
-        return rows.tables
-
-
-class _RowsOf:
-    """Rows of tables, by slices of the list of tables.
-
-    They are gathered each time they are asked for: XLA on CPU is much faster at
-    a gather that has one use.
-    """
-
-    def __init__(self, tables: list[Tensor], ids: Tensor) -> None:
-        self.tables, self.ids = list(tables), ids
-
-    def __getitem__(self, place: slice) -> list[Tensor]:
-        return [tf.gather(table, self.ids) for table in self.tables[place]]
-
-    def __setitem__(self, place: slice, new: list[Tensor]) -> None:
-        index = self.ids[:, None]
-        self.tables[place] = [
-            tf.tensor_scatter_nd_update(
-                table, index, tf.cast(rows, table.dtype)
-            )
-            for table, rows in zip(self.tables[place], new, strict=True)
-        ]
+        all_ids, all_rows = self.gradient
+        ids = tf.slice(all_ids, [first], [count])
+        gradient = tf.slice(all_rows, [first, 0, 0], [count, *self.shape])
+        new = updated_tables(
+            self.tables.with_values(tables),
+            self.update.of(gradient),
+            read=lambda table: tf.gather(table, ids),
+            write=lambda table, rows: tf.tensor_scatter_nd_update(
+                table, ids[:, None], tf.cast(rows, table.dtype)
+            ),
+        )
+        return new.as_list()
 
 
 def _update_at_once(
-    variables: list[Variable],
+    tables: RowTables[Variable],
     gradient: Tensor | RowGradient,
-    update: Callable[..., None],
+    update: SharedUpdate,
 ) -> None:
     ids = None
     if isinstance(gradient, RowGradient):
         ids, gradient = gradient.ids, gradient.rows
+    variables, rule = tables.as_list(), update.rule
     old = [read_rows(variable, ids) for variable in variables]
-    rule, operands, key = _as_shared(update)
+    # Has no variables, which a compiled function would keep alive.
+    layout = tables.with_values(range(len(variables)))
 
     def updated(
-        rows: list[Tensor], gradient: Tensor, operands: tuple[Any, ...]
+        rows: list[Tensor], gradient: Tensor, operands: Operands
     ) -> list[Tensor]:
-        rows = list(rows)
-        rule(rows, gradient, *operands)
-        return rows
+        return updated_rows(
+            layout.with_values(rows), rule(gradient, *operands)
+        ).as_list()
 
     if tf.executing_eagerly():
-        new = updated(old, gradient, operands)
+        new = updated(old, gradient, update.operands)
     else:
         # XLA makes one pass over memory instead of one for each operation.
-        new = _by_xla(updated, (key,), old, gradient, operands)
+        new = _by_xla(updated, (update.key,), old, gradient, update.operands)
     for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 

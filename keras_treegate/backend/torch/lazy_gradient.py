@@ -1,7 +1,7 @@
 """A gradient that is made dense only when an operation needs it so."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +10,18 @@ from torch.utils._pytree import tree_map
 from keras_treegate.types import Shape, Tensor
 
 aten = torch.ops.aten
+
+# Pairs of ids and rows, whose sum a gradient is.
+Parts: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+
+
+class Operator(Protocol):
+    """An operation as PyTorch's dispatcher hands it on."""
+
+    _schema: torch.FunctionSchema
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Calls the operation."""
 
 
 class _Store:
@@ -21,8 +33,8 @@ class _Store:
 
     def __init__(
         self,
-        parts: tuple[tuple[Tensor, Tensor], ...] | None,
-        dense: Tensor = None,
+        parts: Parts | None,
+        dense: Tensor | None = None,
     ) -> None:
         self.parts, self.dense = parts, dense
 
@@ -55,9 +67,7 @@ class LazyGradient(torch.Tensor):
         """Makes a gradient that is zero outside the distinct rows `ids`."""
         return cls(rows, shape, _Store(((ids, rows),)))
 
-    def with_parts(
-        self, parts: tuple[tuple[Tensor, Tensor], ...]
-    ) -> "LazyGradient":
+    def with_parts(self, parts: Parts) -> "LazyGradient":
         return LazyGradient(self, self.shape, _Store(parts))
 
     def merged(self) -> tuple[Tensor, Tensor] | None:
@@ -92,33 +102,35 @@ class LazyGradient(torch.Tensor):
     def numpy(self, *, force: bool = False) -> np.ndarray:
         return self.to_dense().numpy(force=force)
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: object) -> str:
         parts = self._store.parts
         rows = "" if parts is None else f", rows={[len(i) for i, _ in parts]}"
         return f"LazyGradient(shape={tuple(self.shape)}{rows})"
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(
+        self, protocol: SupportsIndex
+    ) -> str | tuple[object, ...]:
         return self.to_dense().__reduce_ex__(protocol)
 
     @classmethod
     def __torch_function__(
         cls,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Callable[..., object],
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(
         cls,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Operator,
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         handler = _BY_ROWS.get(func)
         if handler is not None:
@@ -128,39 +140,49 @@ class LazyGradient(torch.Tensor):
         return _on_dense(func, args, kwargs)
 
 
-def _on_dense(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def _on_dense(
+    func: Operator, args: tuple[object, ...], kwargs: dict[str, object]
+) -> object:
     """Calls an operation with dense tensors in place of lazy gradients."""
-    lazy_of = {}
+    lazy_of: dict[int, LazyGradient] = {}
 
-    def unwrap(value: Any, argument: Any) -> Any:
-        written = argument is not None and argument.alias_info is not None
+    def unwrapped(value: object, written: bool) -> object:
+        """Returns an argument with dense tensors, in lists too."""
 
-        def one(x: Any) -> Any:
+        def dense_of(x: object) -> object:
             if not isinstance(x, LazyGradient):
                 return x
             dense = x.become_dense() if written else x.to_dense()
             lazy_of[id(dense)] = x
             return dense
 
-        return tree_map(one, value)
+        return tree_map(dense_of, value)
 
     arguments = func._schema.arguments
-    named = {argument.name: argument for argument in arguments}
-    args = [unwrap(*pair) for pair in zip(args, arguments, strict=False)]
-    kwargs = {name: unwrap(x, named.get(name)) for name, x in kwargs.items()}
-    result = func(*args, **kwargs)
+    written = {
+        argument.name: argument.alias_info is not None for argument in arguments
+    }
+    dense_args = [
+        unwrapped(value, written[argument.name])
+        for value, argument in zip(args, arguments, strict=False)
+    ]
+    dense_kwargs = {
+        name: unwrapped(value, written.get(name, False))
+        for name, value in kwargs.items()
+    }
+    result = func(*dense_args, **dense_kwargs)
     # An operation in place returns its argument.
     return tree_map(lambda x: lazy_of.get(id(x), x), result)
 
 
-def _has_parts(x: Any) -> bool:
+def _has_parts(x: object) -> bool:
     return isinstance(x, LazyGradient) and x._store.parts is not None
 
 
 def _scaled(
     function: Callable[..., Tensor], in_place: bool
 ) -> Callable[..., Tensor]:
-    def handler(x: Tensor, factor: Tensor | float, **options: Any) -> Tensor:
+    def handler(x: Tensor, factor: Tensor | float, **options: object) -> Tensor:
         if options or not _has_parts(x):
             return NotImplemented
         if isinstance(factor, torch.Tensor) and factor.ndim:
@@ -193,8 +215,8 @@ def _summed(in_place: bool) -> Callable[..., Tensor]:
 
 def _norm(
     x: LazyGradient,
-    ord: Any = 2,
-    dim: Any = None,
+    ord: float = 2,
+    dim: int | list[int] | None = None,
     keepdim: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
@@ -219,14 +241,18 @@ def _zeroed(x: LazyGradient) -> LazyGradient:
     return x
 
 
-def _empty(x: LazyGradient, size: Any, stride: Any, **options: Any) -> Tensor:
+def _empty(
+    x: LazyGradient, size: Shape, stride: Shape, **options: object
+) -> Tensor:
     alike = tuple(size) == tuple(x.shape)
     if not alike or options.get("dtype") not in (None, x.dtype):
         return NotImplemented
     return x.with_parts(())
 
 
-def _clone(x: LazyGradient, memory_format: Any = None) -> Tensor:
+def _clone(
+    x: LazyGradient, memory_format: torch.memory_format | None = None
+) -> Tensor:
     return _copy(x.with_parts(()), x)
 
 
@@ -234,7 +260,7 @@ def _alias(x: LazyGradient) -> LazyGradient:
     return LazyGradient(x, x.shape, x._store)
 
 
-_BY_ROWS: dict[Any, Callable[..., Any]] = {
+_BY_ROWS: dict[Operator, Callable[..., Tensor]] = {
     aten.detach.default: _alias,
     aten.alias.default: _alias,
     aten.detach_.default: lambda x: x,

@@ -4,8 +4,6 @@ A path product is an `embedding_bag`: a bag of table rows for each example, with
 its inputs for weights.
 """
 
-from typing import Any
-
 import torch
 from torch.autograd.function import FunctionCtx
 
@@ -23,7 +21,7 @@ PRODUCT = (
 )
 
 # The numbers that a part of a product in another dtype holds.
-HELD = 2**22
+PART_SIZE = 2**22
 
 
 def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
@@ -65,7 +63,9 @@ class _LeafSums(torch.autograd.Function):
 
     @staticmethod
     def setup_context(
-        ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor
+        ctx: FunctionCtx,
+        inputs: tuple[BatchRows, *tuple[Tensor, ...]],
+        output: Tensor,
     ) -> None:
         rows, _, *tables = inputs
         ctx.rows = rows
@@ -106,7 +106,7 @@ def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     # Because bags are of one dtype, the reference computes this, a part at a
     # time, so that little is held in the larger dtype.
     trees = max(
-        1, HELD // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
+        1, PART_SIZE // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
     )
     parts = zip(inputs.split(trees, 1), slots.split(trees), strict=True)
     return sum(reference.path_product(x, sums, ids) for x, ids in parts)

@@ -3,7 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch.autograd.function import FunctionCtx
@@ -15,6 +15,8 @@ from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
 
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
@@ -50,7 +52,7 @@ def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     return _TakeRows.apply(table, ids)
 
 
-def lift(
+def as_row_gradient(
     gradient: Tensor, variable: Variable
 ) -> tuple[Tensor | RowGradient, str | None]:
     if not isinstance(gradient, LazyGradient):
@@ -128,7 +130,7 @@ def _listen_to_steps() -> None:
     register_optimizer_step_pre_hook(_settle_before_step)
 
 
-def _settle_before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+def _settle_before_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
     written = {
         id(parameter)
         for group in optimizer.param_groups
@@ -183,9 +185,10 @@ def is_of_trace(tensor: Tensor, like: Tensor) -> bool:
     return tensor.device == like.device
 
 
-def is_dense(value: Any) -> bool:
-    strided = not isinstance(value, torch.Tensor)
-    return strided or (value.layout == torch.strided and not value.is_nested)
+def is_dense(value: object) -> bool:
+    if not isinstance(value, torch.Tensor):
+        return True
+    return value.layout == torch.strided and not value.is_nested
 
 
 def can_assign(variable: Variable, tensor: Tensor) -> bool:
@@ -196,5 +199,5 @@ def assign_in_step(variable: Variable, value: Tensor) -> None:
     variable.assign(value)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     return function

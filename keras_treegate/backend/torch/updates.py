@@ -2,11 +2,16 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 
 import torch
 
 from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.common.row_updates import (
+    RowTables,
+    SharedUpdate,
+    updated_rows,
+)
+from keras_treegate.backend.contract import UpdateRows
 from keras_treegate.backend.torch.rows import read_rows
 from keras_treegate.types import Tensor, Variable
 
@@ -19,17 +24,17 @@ def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def updating_rows() -> contextlib.AbstractContextManager[Callable[..., None]]:
+def updating_rows() -> contextlib.AbstractContextManager[UpdateRows]:
     return contextlib.nullcontext(_update_rows)
 
 
 def _update_rows(
-    variables: list[Variable],
+    tables: RowTables[Variable],
     gradient: Tensor | RowGradient,
-    update: Callable[..., None],
+    update: SharedUpdate,
 ) -> None:
     if not isinstance(gradient, RowGradient):
-        _update_part(variables, None, gradient, update)
+        _update_part(tables, None, gradient, update)
         return
     ids, rows = gradient.ids, gradient.rows
     size = max(1, len(ids))
@@ -37,18 +42,19 @@ def _update_rows(
         size = max(1, CHUNK // math.prod(rows.shape[1:]))
     parts = zip(ids.split(size), rows.split(size), strict=True)
     for part, rows_of_part in parts:
-        _update_part(variables, part, rows_of_part, update)
+        _update_part(tables, part, rows_of_part, update)
 
 
 def _update_part(
-    variables: list[Variable],
+    tables: RowTables[Variable],
     ids: Tensor | None,
     gradient: Tensor,
-    update: Callable[..., None],
+    update: SharedUpdate,
 ) -> None:
-    tables = [read_rows(variable, ids) for variable in variables]
-    update(tables, gradient)
-    for variable, rows in zip(variables, tables, strict=True):
+    variables = tables.as_list()
+    rows = tables.with_values(read_rows(table, ids) for table in variables)
+    new = updated_rows(rows, update.of(gradient)).as_list()
+    for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 
 

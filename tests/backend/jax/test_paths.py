@@ -13,16 +13,16 @@ from tests.backend.test_paths import each_shape, example, expected
 
 
 @each_shape
-@pytest.mark.parametrize("held", [1, 40, 2**25])
-def test_blocks_of_any_size_give_the_same(shape, held):
+@pytest.mark.parametrize("block", [1, 40, 2**25])
+def test_blocks_of_any_size_give_the_same(shape, block):
     """Blocks of one example, of some, and of all trees and examples."""
     x, sums, slots, dy = map(jnp.asarray, example(shape))
-    blocks = jax.jit(partial(jax_paths.product_by_blocks, held=held))
+    blocks = jax.jit(partial(jax_paths.product_by_blocks, block=block))
     of_inputs = jax.jit(
-        partial(jax_paths.gradient_of_inputs_by_blocks, held=held)
+        partial(jax_paths.gradient_of_inputs_by_blocks, block=block)
     )
     of_sums = jax.jit(
-        partial(jax_paths.gradient_of_sums, num_slots=len(sums), held=held)
+        partial(jax_paths.gradient_of_sums, num_slots=len(sums), block=block)
     )
     found = blocks(x, sums, slots), of_inputs(dy, sums, slots)
     found = (*found, of_sums(x, dy, slots))
@@ -52,8 +52,8 @@ def test_no_array_of_all_kernels_is_made():
     slots = jax.ShapeDtypeStruct((trees, batch), "int32")
     for function in (jax_paths.path_product, gradients):
         step = jax.jit(function).lower(x, sums, slots).compile()
-        held = step.memory_analysis().temp_size_in_bytes
-        assert held < batch * trees * width * units * 4 / 4
+        block = step.memory_analysis().temp_size_in_bytes
+        assert block < batch * trees * width * units * 4 / 4
 
 
 @pytest.mark.parametrize("depth", [2, 9])

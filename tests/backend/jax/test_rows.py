@@ -66,7 +66,7 @@ def assert_no_array_of_the_size_of_a_table(layer, step, compact):
     text = step.as_text()
     tables = 0
     for number in compact:
-        rows = layer.levels[number].nodes.shape[0]
+        rows = layer.tree_levels[number].nodes.shape[0]
         for shape in (
             f"f32[{rows},{WIDTH},{UNITS}]",  # nodes and slots
             f"f32[{rows},{WIDTH * UNITS}]",
@@ -216,7 +216,7 @@ def test_two_gradients_of_one_variable_are_not_confused():
     one = jax.grad(loss)(values)[0]
     two = jax.grad(lambda x: 3 * loss(x))(values)[0]
     for gradient, factor in ((two, 3), (one, 1)):
-        found, cause = backend.lift(gradient, level.nodes)
+        found, cause = backend.as_row_gradient(gradient, level.nodes)
         assert cause is None
         expected = factor * 2 * (level.nodes.numpy()[IDS] - TARGET)
         np.testing.assert_allclose(found.rows, expected, rtol=1e-5)
@@ -225,7 +225,7 @@ def test_two_gradients_of_one_variable_are_not_confused():
 def test_a_dense_gradient_of_one_level_is_not_mistaken_for_rows():
     level = make_level()
     gradient = jnp.ones((9, 2, 3))
-    assert backend.lift(gradient, level.nodes) == (gradient, None)
+    assert backend.as_row_gradient(gradient, level.nodes) == (gradient, None)
 
 
 # --- What is left behind ---------------------------------------------------

@@ -18,7 +18,7 @@ from tests.backend.test_paths import each_shape, example, expected
 def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
     """Of one example, of some (and a rest), and of all, in batches that
     TensorFlow knows the size of when it traces, or not."""
-    monkeypatch.setattr(xla_loops, "ADDED", added)
+    monkeypatch.setattr(xla_loops, "ADDED_PER_STEP", added)
     x, sums, slots, dy = map(tf.constant, example(shape))
     batch = len(x) if known else None
     of_sums = tf.function(

@@ -80,7 +80,7 @@ def test_one_backward_pass_leaves_rows(table):
 
 
 def test_lifting_gives_the_rows(table):
-    lifted, cause = backend.lift(table.value.grad, table)
+    lifted, cause = backend.as_row_gradient(table.value.grad, table)
     assert cause is None
     assert lifted.num_rows == ROWS
     np.testing.assert_array_equal(lifted.ids, IDS)
@@ -113,7 +113,7 @@ def test_a_dense_use_is_not_lost(order):
         for loss in losses if order == "rows first" else losses[::-1]:
             loss.backward()
     assert_is(table.value.grad, dense_gradient(IDS) + 1)
-    lifted, _ = backend.lift(table.value.grad, table)
+    lifted, _ = backend.as_row_gradient(table.value.grad, table)
     assert not isinstance(lifted, backend.RowGradient)
     np.testing.assert_allclose(lifted, dense_gradient(IDS) + 1, rtol=1e-6)
 
@@ -182,7 +182,7 @@ def test_zero_grad(table, set_to_none):
 
 def test_a_zeroed_gradient_is_lifted_as_zeros(table):
     table.value.grad.zero_()
-    lifted, _ = backend.lift(table.value.grad, table)
+    lifted, _ = backend.as_row_gradient(table.value.grad, table)
     rows = getattr(lifted, "rows", lifted)
     assert not np.any(ops.convert_to_numpy(rows))
 

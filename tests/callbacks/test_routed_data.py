@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_treegate.callbacks import GateEntropy, held_out
-from keras_treegate.callbacks.churn import Churn
-from keras_treegate.callbacks.visits import HeldOutVisits
+from keras_treegate.callbacks import GateEntropy
+from keras_treegate.callbacks.routed_data import (
+    HeldOutVisits,
+    RoutingChurn,
+    check_data,
+    input_batches,
+)
 from tests.callbacks.models import WIDTH, data, tree, visits_of
 
 X = np.arange(10.0).reshape(5, 2)
@@ -46,9 +50,9 @@ class Again:
 def test_every_form_gives_the_inputs_of_batches(form):
     given = FORMS[form]
     given = Again(given) if form == "batches" else given
-    held_out.check("data", given)
+    check_data("data", given)
     for _ in range(2):
-        batches = list(held_out.batches(given, 2))
+        batches = list(input_batches(given, 2))
         first = [keras.tree.flatten(batch)[0] for batch in batches]
         assert [len(batch) for batch in first] == [2, 2, 1]
         np.testing.assert_array_equal(np.concatenate(first), X)
@@ -57,7 +61,7 @@ def test_every_form_gives_the_inputs_of_batches(form):
 @pytest.mark.parametrize("given", [iter([X]), (x for x in X), 3.0])
 def test_what_can_be_used_once_is_refused(given):
     with pytest.raises(ValueError, match="`data` must be an array, a list or"):
-        held_out.check("data", given)
+        check_data("data", given)
 
 
 class Endless(DataSet):
@@ -91,7 +95,7 @@ def test_what_has_no_end_is_refused_at_construction(form, argument):
 def test_data_whose_number_is_not_known_are_taken():
     counted = Again(FORMS["batches"])
     counted.cardinality = lambda: np.int64(-2)
-    held_out.check("data", counted)
+    check_data("data", counted)
 
 
 class Trains(keras.Model):
@@ -127,7 +131,7 @@ def test_masked_steps_of_data_are_no_visits_and_have_no_churn():
     layers = {"tree": layer}
     visits = HeldOutVisits(x, 3).of(model, layers)["tree"]
     np.testing.assert_array_equal(visits, visits_of(layer, x[real]))
-    churn = Churn(x, 3)
+    churn = RoutingChurn(x, 3)
     churn.start(model)
     assert churn.changed(model, layers) == {"tree": 0.0}
     churn.probe = -x  # another path for each real step, none for the padding

@@ -1,9 +1,10 @@
-"""What is kept of a variable catches up on the steps it was idle for."""
+"""Slots of rows catch up on the steps they were idle for."""
 
 import numpy as np
 from keras import ops
 
-from keras_treegate.optimizers.row_state import Slot, caught_up
+from keras_treegate.optimizers import Slot
+from keras_treegate.optimizers.level_update import caught_up
 
 
 def test_slots_decay_once_for_each_idle_step():

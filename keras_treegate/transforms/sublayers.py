@@ -1,10 +1,18 @@
-"""The places of layers in a layer: attributes, lists and dictionaries."""
+"""The layers inside of a layer or model, by path or as a user means them."""
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeAlias
 
 import keras
+
+# The name of an attribute, and keys of the lists and dictionaries in it.
+SublayerPath: TypeAlias = tuple[Any, ...]
+
+# None for all layers, names of layers, or a function that accepts layers.
+LayerSelection: TypeAlias = (
+    str | Collection[str] | Callable[[keras.layers.Layer], bool] | None
+)
 
 
 def is_graph(layer: keras.Operation) -> bool:
@@ -22,18 +30,18 @@ def plain_class(model: keras.Model) -> type[keras.Model]:
     return next(kind for kind in type(model).__mro__ if kind in _plain_models())
 
 
-def places(
+def sublayer_paths(
     layer: keras.layers.Layer,
-) -> list[tuple[tuple[Any, ...], keras.layers.Layer]]:
-    """Finds the layers in the attributes of a layer, each with its place.
+) -> list[tuple[SublayerPath, keras.layers.Layer]]:
+    """Finds the layers in the attributes of a layer, each with its path.
 
-    A place is the name of the attribute, followed by keys of the lists and
+    A path is the name of the attribute, followed by keys of the lists and
     dictionaries in it.
     """
     return [
-        found
+        pair
         for name in own_attributes(layer)
-        for found in _layers_in(getattr(layer, name, None), (name,))
+        for pair in _layers_in(getattr(layer, name, None), (name,))
     ]
 
 
@@ -70,25 +78,25 @@ def _attributes_of_keras() -> frozenset[str]:
 
 
 def _layers_in(
-    value: Any, place: tuple[Any, ...]
-) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:
+    value: object, path: SublayerPath
+) -> Iterator[tuple[SublayerPath, keras.layers.Layer]]:
     if isinstance(value, keras.Layer):
-        yield place, value
+        yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _layers_in(item, (*place, key))
+            yield from _layers_in(item, (*path, key))
     elif isinstance(value, list | tuple):
         for key, item in enumerate(value):
             if isinstance(item, keras.Layer | dict | list | tuple):
-                yield from _layers_in(item, (*place, key))
+                yield from _layers_in(item, (*path, key))
 
 
 def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers directly inside of a model or layer."""
-    found = list(layer.layers) if is_graph(layer) else []
+    inside = list(layer.layers) if is_graph(layer) else []
     if not is_plain_graph(layer):
-        found += [child for _, child in places(layer)]
-    return found
+        inside += [child for _, child in sublayer_paths(layer)]
+    return inside
 
 
 def descendants(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -105,10 +113,10 @@ def descendants(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(found.values())
 
 
-def at(layer: keras.layers.Layer, place: tuple[Any, ...]) -> Any:
-    """Returns the content of a place of a layer, or `None`."""
-    value: Any = getattr(layer, place[0], None)
-    for key in place[1:]:
+def get_at(layer: keras.layers.Layer, path: SublayerPath) -> Any:
+    """Returns the layer or collection at a path in a layer, or `None`."""
+    value: Any = getattr(layer, path[0], None)
+    for key in path[1:]:
         try:
             value = value[key]
         except (IndexError, KeyError, TypeError):
@@ -116,30 +124,66 @@ def at(layer: keras.layers.Layer, place: tuple[Any, ...]) -> Any:
     return value
 
 
-def put(
+def set_at(
     layer: keras.layers.Layer,
-    place: tuple[Any, ...],
-    new: Any,
+    path: SublayerPath,
+    new: keras.layers.Layer,
 ) -> None:
-    """Replaces the layer in a place of a layer."""
-    old = at(layer, place)
+    """Replaces the layer at a path in a layer."""
+    old = get_at(layer, path)
     tracker = layer._tracker
     was_locked = tracker.locked  # because it is once a layer is built
     tracker.unlock()
     try:
         tracker.untrack(old)
         tracker.track(new)
-        name, *keys = place
+        value: keras.layers.Layer | tuple[Any, ...] = new
+        name, *keys = path
         while keys:
             key = keys.pop()
-            holder = at(layer, (name, *keys))
+            holder = get_at(layer, (name, *keys))
             if not isinstance(holder, tuple):
-                holder[key] = new
+                holder[key] = value
                 return
-            new = (*holder[:key], new, *holder[key + 1 :])
+            value = (*holder[:key], value, *holder[key + 1 :])
         if hasattr(layer, name):
             delattr(layer, name)
-        setattr(layer, name, new)
+        setattr(layer, name, value)
     finally:
         if was_locked:
             tracker.lock()
+
+
+def select_layers(
+    model: keras.Model, layers: LayerSelection
+) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, or those that `layers` names or accepts.
+
+    Args:
+        model: the model.
+        layers: `None`, a name, a list of names, or a function that is given a
+            layer and returns whether it is meant.
+    """
+    inner = descendants(model)[1:]
+    if layers is None:
+        return inner
+    if callable(layers):
+        return [layer for layer in inner if layers(layer)]
+    names = [layers] if isinstance(layers, str) else layers
+    known = {layer.name for layer in inner}
+    if not (
+        isinstance(names, list | tuple | set | frozenset)
+        and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(
+            "`layers` must be `None`, names of layers or a function of a "
+            f"layer. Received: layers={layers!r}. Write e.g. "
+            '`layers=["dense_1"]`.'
+        )
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise ValueError(
+            f"`layers` must name layers of the model, {sorted(known)}. "
+            f"Received: {unknown}. See `model.summary(expand_nested=True)`."
+        )
+    return [layer for layer in inner if layer.name in names]
