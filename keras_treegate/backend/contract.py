@@ -124,6 +124,10 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+        """Calls the `apply` of Keras's optimizers with these arguments."""
+
+    @staticmethod
     def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
         """Sets a run of rows, in place and outside of any step.
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,10 @@ from keras_treegate.types import Tensor, Variable
 
 def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
+
+
+def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+    apply(*arguments)
 
 
 @contextlib.contextmanager
