@@ -26,6 +26,7 @@ _running = cast(Backend, importlib.import_module(f"{__name__}.{NAME}"))
 
 DECAY_STATE_IS_TRAINABLE = _running.DECAY_STATE_IS_TRAINABLE
 PRODUCT = _running.PRODUCT
+apply_gradients = _running.apply_gradients
 assign_in_step = _running.assign_in_step
 can_assign = _running.can_assign
 before_native_steps = _running.before_native_steps
@@ -58,6 +59,7 @@ __all__ = [
     "RowUpdate",
     "SharedUpdate",
     "UpdateRows",
+    "apply_gradients",
     "as_row_gradient",
     "assign_in_step",
     "before_native_steps",

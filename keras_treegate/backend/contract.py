@@ -12,7 +12,7 @@ above.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import RowTables, SharedUpdate
@@ -116,6 +116,10 @@ class Backend(Protocol):
 
         It is entered where a step that is traced makes variables.
         """
+
+    @staticmethod
+    def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+        """Calls the `apply` of Keras's optimizers with these arguments."""
 
     @staticmethod
     def write_rows(variable: Variable, start: int, rows: Tensor) -> None:

@@ -269,7 +269,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
                 for gradient, variable in zip(gradients, variables, strict=True)
                 if id(variable) not in written_here
             ]
-            super().apply(*map(list, zip(*pairs, strict=True)))
+            given = map(list, zip(*pairs, strict=True))
+            backend.apply_gradients(super().apply, *given)
         if self._steps_taken is not None:
             self._steps_taken.assign_add(1)
 

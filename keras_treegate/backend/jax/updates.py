@@ -2,8 +2,9 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,10 @@ from keras_treegate.types import Tensor, Variable
 
 def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
+
+
+def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+    apply(*arguments)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,9 @@ from keras_treegate.backend.tensorflow.rows import (
 )
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
 from keras_treegate.backend.tensorflow.updates import (
+    apply_gradients as apply_gradients,
+)
+from keras_treegate.backend.tensorflow.updates import (
     outside_of_traces as outside_of_traces,
 )
 from keras_treegate.backend.tensorflow.updates import (

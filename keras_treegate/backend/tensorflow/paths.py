@@ -158,7 +158,8 @@ def _product(
     inputs: Tensor, sums: Tensor, slots: Tensor
 ) -> tuple[Tensor, Callable[..., tuple[Tensor | None, ...]]]:
     def gradient(outputs: Tensor) -> tuple[Tensor | None, ...]:
-        inputs_gradient = _of_inputs_if_any(outputs, sums, slots)
+        inputs_gradient = compiled(_of_inputs)(outputs, sums, slots)
+        inputs_gradient = tf.ensure_shape(inputs_gradient, inputs.shape)
         if not sums.dtype.is_floating:
             return inputs_gradient, None, None
         sums_gradient = compiled(_gradient_of_sums)(
@@ -169,21 +170,17 @@ def _product(
     return compiled(_by_units)(inputs, sums, slots), gradient
 
 
-def _of_inputs_if_any(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    """Calls `_gradient_of_inputs` unless a batch turns out to be empty.
+def _of_inputs(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+    """Returns `_gradient_of_inputs`, of an example more in an empty batch.
 
-    XLA cannot set a part of an array that has no numbers.
+    XLA cannot set a part of an array that has no numbers, not even in a branch
+    of a conditional that is never taken.
     """
-    product = compiled(_gradient_of_inputs)
-    if gradient.shape[0] is not None:
-        return product(gradient, sums, slots)
-    shape = (None, slots.shape[0], sums.shape[1])
-    inputs_gradient = tf.cond(
-        tf.shape(gradient)[0] > 0,
-        lambda: product(gradient, sums, slots),
-        lambda: tf.zeros((0, *shape[1:]), gradient.dtype),
-    )
-    return tf.ensure_shape(inputs_gradient, shape)
+    batch = tf.shape(gradient)[0]
+    added = tf.cast(batch == 0, batch.dtype)
+    gradient = tf.pad(gradient, [[0, added], [0, 0]])
+    slots = tf.pad(slots, [[0, 0], [0, added]])
+    return _gradient_of_inputs(gradient, sums, slots)[:batch]
 
 
 def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ one table after the other.
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import tensorflow as tf
 
@@ -36,12 +36,31 @@ Operands: TypeAlias = tuple[Tensor, ...]
 CHUNK = 2**16
 
 
-def outside_of_traces() -> contextlib.AbstractContextManager[None]:
-    # Otherwise TensorFlow makes variables by conditionals in the graph of the
-    # step, which it then traces again, without them, and never releases.
+@contextlib.contextmanager
+def outside_of_traces() -> Iterator[None]:
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        return contextlib.nullcontext()
-    return tf.init_scope()
+        yield
+        return
+
+    # Otherwise TensorFlow takes the variables for those of the function that is
+    # traced, even here: it then traces the function again, without them, and
+    # never releases the first of the two graphs.
+    def creator(next_creator: Callable[..., Any], **arguments: Any) -> Any:
+        arguments["experimental_enable_variable_lifting"] = False
+        return next_creator(**arguments)
+
+    with tf.init_scope(), tf.variable_creator_scope(creator):
+        yield
+
+
+def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
+        apply(*arguments)
+        return
+    # Otherwise Keras sums the gradients of the one replica that there is, by a
+    # custom gradient, and TensorFlow keeps the graph of each such for ever.
+    replica = tf.distribute.get_replica_context()
+    replica.merge_call(lambda _: apply(*arguments))
 
 
 def updating_rows() -> contextlib.AbstractContextManager[UpdateRows]:

@@ -28,6 +28,9 @@ from keras_treegate.backend.torch.rows import (
 )
 from keras_treegate.backend.torch.rows import write_rows as write_rows
 from keras_treegate.backend.torch.updates import (
+    apply_gradients as apply_gradients,
+)
+from keras_treegate.backend.torch.updates import (
     outside_of_traces as outside_of_traces,
 )
 from keras_treegate.backend.torch.updates import updating_rows as updating_rows

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -22,6 +24,10 @@ CHUNK = 2**18
 
 def outside_of_traces() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
+
+
+def apply_gradients(apply: Callable[..., None], *arguments: Any) -> None:
+    apply(*arguments)
 
 
 def updating_rows() -> contextlib.AbstractContextManager[UpdateRows]:

@@ -1,0 +1,53 @@
+"""The graphs of models that are built, trained and deleted."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_treegate.layers import TreeGatedDense
+from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
+
+X, Y = np.ones((4, 6), "float32"), np.ones((4, 2), "float32")
+
+
+def graphs():
+    """Returns the graphs with operations that live, by `id`."""
+    keras.backend.clear_session()
+    gc.collect()
+    found = [x for x in gc.get_objects() if isinstance(x, tf.Graph)]
+    return {id(graph): graph for graph in found if graph.get_operations()}
+
+
+def graphs_left(layer, optimizer):
+    """Counts the graphs that a second model of a kind leaves behind."""
+    for _ in range(2):
+        before = graphs()
+        model = keras.Sequential([keras.Input((6,)), layer()])
+        model.compile(optimizer(), "mse")
+        model.fit(X, Y, verbose=0)
+        del model
+    return len(graphs().keys() - before.keys())
+
+
+def tree(row_levels):
+    def layer():
+        layer = TreeGatedDense(2, depth=4, num_trees=2, seed=0)
+        layer.row_levels = row_levels
+        return layer
+
+    return layer
+
+
+@pytest.mark.parametrize("optimizer", [StepAwareSGD, StepAwareAdam])
+def test_a_tree_that_is_read_whole_leaves_no_graph(optimizer):
+    assert graphs_left(tree("none"), optimizer) == 0
+
+
+def test_a_tree_that_is_read_by_rows_leaves_one_graph_as_dense_layers_do():
+    # A gradient of one's own keeps the graph that it is in; Keras's optimizers
+    # have one too.
+    dense = graphs_left(lambda: keras.layers.Dense(2), keras.optimizers.SGD)
+    assert graphs_left(tree("all"), StepAwareAdam) == dense == 1
