@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
+import keras
 import tensorflow as tf
 
 from keras_treegate.backend.common.row_gradient import (
@@ -314,12 +315,19 @@ def watch(
         return _watched(tensor, check)
 
     # Avoids `tf.custom_gradient`, which keeps each graph alive for ever.
-    def regularizer(value: Tensor) -> Tensor:
-        check()
-        return tf.zeros(())
-
-    variable.regularizer = regularizer
+    variable.regularizer = _Checking(check)
     return tensor
+
+
+class _Checking(keras.regularizers.Regularizer):
+    """A regularizer of nothing that calls a check."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.check()
+        return tf.zeros(())
 
 
 def _watched(tensor: Tensor, check: Callable[[], None]) -> Tensor:
