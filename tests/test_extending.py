@@ -210,6 +210,47 @@ def test_a_rule_without_route_says_what_it_lacks():
         TreeGatedDense(2, credit=type("Lacking", (Credit,), {})())(X)
 
 
+WRONG_CODES = {
+    "bits": (lambda bits, trees: ops.repeat(bits, trees, -2), r"3, 2\).*bool"),
+    "floats": (
+        lambda bits, trees: ops.zeros((*bits.shape[:-2], trees)),
+        r"3\).*float32",
+    ),
+    "one for all trees": (
+        lambda bits, trees: codes_from_bits(bits),
+        r"1\).*int32",
+    ),
+    "nothing": (lambda bits, trees: None, "NoneType"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CODES)
+@pytest.mark.parametrize("credit", ["straight", Plain()], ids=["stock", "own"])
+def test_a_gate_without_a_code_for_each_tree_says_so(wrong, credit):
+    returned, received = WRONG_CODES[wrong]
+
+    class Wrong(Gate):
+        def call(self, inputs, training=None, mask=None):
+            bits = inputs[..., None, : self.depth] > 0
+            return returned(bits, self.num_trees)
+
+    layer = TreeGatedDense(2, 2, num_trees=3, gate=Wrong(), credit=credit)
+    message = r"(?s)integers of shape \(64, 3\).*Received: .*"
+    with pytest.raises(ValueError, match=f"{message}{received}.*Wrong.*bits"):
+        layer(X)
+
+
+def test_a_credit_that_returns_no_route_says_so():
+    class Codes(Credit):
+        def route(self, gate, source, training, mask=None):
+            return gate(ops.stop_gradient(source), training=training)
+
+    with pytest.raises(
+        ValueError, match=r"(?s)`route`.*Received.*Codes.*Write"
+    ):
+        TreeGatedDense(2, credit=Codes())(X)
+
+
 def test_an_optimizer_of_ones_own_does_what_the_package_has():
     keras.utils.set_random_seed(0)
     expected = outputs(model_of(StepAwareSGD(0.05, momentum=0.9), seed=0))

@@ -237,6 +237,37 @@ def leading_axes(name: str, shape: Shape, inputs_shape: Shape) -> None:
         )
 
 
+def codes_per_tree(codes: object, expected: Shape, made_by: str) -> None:
+    """Refuses leaf codes that are no integers, or not one for each tree.
+
+    Args:
+        codes: the leaf codes.
+        expected: their shape (..., G), `None` for an axis of unknown size.
+        made_by: what made them, for the message.
+    """
+    shape, dtype = getattr(codes, "shape", None), getattr(codes, "dtype", None)
+    # A graph may not know the rank of what a Python function computes.
+    unknown = getattr(shape, "rank", 0) is None
+    found = None if shape is None or unknown else tuple(shape)
+    fits = unknown or (
+        found is not None
+        and len(found) == len(expected)
+        and all(
+            None in pair or pair[0] == pair[1]
+            for pair in zip(found, expected, strict=True)
+        )
+    )
+    if not fits or "int" not in str(dtype):
+        kind = type(codes).__name__
+        received = kind if found is None else f"shape={found}, dtype={dtype}"
+        raise ValueError(
+            f"Leaf codes must be integers of shape {expected}, one for each "
+            f"tree. Received: {received}, from {made_by}. Make them of boolean "
+            "bits (..., num_trees, depth) with "
+            "`keras_treegate.gates.codes_from_bits`."
+        )
+
+
 def mask_axes(name: str, shape: Shape, inputs_shape: Shape) -> int:
     """Refuses masks that do not fit inputs; returns how many axes they lack.
 

@@ -4,6 +4,7 @@ from typing import ClassVar, NamedTuple
 
 import keras
 
+from keras_treegate.core import checks
 from keras_treegate.credit.scores import Claim
 from keras_treegate.types import Config, Tensor, Variable
 
@@ -104,6 +105,27 @@ class Credit:
             "training, mask=None)`, which returns a "
             "`keras_treegate.credit.Route`."
         )
+
+    def check_route(
+        self, route: object, gate: keras.layers.Layer, source: Tensor
+    ) -> None:
+        """Raises for a route that does not fit the trees.
+
+        Args:
+            route: What `route` returned.
+            gate: The gate of the layer.
+            source: The gate source (..., S).
+        """
+        own, of_gate = type(self).__name__, type(gate).__name__
+        if not isinstance(route, Route):
+            raise ValueError(
+                "`route` must return a `keras_treegate.credit.Route`. "
+                f"Received: a value of type {type(route).__name__}, from the "
+                f"credit {own}. Write `return Route(codes)`."
+            )
+        expected = (*tuple(source.shape)[:-1], gate.num_trees)
+        made_by = f"the gate {of_gate} and the credit {own}"
+        checks.codes_per_tree(route.codes, expected, made_by)
 
     @property
     def stored_variables(self) -> dict[str, Variable]:

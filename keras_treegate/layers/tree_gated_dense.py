@@ -250,7 +250,9 @@ class TreeGatedDense(RoutedDense):
     ) -> Route:
         """Returns the route; what is not `kept` enters no moving mean."""
         source = self._gate_source(inputs, gate_inputs)
-        return self.credit.route(self.gate, source, training, kept)
+        route = self.credit.route(self.gate, source, training, kept)
+        self.credit.check_route(route, self.gate, source)
+        return route
 
     def leaf_codes(
         self, inputs: Tensor, gate_inputs: Tensor | None = None

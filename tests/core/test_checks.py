@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import types
 
 import keras
 import numpy as np
@@ -214,6 +215,15 @@ def test_points_that_are_no_numbers_are_refused(pair):
         ValueError, match=r"(?s)`histories\['run'\]` must .*Rec"
     ):
         plotting.capacity({"run": pair})
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (None, 3), "of unknown rank"])
+def test_leaf_codes_of_unknown_sizes_are_accepted(shape):
+    if isinstance(shape, str):
+        shape = types.SimpleNamespace(rank=None)
+    codes = types.SimpleNamespace(shape=shape, dtype="int32")
+    checks.codes_per_tree(codes, (None, 3), "a gate")
+    checks.codes_per_tree(codes, (4, 3), "a gate")
 
 
 def test_what_is_accepted_becomes_pythons_own():
