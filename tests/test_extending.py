@@ -109,7 +109,7 @@ def outputs(model):
 
 PARTS = {
     "gate": lambda: {"gate": Growing(0.1)},
-    "gate that reinforces": lambda: {"gate": Growing(), "credit": "straight"},
+    "gate with activations": lambda: {"gate": Growing(), "credit": "straight"},
     "credit with scales": lambda: {"credit": Halved(0.25)},
     "credit": lambda: {"credit": Plain()},
 }

@@ -1,4 +1,4 @@
-"""What callbacks measure: visits of training or of given data, and churn."""
+"""The data that callbacks measure: visits of leaves, and changes of paths."""
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator

@@ -176,11 +176,14 @@ class RoutingCallback(keras.callbacks.Callback):
         found = find_tree_layers(model)
         layers = {name: layer for name, layer in found.items() if layer.depth}
         if not layers:
+            trees = "no tree layer"
+            if found:
+                trees = f"{len(found)} tree layer(s), all of depth 0,"
             raise ValueError(
                 f"`{type(self).__name__}` must be given to the `fit` of a "
                 "model with a TreeGatedDense layer of a depth of at least 1. "
-                f"Received: the model {model.name!r} with "
-                f"{len(found)} tree layer(s), of depth 0, among the layers "
+                f"Received: the model {model.name!r} with {trees} among the "
+                "layers "
                 f"{[layer.name for layer in model.layers]}. Leave the callback "
                 "out, or put a `keras_treegate.layers.TreeGatedDense` in."
             )

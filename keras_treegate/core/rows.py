@@ -9,6 +9,7 @@ The shape alphabet of the whole package:
     W  width of a tree's block of input units
     D  depth, the bits of a path
     L  leaves of a tree, 2^D
+    S  units of the gate source
     U  slots of a level: the rows of one tree that a batch can touch
 
 A leaf code is `c = sum of b_l * 2^(D - l)`, l = 1..D: the first bit decides at

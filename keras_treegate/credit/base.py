@@ -106,10 +106,10 @@ class Credit:
             "`keras_treegate.credit.Route`."
         )
 
-    def check_route(
+    def checked_route(
         self, route: object, gate: keras.layers.Layer, source: Tensor
-    ) -> None:
-        """Raises for a route that does not fit the trees.
+    ) -> Route:
+        """Returns a route, or raises where it does not fit the trees.
 
         Args:
             route: What `route` returned.
@@ -126,6 +126,7 @@ class Credit:
         expected = (*tuple(source.shape)[:-1], gate.num_trees)
         made_by = f"the gate {of_gate} and the credit {own}"
         checks.codes_per_tree(route.codes, expected, made_by)
+        return route
 
     @property
     def stored_variables(self) -> dict[str, Variable]:

@@ -202,8 +202,8 @@ class HashGate(Gate):
     def _drawn(self, *key: object) -> int:
         """Draws a number from 1 to p - 1, the same for the same key for ever.
 
-        A key of its own for each number, because those of trees and bits that
-        there are stay as they are when others come.
+        Each number has a key of its own, so that more trees or bits leave the
+        numbers of the others as they are.
         """
         # The one method of `random` that promises never to change.
         uniform = random.Random(repr((self.seed, *key))).random()

@@ -38,10 +38,9 @@ class SignGate(Gate):
     input takes the same path on each.
 
     With `threshold="running_mean"` the threshold is a moving mean of each gate
-    unit, so that units which are never negative still split in halves. It is
-    kept in float32, and only finite values enter it, of steps that no mask
-    leaves out. In training it is updated
-    first and then used:
+    unit, so that units which are hardly ever 0 or less still split in halves.
+    It is kept in float32, and only finite values enter it, of steps that no
+    mask leaves out. In training it is updated first and then used:
 
         rate = max(1 - momentum, 1 / (updates + 1))
         moving_mean += rate * (mean over the batch - moving_mean)
@@ -101,8 +100,8 @@ class SignGate(Gate):
         if not isinstance(threshold, str) or threshold not in THRESHOLDS:
             raise ValueError(
                 "`threshold` must be 'zero' or 'running_mean'. Received: "
-                f"threshold={threshold!r}. Use 'running_mean' where the gate "
-                "source is never negative."
+                f"threshold={threshold!r}. Use 'running_mean' where nearly "
+                "all of the gate source is above zero."
             )
         momentum = checks.number("momentum", momentum, least=0, below=1)
         seed = checks.optional_seed(seed)

@@ -85,8 +85,7 @@ class TreeGatedDense(RoutedDense):
         inputs: (..., P), of a floating dtype and a rank of at least 2.
         gate_inputs: (..., S), the tensor that gates are read from, with the
             leading axes of `inputs`, of a floating dtype, or integers for a
-            `HashGate`. `None` for `inputs` itself. A layer is built for the one
-            or the other. Defaults to `None`.
+            `HashGate`. `None` for `inputs` itself. Defaults to `None`.
         training: Boolean. Defaults to `None`, which is what the surrounding
             model does.
         mask: Booleans of the first axes of `inputs`, e.g. (batch, steps), false
@@ -103,7 +102,7 @@ class TreeGatedDense(RoutedDense):
         nodes: List of the variables of the levels that are stored; one of depth
             l has the shape (G * 2^l, W, Q), tree by tree.
         bias: The bias variable (Q,), or `None`.
-        gate: The gate; `gate.units` are the units it reads.
+        gate: The gate.
         row_levels: Which levels are read, and given gradients, row by row:
             `"auto"` those with more rows in a tree than the batch has examples,
             `"all"` or `"none"`. Results do not depend on it. Set it before the
@@ -251,8 +250,7 @@ class TreeGatedDense(RoutedDense):
         """Returns the route; what is not `kept` enters no moving mean."""
         source = self._gate_source(inputs, gate_inputs)
         route = self.credit.route(self.gate, source, training, kept)
-        self.credit.check_route(route, self.gate, source)
-        return route
+        return self.credit.checked_route(route, self.gate, source)
 
     def leaf_codes(
         self, inputs: Tensor, gate_inputs: Tensor | None = None

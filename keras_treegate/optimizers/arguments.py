@@ -8,7 +8,7 @@ import keras
 from keras_treegate.core import checks
 from keras_treegate.types import Config, Tensor
 
-# What a user may give as one; without a schedule, it is a number or a function.
+# Values that are accepted as a learning rate.
 LearningRate: TypeAlias = (
     float
     | keras.optimizers.schedules.LearningRateSchedule

@@ -57,8 +57,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     All other rows, and their slots, are neither read nor written.
 
     Args:
-        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
-            or callable.
+        learning_rate: Float, learning rate schedule of Keras, or callable.
         weight_decay: Float of at least 0, or `None`. Decoupled: weights are
             multiplied by `1 - learning_rate * weight_decay`. Defaults to
             `None`.

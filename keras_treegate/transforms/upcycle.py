@@ -91,8 +91,8 @@ def upcycle(
             function that is given a layer and returns a boolean. Defaults to
             `None`.
         gate_threshold: `"running_mean"` or `"zero"`, as for `SignGate`; the
-            former also splits inputs that are never negative. Defaults to
-            `"running_mean"`.
+            former also splits inputs that are hardly ever 0 or less. Defaults
+            to `"running_mean"`.
         calibrate: A sample of inputs, arrays as the model takes them: running
             means then start at the means over this sample, and not at zero.
             Defaults to `None`.

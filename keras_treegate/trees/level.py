@@ -4,9 +4,8 @@ A layer reads its levels through a `TreeLevel`, and a step-aware optimizer finds
 it on the variable of the nodes: that is all the two know of each other. Any
 other optimizer must find rows that owe nothing. It is not known beforehand
 which optimizer will make the next step. But before an optimizer of Keras writes
-a variable, it asks that variable whether to overwrite it with its gradient, and
-a level that is asked by an optimizer that does not know of it settles in that
-step.
+a variable, it reads the variable's `overwrite_with_gradient`. There a level
+notices an optimizer that does not know of its decay, and settles in that step.
 """
 
 import contextlib

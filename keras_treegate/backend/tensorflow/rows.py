@@ -34,7 +34,7 @@ from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
 
-# Of a table and of the ids of its rows, which have none.
+# The gradients for a table and for the ids of its rows; the latter have none.
 Gradients: TypeAlias = tuple[Tensor | tf.IndexedSlices, None]
 
 # Optimizers write any variable here.
