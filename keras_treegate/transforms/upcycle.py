@@ -9,18 +9,14 @@ from keras import ops
 
 from keras_treegate.core import checks, sizes
 from keras_treegate.core.rows import TreeShape
-from keras_treegate.gates import Gate, SignGate
-from keras_treegate.gates.sign_gate import THRESHOLDS
+from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.graphs import GateInputs
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copied_activation, copy_variable
-from keras_treegate.transforms.sublayers import (
-    LayerSelection,
-    is_plain_graph,
-    select_layers,
-)
+from keras_treegate.transforms.sublayers import LayerSelection, select_layers
+from keras_treegate.transforms.upcycle_gates import NewGates, check_gate_inputs
 from keras_treegate.types import Levels
 
 # The attributes that a tree layer takes over from a Dense layer.
@@ -131,25 +127,16 @@ def upcycle(
     _, depth, num_trees, stored = sizes.checked_sizes(
         1, depth, num_trees, levels
     )
-    seed = checks.optional_seed(seed)
-    _check_gate(gate, gate_threshold, seed, gate_inputs)
-    named = isinstance(gate_threshold, str) and gate_threshold in THRESHOLDS
-    if not named:
-        raise ValueError(
-            f"`gate_threshold` must be one of {THRESHOLDS}. Received: "
-            f"gate_threshold={gate_threshold!r}. Leave it out for "
-            "'running_mean'."
-        )
+    gates = NewGates(gate, gate_threshold, seed, gate_inputs)
     if calibrate is not None and gate is None and gate_threshold == "zero":
         raise ValueError(
             '`calibrate` is for `gate_threshold="running_mean"` alone. '
             f"Received: gate_threshold={gate_threshold!r}. Leave one of them "
             "out."
         )
-    make_gate = _GateMaker(gate, gate_threshold, seed, gate_inputs)
-    convertible = _convertible(model, layers, num_trees, stored, make_gate)
+    convertible = _convertible(model, layers, num_trees, stored, gates)
     if gate_inputs is not None:
-        _check_gate_inputs(model, gate_inputs, convertible)
+        check_gate_inputs(model, gate_inputs, convertible)
     made: list[TreeGatedDense] = []
     makers = {
         id(layer): partial(
@@ -159,8 +146,8 @@ def upcycle(
             depth=depth,
             num_trees=num_trees,
             levels=levels,
-            gate=make_gate(number),
-            sources=make_gate.sources(layer),
+            gate=gates.make(number),
+            sources=gates.sources(layer),
         )
         for number, layer in enumerate(convertible)
     }
@@ -169,108 +156,22 @@ def upcycle(
         read = GateInputs(gate_inputs, convertible)
     new = rebuilt(model, makers, read).model
     if calibrate is not None:
-        made = [layer for layer in made if layer.gate.needs_means]
-        if not made:
-            raise ValueError(
-                "`calibrate` must be left out for gates without running means. "
-                f"Received: a sample, with gate={gate!r}. Leave it out."
-            )
-        means = source_means(new, made, calibrate)
-        for layer, mean in zip(made, means, strict=True):
-            layer.gate.set_means(mean.mean, mean.batches)
+        _calibrate(new, made, calibrate)
     return new
 
 
-class _GateMaker:
-    """Makes the gates of the new layers, each its own."""
-
-    def __init__(
-        self,
-        pattern: Gate | None,
-        threshold: str,
-        seed: int | None,
-        gate_inputs: keras.KerasTensor | None,
-    ) -> None:
-        if pattern is None:
-            pattern = SignGate(threshold=threshold, seed=seed)
-        self._pattern = pattern
-        self._gate_inputs = gate_inputs
-
-    def __call__(self, number: int) -> Gate:
-        """Returns a gate for the layer of this number."""
-        config = self._pattern.get_config()
-        if config.get("seed") is not None:
-            config["seed"] = (config["seed"] + number) % 2**31
-        config.pop("name", None)
-        return type(self._pattern).from_config(config)
-
-    def sources(self, layer: keras.layers.Dense) -> int:
-        """Returns the width of what the gate of a layer reads."""
-        if self._gate_inputs is None:
-            return int(layer.kernel.shape[0])
-        return checks.feature_axis("gate_inputs", self._gate_inputs.shape)
-
-
-def _check_gate(
-    gate: object,
-    threshold: str,
-    seed: int | None,
-    gate_inputs: keras.KerasTensor | None,
+def _calibrate(
+    model: keras.Model, made: list[TreeGatedDense], data: Any
 ) -> None:
-    if gate is None:
-        return
-    if not isinstance(gate, Gate):
+    """Lets the running means of new gates start at those of a sample."""
+    made = [layer for layer in made if layer.gate.needs_means]
+    if not made:
         raise ValueError(
-            "`gate` must be `None` or a `keras_treegate.gates.Gate`. Received: "
-            f"gate={gate!r}. Write e.g. "
-            "`gate=keras_treegate.gates.HashGate((1, 2))`."
+            "`calibrate` must be left out for gates without running means. "
+            "Received: a sample, for gates that have none. Leave it out."
         )
-    if threshold != "running_mean" or seed is not None:
-        raise ValueError(
-            "`gate_threshold` and `seed` must be left out where a `gate` is "
-            "given, which has its own. Received: "
-            f"gate_threshold={threshold!r}, seed={seed!r}. Write them into the "
-            "gate."
-        )
-    if gate.reads_integers and gate_inputs is None:
-        raise ValueError(
-            f"`gate_inputs` must be given for a {type(gate).__name__}, which "
-            "reads integers. Received: None. Pass e.g. "
-            "`keras_treegate.layers.TokenWindow(3)(model.input)`."
-        )
-
-
-def _check_gate_inputs(
-    model: keras.Model,
-    gate_inputs: keras.KerasTensor,
-    layers: list[keras.layers.Dense],
-) -> None:
-    """Refuses gate inputs that the layers of a model cannot be given."""
-    advice = (
-        "Make it of the model's own tensors, e.g. "
-        "`keras_treegate.layers.TokenWindow(3)(model.input)`."
-    )
-    if not is_plain_graph(model) or isinstance(model, keras.Sequential):
-        raise ValueError(
-            "`gate_inputs` must be for a functional model, a `keras.Model` of "
-            f"inputs and outputs. Received: a {type(model).__name__}. Make one "
-            "of it, `keras.Model(model.inputs, model.outputs)`."
-        )
-    inside = {id(layer) for layer in model.layers}
-    nested = [layer.name for layer in layers if id(layer) not in inside]
-    if nested:
-        raise ValueError(
-            "`gate_inputs` must be for layers of the model itself. Received: "
-            f"{nested}, which are inside of another layer or model. Choose "
-            "others with `layers`, or upcycle that model by itself."
-        )
-    try:
-        keras.Model(model.input, gate_inputs)
-    except Exception as error:
-        raise ValueError(
-            "`gate_inputs` must be one symbolic tensor that is computed from "
-            f"the inputs of the model. Received: {gate_inputs!r}. {advice}"
-        ) from error
+    for layer, mean in zip(made, source_means(model, made, data), strict=True):
+        layer.gate.set_means(mean.mean, mean.batches)
 
 
 def _convertible(
@@ -278,7 +179,7 @@ def _convertible(
     layers: LayerSelection,
     num_trees: int | str | None,
     levels: tuple[int, ...],
-    make_gate: _GateMaker,
+    gates: NewGates,
 ) -> list[keras.layers.Dense]:
     """Returns the layers to convert; names the others, with the reason."""
     by_name = layers is not None and not callable(layers)
@@ -288,7 +189,7 @@ def _convertible(
         if by_name or isinstance(layer, keras.layers.Dense)
     ]
     reasons = [
-        _why_not(layer, num_trees, levels, make_gate) for layer in candidates
+        _why_not(layer, num_trees, levels, gates) for layer in candidates
     ]
     found = [
         layer
@@ -322,7 +223,7 @@ def _why_not(
     layer: keras.layers.Layer,
     num_trees: int | str | None,
     levels: tuple[int, ...],
-    make_gate: _GateMaker,
+    gates: NewGates,
 ) -> str | None:
     """Returns why a layer cannot be converted, or `None`."""
     if type(layer) is not keras.layers.Dense:
@@ -347,9 +248,9 @@ def _why_not(
         )
     except ValueError as error:
         return f"would be too large: {error}"
-    source = (None, make_gate.sources(layer))
+    source = (None, gates.sources(layer))
     try:
-        make_gate(0).check(source, trees.num_trees, trees.depth)
+        gates.make(0).check(source, trees.num_trees, trees.depth)
     except ValueError as error:
         return f"does not fit its gate: {str(error).rstrip('.')}"
     return None
