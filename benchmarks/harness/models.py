@@ -29,6 +29,7 @@ class Case(NamedTuple):
     parameters: for models of a given size: how many it should have.
     batches: distinct batches of data that take turns, so that each example
         brings rows of its own, as in use.
+    levels: the levels of a tree that store nodes, "all" or "ends".
     """
 
     name: str
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     hidden: int = 0
     parameters: int = 0
     batches: int = 8
+    levels: str = "all"
 
     @property
     def tree_parameters(self) -> int:
@@ -91,7 +93,12 @@ def build_model(case: Case) -> keras.Model:
 def build_for_fit(case: Case, **options: Any) -> keras.Model:
     """Builds one tree layer as it comes, compiled, with these options."""
     layer = layers.TreeGatedDense(
-        case.units, depth=case.depth, num_trees=case.trees, seed=0, **options
+        case.units,
+        depth=case.depth,
+        num_trees=case.trees,
+        levels=case.levels,
+        seed=0,
+        **options,
     )
     inputs = keras.Input((case.units,), batch_size=case.batch)
     model = keras.Sequential([inputs, layer])
@@ -157,21 +164,22 @@ def touched_bytes(layer: Any, batches: Any) -> float:
     codes = [
         keras.ops.convert_to_numpy(layer.leaf_codes(batch)) for batch in batches
     ]
-    return touched_rows(np.stack(codes), layer.depth) * row_bytes(layer)
+    return touched_rows(np.stack(codes), layer.levels) * row_bytes(layer)
 
 
-def touched_rows(codes: np.ndarray, depth: int) -> float:
-    """Counts the distinct rows of all levels that a step needs, on average.
+def touched_rows(codes: np.ndarray, levels: tuple[int, ...]) -> float:
+    """Counts the distinct rows of levels that a step needs, on average.
 
     Args:
         codes: (S, B, G), the leaf codes of S steps.
-        depth: D.
+        levels: the depths that store nodes, the last of which is D.
     """
+    depth = levels[-1]
     steps, _, num_trees = codes.shape
     keys = codes + np.arange(num_trees) * 2**depth
     keys = np.sort(keys.reshape(steps, -1), axis=1)
     rows = 0
-    for level in range(depth + 1):
+    for level in levels:
         changes = np.diff(keys >> (depth - level), axis=1)
         rows += steps + np.count_nonzero(changes)
     return rows / steps
