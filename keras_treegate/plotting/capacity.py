@@ -59,11 +59,16 @@ def capacity(
             "`metric` must be a key of the histories, a string. Received: "
             f"metric={metric!r}. Leave it out for 'val_accuracy'."
         )
+    lines = {
+        name: sorted(
+            _point(name, one, metric)
+            for one in (entry if isinstance(entry, list) else [entry])
+        )
+        for name, entry in histories.items()
+    }
     figure = canvas.figure(6.4, 4.2)
     axes = figure.add_subplot()
-    for number, (name, entry) in enumerate(histories.items()):
-        entries = entry if isinstance(entry, list) else [entry]
-        points = sorted(_point(name, one, metric) for one in entries)
+    for number, (name, points) in enumerate(lines.items()):
         sizes, values = zip(*points, strict=True)
         axes.plot(
             sizes, values, label=name, markersize=8, **canvas.style(number)
