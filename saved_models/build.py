@@ -34,7 +34,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def digits(run):
-    """The first tree-gated network of the quickstart."""
+    """The first tree-gated network of the tutorial on pixels."""
     images, labels = run["test"]
     about = {
         "task": "Classify 8 x 8 images of digits, of values from 0 to 1.",
@@ -63,7 +63,7 @@ def byte_language_model(run):
 
 
 MODELS = {
-    "digits": ("01_quickstart", digits),
+    "digits": ("08_trees_on_pixels", digits),
     "byte_language_model": ("06_byte_language_model", byte_language_model),
 }
 FOLDED = {"byte_language_model_folded": "byte_language_model"}

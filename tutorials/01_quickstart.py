@@ -1,382 +1,244 @@
 # %% [markdown]
-# # A tree-gated layer in place of a Dense layer
+# # Better than a layer four times as wide
 #
-# At the end you have trained a network with a `TreeGatedDense` layer and the
-# same network with a `Dense` layer, three times each, on handwritten digits.
-# In `tutorials/output/` there are
+# At the end you have trained three networks that predict the next byte of
+# source text: one with a Dense layer of 128 units, one with 512 units, and one
+# of 128 units whose second layer is a `TreeGatedDense`. In `tutorials/output/`
+# there are
 #
-# - `learning_curves.png`: the accuracy of both networks while they learn,
-# - `leaf_usage.png`: which leaves of its trees the layer uses,
-# - `leaf_digits.png`: which digits go to which leaf of one tree,
-# - `quickstart.keras`: the trained network.
+# - `quickstart_curves.png`: bits per byte on unseen files, as they learn,
+# - `quickstart_leaves.png`: how often each leaf of the trees was used,
+# - `quickstart.keras`: the network with trees.
 #
-# On two CPU cores this takes less than a minute. Nothing is downloaded.
+# On two CPU cores it takes about a minute and a half. Nothing is downloaded:
+# the text is the standard library of the Python that runs this.
 #
 #     python tutorials/01_quickstart.py
 #
 # The environment variable `KERAS_BACKEND` chooses the backend: `jax` (when it
-# is not set), `torch` or `tensorflow`.
+# is not set), `torch` or `tensorflow`. `--dataset digits` runs
+# `08_trees_on_pixels.py` in place of this.
 
 # %%
-import argparse
 import os
+import runpy
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# PyTorch runs networks as small as these fastest on one thread.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
 import numpy as np
-import tensorflow_datasets as tfds
-from matplotlib.colors import PowerNorm
+from common import HERE, open_splits, parse_options, save
+from keras import layers
 from matplotlib.figure import Figure
-from tensorflow_datasets.core.download import downloader
-from tfds_builders.sklearn_digits import SklearnDigits
+from tfds_builders.python_source import PythonSource
 
-from keras_treegate.gates import SignGate
+from keras_treegate import plotting
+from keras_treegate.gates import HashGate
 from keras_treegate.layers import TreeGatedDense
+from keras_treegate.optimizers import StepAwareAdam
 
-HERE = Path(globals().get("__file__", "here")).resolve().parent
-
-parser = argparse.ArgumentParser(
-    description="Train a Dense and a TreeGatedDense network on small images."
+images = ["digits", "mnist", "fashion_mnist", "cifar10"]
+options = parse_options(
+    "Train networks on source text.", "python_source", images
 )
-parser.add_argument(
-    "--dataset",
-    choices=["digits", "mnist", "fashion_mnist", "cifar10"],
-    default="digits",
-    help="digits comes with scikit-learn; the others are downloaded",
-)
-parser.add_argument(
-    "--output", type=Path, default=HERE / "output", help="folder for results"
-)
-parser.add_argument(
-    "--data-dir", type=Path, help="folder for datasets (default: OUTPUT/data)"
-)
-parser.add_argument(
-    "--smoke", action="store_true", help="one seed and two epochs, as a check"
-)
-options = parser.parse_args([] if "ipykernel" in sys.modules else None)
-
+if options.dataset in images:
+    runpy.run_path(str(HERE / "08_trees_on_pixels.py"), run_name="__main__")
+    sys.exit()
 output = options.output
-output.mkdir(parents=True, exist_ok=True)
-data_dir = options.data_dir or output / "data"
-seeds = [0] if options.smoke else [0, 1, 2]
-epochs = 2 if options.smoke else 10
-
 print(f"Keras {keras.__version__} on {keras.backend.backend()}")
-started = time.perf_counter()
 
 # %% [markdown]
 # ## Data
 #
-# `SklearnDigits` is a TFDS builder, in `tutorials/tfds_builders/`. It writes
-# the 1,797 digits of scikit-learn, 8 by 8 pixels each, to files that
-# `as_data_source` reads as a sequence of NumPy examples. TensorFlow is not
-# needed for that. The other datasets are downloaded, and TFDS needs TensorFlow
-# to prepare those.
-
+# `PythonSource` is a TFDS builder, in `tutorials/tfds_builders/`. Its split
+# `validation` is about a tenth of the files, which no network trains on. Half
+# of it is for the curves, and the other half is used once, at the end.
+#
+# An example is 16 bytes, and its label is the byte that follows them.
 
 # %%
-def open_splits(name):
-    """The splits of a dataset, a dictionary of sequences of examples."""
-    if name == "digits":
-        tfds.disable_progress_bar()
-        builder = SklearnDigits(data_dir=data_dir)
-        builder.download_and_prepare()
-        return builder.as_data_source()
-    print(f"{name} is downloaded to {data_dir}, unless it is there already.")
-    downloader.MAX_RETRIES = 3  # the ten of TFDS take more than three minutes
-    try:
-        return tfds.data_source(name, data_dir=data_dir)
-    except Exception as error:
-        cause = str(error).strip() or "no further explanation"
-        sys.exit(
-            f"\nCould not get the dataset {name}.\n"
-            f'  Tried: tfds.data_source("{name}", data_dir="{data_dir}")\n'
-            f"  Cause: {type(error).__name__}: {cause}\n"
-            "The first use of this dataset needs a network, and TensorFlow "
-            "(any backend can train): pip install tensorflow\n"
-            "Without a network, use the digits that come with scikit-learn:\n"
-            "  python tutorials/01_quickstart.py --dataset digits"
-        )
+context, batch_size = 16, 512
+steps = 10 if options.smoke else 1200
+reports = 2 if options.smoke else 8
 
 
-def to_arrays(examples):
-    """Images (B, height, width, channels) and labels (B,)."""
-    images, labels = zip(
-        *((example["image"], example["label"]) for example in examples),
-        strict=True,
-    )
-    return np.stack(images).astype("float32"), np.array(labels, dtype="int32")
+def to_bytes(examples):
+    """All texts of a split, one after the other."""
+    texts = [examples[index]["text"] for index in range(len(examples))]
+    return np.frombuffer(b"\n".join(texts), dtype="uint8")
 
 
-splits = open_splits(options.dataset)
-images, labels = to_arrays(splits["train"])
-test_images, test_labels = to_arrays(splits["test"])
+def examples_at(text, places):
+    """The 16 bytes before each place (B, 16), and the byte there (B,)."""
+    before = text[places[:, np.newaxis] + np.arange(-context, 0)]
+    return before.astype("int32"), text[places].astype("int32")
+
+
+def spread(text, count):
+    """Examples at even distances."""
+    places = np.linspace(context, len(text) - 1, count)
+    return examples_at(text, places.astype("int64"))
+
+
+splits = open_splits(options, PythonSource)
+train_text = to_bytes(splits["train"])
+unseen = to_bytes(splits["validation"])
+half = len(unseen) // 2
+count = 1024 if options.smoke else 16384
+validation, test = spread(unseen[:half], count), spread(unseen[half:], count)
+print(f"{len(train_text):,} bytes to train, {len(unseen):,} unseen")
 
 # %% [markdown]
-# Nine tenths of the training images, rounded down to whole batches, are for
-# training and the others for the validation curve. The test images are used
-# once, at the end.
+# ## Three networks
 #
-# So few centred digits are no task that asks for parameters: nearly any network
-# learns all of them. So we take each digit at the nine places it has when it
-# moves by at most one pixel (a row or column that leaves the image is lost).
+# They differ in the second hidden layer, and the wide one in its width.
+#
+# The tree-gated layer has 16 trees. Each takes eight of the layer's 128 inputs.
+# A hash of the last two bytes chooses one of 64 leaves in each tree
+# (`HashGate(orders=2)`), and the weights that an example uses are those of the
+# root and of this leaf (`levels="ends"`), summed. So the layer has other
+# weights for nearly every pair of bytes, but multiplies no more of them than a
+# Dense layer.
+#
+# Each network has the learning rate that was best for it among a few, by other
+# files than those of the last table.
 
 
 # %%
-def moved(images, labels):
-    """Each image at nine places: (9 B, height, width, channels)."""
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    places = [
-        padded[:, row : row + height, column : column + width]
-        for row in range(3)
-        for column in range(3)
-    ]
-    return np.concatenate(places), np.tile(labels, len(places))
+def dense(width):
+    return lambda hidden, tokens: layers.Dense(width)(hidden)
 
 
-batch_size = 128
-count = len(images) * 9 // 10 // batch_size * batch_size
-scale = images.max()
-train = images[:count] / scale, labels[:count]
-validation = images[count:] / scale, labels[count:]
-test = test_images / scale, test_labels
-if options.dataset == "digits":
-    train, validation, test = moved(*train), moved(*validation), moved(*test)
-
-print(
-    f"{len(train[0])} images to train, {len(validation[0])} to validate, "
-    f"{len(test[0])} to test"
-)
-
-# %% [markdown]
-# ## Two networks
-#
-# They differ in their first layer. Each pixel of the digits owns a binary tree
-# of depth 4 (at most 64 trees: larger images give each tree a block of pixels).
-# Four gate pixels, drawn at random for each tree, choose the path of an example
-# through the tree, and the weights on this path are summed. Pixels are never
-# negative, so a gate asks whether its pixel is brighter than its mean
-# (`threshold="running_mean"`), not whether it is positive.
-
-
-# %%
-width = 16
-
-
-def dense(seed):
-    return keras.layers.Dense(width)
-
-
-def tree_gated(seed):
-    gate = SignGate(threshold="running_mean", seed=seed)
-    return TreeGatedDense(width, depth=4, gate=gate)
-
-
-def network(first_layer):
-    model = keras.Sequential(
-        [
-            keras.Input(train[0].shape[1:]),
-            keras.layers.Flatten(),
-            first_layer,
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
+def trees(hidden, tokens):
+    layer = TreeGatedDense(
+        128,
+        depth=6,
+        num_trees=16,
+        levels="ends",
+        gate=HashGate(orders=2, seed=0),
+        name="trees",
     )
+    return layer(hidden, gate_inputs=tokens)
+
+
+def network(width, second_layer, learning_rate):
+    tokens = keras.Input((context,), dtype="int32")
+    x = layers.Flatten()(layers.Embedding(256, 32)(tokens))
+    x = layers.Dense(width)(x)
+    x = layers.ReLU()(layers.LayerNormalization()(x))
+    x = layers.ReLU()(second_layer(x, tokens))
+    model = keras.Model(tokens, layers.Dense(256)(x))
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
-        optimizer=keras.optimizers.Adam(0.02),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        StepAwareAdam(schedule),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    if keras.backend.backend() == "torch":
+        model.jit_compile = False  # compiling would take longer than training
     return model
 
+
+NETWORKS = {
+    "Dense 128": (128, dense(128), 8e-3),
+    "Dense 512": (512, dense(512), 4e-3),
+    "trees 128": (128, trees, 4e-3),
+}
 
 # %% [markdown]
 # ## Training
 #
-# Plain `compile` and `fit`. Optimizer, epochs, width and seeds are the same for
-# both. The learning rate is one at which the Dense network does best, chosen by
-# cross-validation on the training images.
+# Plain `compile` and `fit`. All networks see the same examples in the same
+# order. 8 bits per byte would be a guess.
 
 # %%
-models, histories, accuracies = {}, {}, {}
-for name, first_layer in {"Dense": dense, "TreeGatedDense": tree_gated}.items():
-    models[name], histories[name], accuracies[name] = [], [], []
-    for seed in seeds:
-        print(f"\n{name}, seed {seed}")
-        keras.utils.set_random_seed(seed)
-        model = network(first_layer(seed))
-        history = model.fit(
-            *train,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation,
-        )
-        _, accuracy = model.evaluate(*test, batch_size=512, verbose=0)
-        models[name].append(model)
-        histories[name].append(history.history)
-        accuracies[name].append(accuracy)
+models, curves, seconds = {}, {}, {}
+part = steps // reports * batch_size
+for name, (width, second_layer, rate) in NETWORKS.items():
+    keras.utils.set_random_seed(0)
+    draw = np.random.default_rng(0)
+    model = models[name] = network(width, second_layer, rate)
+    curves[name], seconds[name] = [], 0.0
+    for _ in range(reports):
+        places = draw.integers(context, len(train_text), part)
+        x, y = examples_at(train_text, places)
+        start = time.perf_counter()
+        model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
+        seconds[name] += time.perf_counter() - start
+        loss = model.evaluate(*validation, batch_size=512, verbose=0)
+        curves[name].append(loss / np.log(2))
+    print(f"{name}: {curves[name][-1]:.3f} bits, {seconds[name]:.0f} s")
 
 # %% [markdown]
 # ## The table
 #
-# A tree of depth 4 stores 31 rows of weights for each pixel, and an example
-# uses five of them. The multiply-adds of the tree count the additions along the
-# paths, too. *Folded* is what remains when the sums of all paths are stored for
-# inference: as many as in the Dense network.
+# Multiply-adds are those of one byte. For the trees they are counted with the
+# sums of all paths stored, as `keras_treegate.fold` does for serving.
 
 
 # %%
-def parameters(layer):
-    if isinstance(layer, TreeGatedDense):
-        return layer.capacity
-    return layer.count_params()
+def multiply_adds(model):
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, TreeGatedDense):
+            total += layer.multiply_adds.folded
+        elif isinstance(layer, layers.Dense):
+            total += layer.kernel.shape[0] * layer.kernel.shape[1]
+    return total
 
 
-def multiply_adds(layer, folded):
-    if isinstance(layer, TreeGatedDense):
-        work = layer.multiply_adds
-        return work.folded if folded else work.tree
-    return layer.kernel.shape[0] * layer.kernel.shape[1]
+def parameters(model):
+    return sum(
+        layer.capacity
+        if isinstance(layer, TreeGatedDense)
+        else layer.count_params()
+        for layer in model.layers
+    )
 
 
-def print_table():
-    headings = ["parameters", "multiply-adds", "folded", "test accuracy"]
-    headings += [f"seed {seed}" for seed in seeds]
-    print("\n" + " " * 14 + "".join(f"  {text:>8}" for text in headings))
-    for name, (model, *_) in models.items():
-        products = [
-            layer
-            for layer in model.layers
-            if isinstance(layer, keras.layers.Dense | TreeGatedDense)
-        ]
-        cells = [f"{sum(map(parameters, model.layers)):,}"]
-        for folded in (False, True):
-            total = sum(multiply_adds(layer, folded) for layer in products)
-            cells.append(f"{total:,}")
-        cells.append(f"{np.mean(accuracies[name]):.3f}")
-        cells += [f"{accuracy:.3f}" for accuracy in accuracies[name]]
-        print(
-            f"{name:14}"
-            + "".join(
-                f"  {cell:>{max(8, len(heading))}}"
-                for cell, heading in zip(cells, headings, strict=True)
-            )
-        )
-    print()
-
-
-print_table()
+bits = {
+    name: model.evaluate(*test, batch_size=512, verbose=0) / np.log(2)
+    for name, model in models.items()
+}
+print(
+    f"\n{'':10}{'parameters':>12}{'multiply-adds':>15}{'seconds':>9}"
+    f"{'bits per byte':>15}"
+)
+for name, model in models.items():
+    print(
+        f"{name:10}{parameters(model):12,}{multiply_adds(model):15,}"
+        f"{seconds[name]:9.0f}{bits[name]:15.3f}"
+    )
+print()
 
 # %% [markdown]
 # ## Learning curves
-#
-# The line is the mean of the seeds, the band goes from the worst to the best.
 
 # %%
-STYLES = {"Dense": ("#D55E00", "--"), "TreeGatedDense": ("#0072B2", "-")}
-
-
-def save(figure, name):
-    figure.savefig(output / name, dpi=120)
-    print("wrote", output / name)
-    if "ipykernel" in sys.modules:  # a notebook shows it, too
-        from IPython.display import Image, display
-
-        display(Image(filename=output / name))
-
-
-def learning_curves():
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    titles = {"accuracy": "Training", "val_accuracy": "Validation"}
-    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
-        for name, (colour, line) in STYLES.items():
-            runs = np.array([history[metric] for history in histories[name]])
-            epoch = np.arange(1, runs.shape[1] + 1)
-            axes.plot(epoch, runs.mean(0), line, color=colour, label=name)
-            axes.fill_between(
-                epoch, runs.min(0), runs.max(0), color=colour, alpha=0.2
-            )
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("accuracy")
-    panels[1].legend(loc="lower right")
-    return figure
-
-
-save(learning_curves(), "learning_curves.png")
+figure = Figure(figsize=(7, 4), layout="constrained")
+axes = figure.subplots()
+seen = np.arange(1, reports + 1) * part / 1e3
+for (name, points), style in zip(
+    curves.items(), ("ko--", "C1s--", "C0^-"), strict=True
+):
+    axes.plot(seen, points, style, label=name)
+axes.set(xlabel="examples [thousands]", ylabel="bits per byte, unseen files")
+axes.grid(alpha=0.3)
+axes.legend()
+save(figure, output / "quickstart_curves.png")
 
 # %% [markdown]
 # ## The leaves
 #
-# `leaf_codes` tells which of its 16 leaves each tree chooses for an example.
-# The first picture shows how often each leaf is chosen, over the test images. A
-# tree whose gates are pixels at the edge, nearly always dark, uses few leaves.
-#
-# The second picture takes the tree whose leaves tell most about the digit and
-# shows where each digit goes. Nobody told the gates about digits: they are four
-# pixels drawn at random.
+# The layer counts which leaves the training used. With 64 leaves, even use
+# would be 1. Pairs of bytes are not equally frequent, and so are the leaves: a
+# leaf that holds two spaces is used most.
 
 # %%
-tree_layer = next(
-    layer
-    for layer in models["TreeGatedDense"][0].layers
-    if isinstance(layer, TreeGatedDense)
-)
-pixels = test[0].reshape(len(test[0]), -1)
-codes = keras.ops.convert_to_numpy(tree_layer.leaf_codes(pixels))  # (B, G)
-leaves = 2**tree_layer.depth
-
-
-def leaf_counts(label=None):
-    """How many test images each tree sends to each leaf: (G, leaves)."""
-    chosen = codes if label is None else codes[test[1] == label]
-    return np.stack([np.bincount(tree, minlength=leaves) for tree in chosen.T])
-
-
-def information(joint):
-    """What leaves tell about labels, in bits, from counts (labels, leaves)."""
-    joint = joint / joint.sum()
-    independent = joint.sum(0) * joint.sum(1, keepdims=True)
-    seen = joint > 0
-    return np.sum(joint[seen] * np.log2(joint[seen] / independent[seen]))
-
-
-def heat_map(shares, ylabel, what, height):
-    figure = Figure(figsize=(7, height), layout="constrained")
-    axes = figure.subplots()
-    small_shares_too = PowerNorm(0.5, vmin=0)
-    picture = axes.imshow(
-        shares, cmap="cividis", norm=small_shares_too, aspect="auto"
-    )
-    axes.set(xlabel="leaf", ylabel=ylabel, xticks=range(leaves))
-    figure.colorbar(picture, label=what)
-    return figure
-
-
-usage = heat_map(
-    leaf_counts() / len(codes), "tree", "share of the test images", height=7
-)
-usage.suptitle("How often each leaf is chosen")
-save(usage, "leaf_usage.png")
-
-by_label = np.stack([leaf_counts(label) for label in range(10)])
-trees = range(codes.shape[1])
-best = max(trees, key=lambda tree: information(by_label[:, tree]))
-routes = by_label[:, best] / by_label[:, best].sum(1, keepdims=True)
-digits = heat_map(routes, "label", "share of the label's images", height=4)
-digits.axes[0].set_yticks(range(10))
-digits.suptitle(f"Where tree {best} sends the images of each label")
-save(digits, "leaf_digits.png")
+tree_layer = models["trees 128"].get_layer("trees")
+figure = plotting.utilization(tree_layer)
+save(figure, output / "quickstart_leaves.png")
 
 # %% [markdown]
 # ## Save and load
@@ -386,32 +248,19 @@ save(digits, "leaf_digits.png")
 
 # %%
 path = output / "quickstart.keras"
-model = models["TreeGatedDense"][0]
-model.save(path)
+models["trees 128"].save(path)
 loaded = keras.models.load_model(path)
-difference = np.abs(
-    loaded.predict(test[0], batch_size=512, verbose=0)
-    - model.predict(test[0], batch_size=512, verbose=0)
-).max()
+loaded_bits = loaded.evaluate(*test, batch_size=512, verbose=0) / np.log(2)
 print("wrote", path)
-print(f"loaded it: predictions differ by at most {difference:.1e}")
-if difference > 1e-6:
+print(f"loaded it: {loaded_bits:.4f} bits, saved {bits['trees 128']:.4f}")
+if abs(loaded_bits - bits["trees 128"]) > 1e-5:
     sys.exit("The loaded network does not predict what the saved one does.")
 
-print(f"\n{time.perf_counter() - started:.0f} seconds in all")
-
 # %% [markdown]
-# ## What to make of it
+# ## What next
 #
-# Both networks have 16 hidden units. That is few for digits that move, and the
-# Dense network runs out of parameters. The other network stores 31 times as
-# many in its first layer and does better. Things to try:
-#
-# - `width = 64` for both. Now the Dense network has parameters enough, and it
-#   does better: 1,024 different digits are too few for the trees, which learn
-#   them by heart. Trees want more data than this.
-# - `width = 32` for the Dense network only. It then does a little better than
-#   the trees of width 16, for twice the multiply-adds of their folded form and
-#   less than half of those of the trees as they are trained.
-# - Another `depth`. Each level doubles the parameters and adds one row to the
-#   work of an example.
+# - What the bits, the paths and the levels are:
+#   [the idea in pictures](02_the_idea_in_pictures.ipynb).
+# - Which gate, which levels, how deep: the page on gates in `docs/`.
+# - The same comparison with care, on other texts, widths and seeds:
+#   `docs/quality.md`.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks import frameworks
 from benchmarks.harness import options, process, tables
-from benchmarks.quality import networks, report, tasks
+from benchmarks.quality import measuring, networks, report, tasks
 from benchmarks.quality.networks import Network
 
 NAME = "quality"
@@ -142,7 +142,7 @@ def measure(
         return None, {}
     task = _loaded(network.task, seed, steps)
     ends = time.perf_counter() + left
-    return networks.measure(network, task, seed, ends), task.about
+    return measuring.measure(network, task, seed, ends), task.about
 
 
 # The last task alone: examples take up to a hundred megabytes.

@@ -1,14 +1,20 @@
-"""What `quality` learns: the next byte of source text, and digits."""
+"""What `quality` learns: the next byte of a text, flights, and digits."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
+from benchmarks.quality import flights
 from tutorials.tfds_builders import source_text
 
 CONTEXT = 16  # bytes
 VALIDATION_BYTES = 2**16
-TASKS = ("bytes", "digits", "context")
+# Rates are chosen on one half of the held-out data, and bits are of the other.
+OF_CONTEXT = ("context", "keras", "flights")
+TASKS = ("bytes", "digits", *OF_CONTEXT)
+BYTES = 256
 
 
 class Task(NamedTuple):
@@ -18,6 +24,7 @@ class Task(NamedTuple):
     about: what to know of the data, as JSON has it.
     choice: what learning rates are chosen on; `None` where that is
         `validation`.
+    vocabulary: how many tokens there are, where inputs are tokens.
     """
 
     name: str
@@ -28,17 +35,29 @@ class Task(NamedTuple):
     learning_rate: float
     about: dict
     choice: tuple[np.ndarray, np.ndarray] | None = None
+    vocabulary: int = 0
 
 
 def load(name: str, seed: int, steps: int) -> Task:
     """Returns the task of this name, with the examples that steps need."""
-    makers = {"bytes": next_byte, "digits": digits, "context": from_context}
+    makers = {
+        "bytes": next_byte,
+        "digits": digits,
+        "context": from_context,
+        "keras": from_keras,
+        "flights": from_flights,
+    }
     return makers[name](seed, steps)
 
 
-def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
-    """Returns `CONTEXT` bytes of the library's source, and the next one."""
-    source = source_text.read()
+def next_byte(
+    seed: int, steps: int, batch: int = 512, folder: Path | None = None
+) -> Task:
+    """Returns `CONTEXT` bytes of the source text in a folder, and the next one.
+
+    The folder is the standard library unless another one is given.
+    """
+    source = source_text.read(folder)
     train, held_out = source.texts
     draw = np.random.default_rng(seed)
     places = draw.integers(CONTEXT, len(train), steps * batch)
@@ -47,7 +66,8 @@ def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
         "bytes",
         contexts(train, places),
         contexts(held_out, even.astype("int64")),
-        classes=256,
+        classes=BYTES,
+        vocabulary=BYTES,
         batch=batch,
         learning_rate=1e-3,
         about={
@@ -61,13 +81,52 @@ def next_byte(seed: int, steps: int, batch: int = 512) -> Task:
 
 def from_context(seed: int, steps: int) -> Task:
     """Returns the bytes, with one half of the held-out text to choose on."""
-    task = next_byte(seed, steps)
+    return _halved("context", next_byte(seed, steps))
+
+
+def from_keras(seed: int, steps: int) -> Task:
+    """Returns the same of another text, the source of the installed Keras."""
+    folder = Path(keras.__file__).parent
+    task = _halved("keras", next_byte(seed, steps, folder=folder))
+    return task._replace(about=task.about | {"keras": keras.__version__})
+
+
+def _halved(name: str, task: Task) -> Task:
     x, y = task.validation
     half = len(y) // 2
     return task._replace(
-        name="context",
+        name=name,
         validation=(x[half:], y[half:]),
         choice=(x[:half], y[:half]),
+    )
+
+
+def from_flights(seed: int, steps: int, batch: int = 512) -> Task:
+    """Returns categories of flights, and whether they arrive late.
+
+    Of the days of the year, eight in ten are trained on, one in ten is for
+    choosing rates, and one in ten is reported on.
+    """
+    found = flights.read()
+    tenth = found.day % 10
+    parts = [found.day % 5 != 3, tenth == 3, tenth == 8]
+    train, choice, report = ((found.tokens[at], found.late[at]) for at in parts)
+    draw = np.random.default_rng(seed)
+    order = draw.integers(0, len(train[1]), steps * batch)
+    return Task(
+        "flights",
+        (train[0][order], train[1][order]),
+        report,
+        classes=2,
+        vocabulary=found.vocabulary,
+        batch=batch,
+        learning_rate=1e-3,
+        about={
+            "train_flights": len(train[1]),
+            "validation_flights": len(report[1]),
+            "late": round(float(found.late.mean()), 4),
+        },
+        choice=choice,
     )
 
 

