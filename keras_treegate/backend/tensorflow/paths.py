@@ -44,13 +44,12 @@ def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
         if ids is None:
             of_gradients.append(read_rows(level.nodes, None))
             table, stamps = of_gradients[-1], read_rows(level.stamps, None)
-        elif lies_in_place(table):
-            of_gradients.append(
-                take_rows(level.nodes, ids, level.as_rows, _stand_ins)
-            )
         else:
+            # Only gets the gradient where the table lies in place: a graph
+            # leaves out what nothing reads.
             of_gradients.append(take_rows(level.nodes, ids, level.as_rows))
-            table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
+            if not lies_in_place(table):
+                table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
         tables.append(table)
         states.append((read_rows(level.clock, None), stamps))
     sums = tf.stop_gradient(compiled(_leaf_sums)(tables, states, rows))
@@ -74,11 +73,6 @@ def _with_gradients(sums: Tensor, rows: BatchRows, *tables: Tensor) -> Tensor:
         return tf.identity(sums), gradient
 
     return of_tables(sums, *tables)
-
-
-def _stand_ins(table: Tensor, ids: Tensor) -> Tensor:
-    """Returns zeros that only get the gradient of rows; nothing reads them."""
-    return tf.zeros((tf.shape(ids)[0], *table.shape[1:]), table.dtype)
 
 
 def _leaf_sums(

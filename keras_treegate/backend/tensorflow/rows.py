@@ -47,8 +47,8 @@ _slices: weakref.WeakValueDictionary[int, tf.IndexedSlices] = (
     weakref.WeakValueDictionary()
 )
 
-# The operation whose inputs are the rows of a dense gradient, in a graph.
-_SCATTER = "keras_treegate_rows"
+# The index of the scatter that makes the dense gradient of rows, in a graph.
+_INDEX = "keras_treegate_rows"
 
 
 @functools.cache
@@ -109,23 +109,7 @@ def native(variable: Variable | tf.Variable) -> Tensor:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def _rows_of_handle(table: Tensor, ids: Tensor) -> Tensor:
-    # Avoids a gather of the variable, which would be read and copied whole.
-    return tf.raw_ops.ResourceGather(
-        resource=table.handle, indices=ids, dtype=table.dtype
-    )
-
-
-def take_rows(
-    variable: Variable,
-    ids: Tensor,
-    as_rows: bool,
-    read: Callable[[Tensor, Tensor], Tensor] = _rows_of_handle,
-) -> Tensor:
-    """Returns rows of a table, see `backend.contract`.
-
-    For a table that lies in place `read(table, ids)` makes the rows.
-    """
+def take_rows(variable: Variable, ids: Tensor, as_rows: bool) -> Tensor:
     table, key = native(variable), key_of(variable)
     if not isinstance(table, tf.Variable):  # in a `StatelessScope`
         return tf.gather(tf.reshape(table, table.shape), ids)
@@ -133,6 +117,41 @@ def take_rows(
         return tf.gather(table, ids)  # has no handle there, and no gradient
     # A tape watches a variable once it is read; no row of it is enough.
     tf.gather(table, ids[:0])
+    if tf.executing_eagerly():
+        return _take_eagerly(table, key, ids, as_rows)
+    records.count(key)
+    rows = tf.raw_ops.ResourceGather(
+        resource=table.handle, indices=ids, dtype=table.dtype
+    )
+    # The gradient of this operation is one scatter, because of the third axis.
+    # Nothing reads what it gives, so a graph leaves it out.
+    index = tf.reshape(ids, (-1, 1, 1), name=_INDEX)
+    stand_in = tf.squeeze(tf.gather_nd(tf.identity(table), index), 1)
+    as_is = compiled(_with_gradient_of, by_xla=False)
+    return as_is(tf.stop_gradient(rows), stand_in)
+
+
+def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
+    """Returns a value whose gradient goes to another tensor of its shape."""
+
+    # Runs only in a graph that is made once, because TensorFlow keeps each for
+    # ever.
+    @tf.custom_gradient
+    def of_both(
+        value: Tensor, other: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[None, Tensor]]]:
+        return tf.identity(value), lambda gradient: (None, gradient)
+
+    return of_both(value, other)
+
+
+def _take_eagerly(
+    table: tf.Variable, key: int, ids: Tensor, as_rows: bool
+) -> Tensor:
+    # Avoids a gather of the variable, which would be read and copied whole.
+    rows = tf.raw_ops.ResourceGather(
+        resource=table.handle, indices=ids, dtype=table.dtype
+    )
 
     @tf.custom_gradient
     def rows_of(
@@ -141,23 +160,16 @@ def take_rows(
         del handle  # it has the gradient
 
         def gradient(rows: Tensor) -> Gradients:
-            rows = tf.ensure_shape(rows, (ids.shape[0], *table.shape[1:]))
-            eager = tf.executing_eagerly()
-            if eager and as_rows and key not in _slices:
+            if as_rows and key not in _slices:
                 slices = tf.IndexedSlices(rows, ids, tf.shape(table))
                 _slices[key] = slices
                 records.count(key)
                 return slices, None
-            index = tf.expand_dims(ids, 1)
-            dense = tf.scatter_nd(index, rows, table.shape, name=_SCATTER)
-            if eager:
-                record = RowGradient(ids, rows, table.shape[0])
-                records.add(dense, key, record)
-            else:
-                records.count(key)
+            dense = tf.scatter_nd(tf.expand_dims(ids, 1), rows, table.shape)
+            records.add(dense, key, RowGradient(ids, rows, table.shape[0]))
             return dense, None
 
-        return read(table, ids), gradient
+        return rows, gradient
 
     return rows_of(table.handle, ids)
 
@@ -165,9 +177,9 @@ def take_rows(
 def _summands(gradient: Tensor) -> list[tuple[Tensor, Tensor]] | None:
     """Finds pairs of ids and rows whose sum a tensor of a graph is, if any."""
     operation = gradient.op
-    if operation.type == "ScatterNd" and _SCATTER in operation.name:
+    if operation.type == "ScatterNd" and _INDEX in operation.inputs[0].op.name:
         index, rows, _ = operation.inputs
-        return [(tf.squeeze(index, 1), rows)]
+        return [(tf.squeeze(index, (1, 2)), tf.squeeze(rows, 1))]
     if operation.type != "AddN":
         return None
     summands: list[tuple[Tensor, Tensor]] = []

@@ -41,13 +41,13 @@ def tree(row_levels):
     return layer
 
 
+@pytest.mark.parametrize("row_levels", ["none", "all"])
 @pytest.mark.parametrize("optimizer", [StepAwareSGD, StepAwareAdam])
-def test_a_tree_that_is_read_whole_leaves_no_graph(optimizer):
-    assert graphs_left(tree("none"), optimizer) == 0
+def test_a_tree_leaves_no_graph(row_levels, optimizer):
+    assert graphs_left(tree(row_levels), optimizer) == 0
 
 
-def test_a_tree_that_is_read_by_rows_leaves_one_graph_as_dense_layers_do():
-    # A gradient of one's own keeps the graph that it is in; Keras's optimizers
-    # have one too.
-    dense = graphs_left(lambda: keras.layers.Dense(2), keras.optimizers.SGD)
-    assert graphs_left(tree("all"), StepAwareAdam) == dense == 1
+def test_dense_layers_leave_some():
+    # A gradient of one's own keeps the graph that it is in: those of Keras do.
+    left = graphs_left(lambda: keras.layers.Dense(2), keras.optimizers.SGD)
+    assert left > 0
