@@ -7,7 +7,9 @@
 # - `bits.png`: the lines whose sides are the bits,
 # - `paths.png`: the regions of the nodes, level by level,
 # - `leaves.png`: what a Dense layer learns, and what each leaf learns,
-# - `path_sum.png`: how the weights of a leaf are summed along its path.
+# - `path_sum.png`: how the weights of a leaf are summed along its path,
+# - `context.png`: paths that are chosen by the last letters of a text,
+# - `back_off.png`: how many examples share each node of such a path.
 #
 # It takes less than a minute, and nothing is downloaded.
 #
@@ -23,8 +25,10 @@ import keras
 import numpy as np
 from common import open_splits, parse_options, save
 from matplotlib.figure import Figure
+from tfds_builders import source_text
 from tfds_builders.spirals import Spirals
 
+from keras_treegate.gates import HashGate
 from keras_treegate.layers import TreeGatedDense
 
 options = parse_options(
@@ -293,3 +297,101 @@ save(figure, output / "path_sum.png")
 # Things to try: `depth = 3`, and another seed for the lines. And `num_trees`:
 # with several trees each block of inputs asks questions of its own, so that the
 # pieces of one tree lie across those of another.
+#
+# ## Paths that a context chooses
+#
+# Bits need not be signs of hidden units. In a text, the last letters are a good
+# question to ask: they are there before the network has computed anything, and
+# the answer never changes while the network learns. `HashGate` makes the bits
+# from hashes of them. With `orders=(1, 2)` the first half of the bits is a hash
+# of the last letter, and the other half one of the last two.
+#
+# Below, each square is a pair of letters, and its colour is its node. At depth
+# 3 there are stripes: the letter before does not matter yet. At depth 6 each
+# stripe is cut into pieces.
+
+# %%
+letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", "uint8").astype("int32")
+pairs = np.stack(np.meshgrid(letters, letters, indexing="ij"), -1)
+pairs = pairs.reshape(-1, 2)  # the letter before, the last letter
+
+
+def context_codes(orders, depth, tokens):
+    """The leaf of each context in a layer of one tree."""
+    layer = TreeGatedDense(
+        1,
+        depth=depth,
+        num_trees=1,
+        levels="ends",
+        gate=HashGate(orders, seed=1),
+        use_bias=False,
+    )
+    inputs = np.ones((len(tokens), 1), "float32")
+    layer(inputs[:1], gate_inputs=tokens[:1])
+    codes = layer.leaf_codes(inputs, gate_inputs=tokens)
+    return keras.ops.convert_to_numpy(codes)[:, 0]
+
+
+codes = context_codes((1, 2), 6, pairs)
+shades = np.random.default_rng(1).permutation(2**6)
+figure = Figure(figsize=(13, 3.6), layout="constrained")
+for level, axes in zip((1, 3, 4, 6), figure.subplots(1, 4), strict=True):
+    nodes = codes >> (6 - level)
+    axes.imshow(shades[nodes].reshape(26, 26), cmap="tab20", vmin=0)
+    axes.set_title(f"depth {level}: {len(np.unique(nodes))} nodes")
+    axes.set(xlabel="last letter", xticks=(0, 25), xticklabels="az")
+    axes.set(ylabel="letter before", yticks=(0, 25), yticklabels="az")
+save(figure, output / "context.png")
+
+# %% [markdown]
+# ## Back-off
+#
+# What a deep node learns, it learns from few examples: those with just this
+# context. Nodes above it see more of them. So a context that is rare is served
+# by what the levels above know, and a frequent one also has weights of its own.
+# n-gram models fall back from long contexts to short ones in the same way.
+#
+# Here are the last three bytes of each place in a few files of Python's
+# standard library, and how many places share the nodes of three contexts. Four
+# bits cannot tell 256 bytes apart, so other contexts are among them. Another
+# tree has another hash, and puts others together.
+
+# %%
+files = source_text.read().files
+text = b"".join(
+    files[name] for name in ("argparse.py", "dataclasses.py", "inspect.py")
+)
+text = np.frombuffer(text, "uint8").astype("int32")
+places = np.stack([text[:-2], text[1:-1], text[2:]], axis=1)
+codes = context_codes((1, 2, 3), 12, places)
+
+figure = Figure(figsize=(7, 4), layout="constrained")
+axes = figure.subplots()
+levels = (0, 4, 8, 12)
+for context, style in zip(
+    ("elf", "ion", "wiz"), ("o-", "s-", "^-"), strict=True
+):
+    tokens = np.array([list(context.encode())], "int32")
+    leaf = context_codes((1, 2, 3), 12, tokens)[0]
+    shared = [
+        int(np.sum(codes >> (12 - level) == leaf >> (12 - level)))
+        for level in levels
+    ]
+    axes.plot(levels, np.maximum(shared, 0.5), style, label=repr(context))
+    print(f"{context!r}: its nodes are shared by {shared} places")
+axes.set(
+    xlabel="depth of the node",
+    ylabel="places that share it",
+    yscale="log",
+    xticks=levels,
+)
+axes.set_xticklabels(["root", "last byte", "last two", "last three"])
+axes.grid(alpha=0.3)
+axes.legend()
+save(figure, output / "back_off.png")
+
+# %% [markdown]
+# With weight decay that knows of time, a node that no example has visited for
+# long goes back towards zero, and the levels above speak for it. The page on
+# gates in `docs/` tells how to build such layers, and the
+# [quickstart](01_quickstart.ipynb) trains one.

@@ -46,7 +46,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 window, batch_size = 64, 32
-steps = 5 if options.smoke else 1000
+steps = 5 if options.smoke else 800
 reports = 1 if options.smoke else 5
 
 
@@ -81,8 +81,8 @@ validation = windows(validation_text, places.astype("int64"))
 # In a feed-forward block, a Dense layer widens, a normalization and a ReLU
 # follow, and another layer goes back to the width of the network. That last
 # layer has the trees: 16 of them, each with a root and 64 leaves
-# (`levels="ends"`). A hash of the last two bytes chooses the leaf. `TokenWindow`
-# is the one line that gives every place of the window its last bytes.
+# (`levels="ends"`). A hash of the last two bytes chooses the leaf.
+# `TokenWindow` is the one line that gives every place its last bytes.
 
 
 # %%
@@ -186,22 +186,20 @@ save(figure, output / "language_model.png")
 
 
 # %%
-def kept_and_multiplied(model):
-    """Numbers in the last layers of the blocks, and multiply-adds for a byte."""
-    kept = multiplied = 0
-    for layer in model.layers:
-        if isinstance(layer, TreeGatedDense):
-            kept += layer.capacity
-            multiplied += layer.multiply_adds.folded
-        elif type(layer) is layers.Dense and layer.units < 256:
-            if layer.kernel.shape[0] == 2 * layer.units:
-                kept += layer.count_params()
-                multiplied += layer.kernel.shape[0] * layer.units
-    return kept, multiplied
+def kept_and_multiplied(name, model):
+    """What the blocks' last layers store, and multiply-adds for a byte."""
+    trees = [x for x in model.layers if isinstance(x, TreeGatedDense)]
+    if trees:
+        return (
+            sum(layer.capacity for layer in trees),
+            sum(layer.multiply_adds.folded for layer in trees),
+        )
+    width = NETWORKS[name][1]
+    return blocks * (2 * width + 1) * width, blocks * 2 * width * width
 
 
 for name, model in models.items():
-    kept, multiplied = kept_and_multiplied(model)
+    kept, multiplied = kept_and_multiplied(name, model)
     print(f"{name:10} stores {kept:9,}, multiplies {multiplied:7,} for a byte")
 
 # %% [markdown]

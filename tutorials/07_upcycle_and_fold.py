@@ -53,8 +53,8 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 # ## Data
 #
 # Digits at the nine places they have when they move by at most one pixel, as in
-# the quickstart, so that there is something to learn. (Larger images are cut
-# down to 8 by 8 pixels.)
+# the tutorial on pixels, so that there is something to learn. (Larger images
+# are cut down to 8 by 8 pixels.)
 
 
 # %%
@@ -212,7 +212,7 @@ save(figure, output / "upcycled.png")
 
 # %% [markdown]
 # The other way to spend memory is a wider Dense layer, which does more work for
-# each image; the end of the quickstart compares the two.
+# each image; the end of the tutorial on pixels compares the two.
 #
 # ## Grow and prune
 #

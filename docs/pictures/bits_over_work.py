@@ -2,68 +2,68 @@
 
 python docs/pictures/bits_over_work.py
 
-The numbers are those of `python -m benchmarks quality` at 3,000 steps, as they
+The numbers are those of `python -m benchmarks quality --tasks context`, as they
 are stored with the benchmarks: each network at the learning rate that was best
-for its first seed, mean over the seeds.
+for its first seed on text for choosing, mean over the seeds on other text.
 """
 
 import json
-import statistics
-from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.quality import report
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parents[1] / "benchmarks/results/quality-3000-steps/quality.json"
-WIDTHS = (256, 512, 1024, 1152)
-DEPTHS = (2, 4, 6, 8, 10)
-BLACK, BLUE = "#000000", "#0072B2"
-
-
-def networks():
-    """Returns {name: the summary of a network at its best learning rate}."""
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
-    by_name = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        by_name[row["name"]][row["rate"]].append(row)
-    return {name: best(by_rate) for name, by_rate in by_name.items()}
-
-
-def best(by_rate):
-    """Returns the summary at the rate that is best for the first seed."""
-    first = {
-        rate: row["bits"]
-        for rate, rows in by_rate.items()
-        for row in rows
-        if row["seed"] == 0
-    }
-    rows = by_rate[min(first, key=first.__getitem__)]
-    bits = [row["bits"] for row in rows]
-    return {
-        "bits": statistics.mean(bits),
-        "spread": statistics.stdev(bits) if len(bits) > 1 else 0,
-        "trained": rows[0]["multiply_adds"] / 1000,
-        "folded": rows[0]["folded"] / 1000,
-    }
+RESULTS = HERE.parents[1] / "benchmarks/results/context-3000-steps/quality.json"
+DENSE = ("Dense 128", "Dense 256", "Dense 512", "Dense 1152")
+N_GRAMS = {
+    "Dense 128 and n-grams of 2,3": "2 and 3",
+    "Dense 128 and n-grams of 1,2,3": "1, 2 and 3",
+}
+TREES = {
+    "hash, depth 6, 16 trees, orders 2, levels ends": "depth 6",
+    "hash, depth 9, 16 trees, orders 1,2,3, levels 0,3,6,9": "depth 9",
+}
+BLACK, ORANGE, BLUE = "#000000", "#D55E00", "#0072B2"
 
 
 def draw():
     """Returns the figure."""
-    found = networks()
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    found = {row["name"]: row for row in report.best(rows)}
     figure = Figure(figsize=(8, 4.4), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    draw_trees(
+    draw_group(
         axes,
-        {depth: found[f"tree, depth {depth}, 64 trees"] for depth in DEPTHS},
+        found,
+        {name: name.removeprefix("Dense ") for name in DENSE},
+        label="Dense, by width",
+        color=BLACK,
+        fmt="o-",
     )
-    draw_dense(axes, {width: found[f"Dense {width}"] for width in WIDTHS})
+    draw_group(
+        axes,
+        found,
+        N_GRAMS,
+        label="Dense 128 and tables of n-grams",
+        color=ORANGE,
+        fmt="^",
+    )
+    draw_group(
+        axes,
+        found,
+        TREES,
+        label="trees in place of one Dense layer of Dense 128, folded",
+        color=BLUE,
+        fmt="s",
+    )
     axes.set_xscale("log")
-    axes.set_xticks(*[[256, 512, 1024, 2048]] * 2)
+    axes.set_xticks(*[[100, 200, 400, 800, 1600]] * 2)
     axes.minorticks_off()
-    axes.set_xlim(215, 2900)
-    axes.set_xlabel("multiply-adds per example, in thousands")
-    axes.set_ylabel("held-out bits per byte (lower is better)")
+    axes.set_xlim(90, 3200)
+    axes.set_xlabel("multiply-adds per byte, in thousands")
+    axes.set_ylabel("bits per byte of unseen files (lower is better)")
     axes.set_title(
         "Python source text, 3,000 steps, each network at its best learning "
         "rate",
@@ -75,61 +75,22 @@ def draw():
     return figure
 
 
-def draw_dense(axes, rows):
-    """Draws the line of Dense layers, by width."""
-    axes.errorbar(
-        [row["folded"] for row in rows.values()],
-        [row["bits"] for row in rows.values()],
-        [row["spread"] for row in rows.values()],
-        color=BLACK,
-        marker="o",
-        markersize=7,
-        linewidth=1.2,
-        label="Dense, by width",
-        zorder=3,
-    )
-    for width, row in rows.items():
-        left = width == min(rows)
-        label(axes, width, row["folded"], row, BLACK, (-29 if left else 9, 4))
-
-
-def draw_trees(axes, rows):
-    """Draws trees folded, and beside that what they cost in training."""
-    axes.errorbar(
-        [row["folded"] for row in rows.values()],
-        [row["bits"] for row in rows.values()],
-        [row["spread"] for row in rows.values()],
-        color=BLUE,
-        marker="s",
-        markersize=7,
-        linestyle="none",
-        label="64 trees in place of Dense 256, folded",
-    )
-    axes.plot(
-        [row["trained"] for row in rows.values()],
-        [row["bits"] for row in rows.values()],
-        "s",
-        color=BLUE,
-        markersize=6,
-        markerfacecolor="white",
-        label="the same, as trained",
-    )
-    for depth, row in rows.items():
-        ends = row["folded"], row["trained"]
-        axes.plot(ends, [row["bits"]] * 2, ":", color=BLUE, linewidth=1)
-        place = (5, 5) if depth == 8 else (8, -3)
-        label(axes, f"depth {depth}", row["trained"], row, BLUE, place)
-
-
-def label(axes, text, work, row, color, offset):
-    axes.annotate(
-        text,
-        (work, row["bits"]),
-        offset,
-        textcoords="offset points",
-        fontsize=8.5,
-        color=color,
-    )
+def draw_group(axes, found, names, **style):
+    """Draws networks as points with their spread, and what each is called."""
+    rows = [found[name] for name in names]
+    work = [row["folded"] / 1000 for row in rows]
+    bits = [row["bits"] for row in rows]
+    spread = [row["bits_spread"] or 0 for row in rows]
+    axes.errorbar(work, bits, spread, markersize=7, linewidth=1.2, **style)
+    for text, x, y in zip(names.values(), work, bits, strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            (9, 3),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=style["color"],
+        )
 
 
 if __name__ == "__main__":
