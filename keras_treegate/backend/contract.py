@@ -198,6 +198,28 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def is_exporting() -> bool:
+        """Returns whether a model is traced for the file of a runtime.
+
+        Nothing may then be computed but in plain operations, for which each
+        runtime has its own. Not so for a file that holds what XLA compiles.
+        """
+
+    @staticmethod
+    def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+        """Returns parts of a table, in the operation that all files know.
+
+        Args:
+            table: of any dtype.
+            ids: integers, all in bounds. They may repeat.
+            axis: 0, or -1 with ids of one axis. Defaults to 0.
+        """
+
+    @staticmethod
+    def quotient(numbers: Tensor, divisor: int) -> Tensor:
+        """Divides integers, rounded towards zero, alike in all files."""
+
+    @staticmethod
     def is_dense(value: object) -> bool:
         """Returns whether a value is no tensor that is sparse or ragged."""
 

@@ -332,7 +332,7 @@ class SignGate(Gate):
 
 def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
     """Returns the units (G, D) of inputs (..., S), as (..., G, D)."""
-    source = ops.take(inputs, ops.reshape(units, (-1,)), axis=-1)
+    source = backend.gather(inputs, ops.reshape(units, (-1,)), axis=-1)
     return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
 

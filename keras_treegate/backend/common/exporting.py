@@ -1,0 +1,38 @@
+"""Finds out which file a model is traced for, where no framework says so.
+
+All of Keras's exporters are called by `keras.Model.export` or by an archive of
+`keras.export`, which are on the stack while they trace a model.
+"""
+
+import inspect
+import sys
+from types import FrameType
+
+import keras
+
+_EXPORT = inspect.unwrap(keras.Model.export).__code__
+
+# The format of an archive that is written without `keras.Model.export`.
+ARCHIVE = "tf_saved_model"
+
+
+def format_of_trace() -> str | None:
+    """Returns the `format` of the file that is being made; `None` if none is.
+
+    An archive is searched for by the first argument of its methods.
+    """
+    found, frame = None, sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is _EXPORT:
+            return str(frame.f_locals["format"])
+        if _is_of_archive(frame):
+            found = ARCHIVE
+    return found
+
+
+def _is_of_archive(frame: FrameType) -> bool:
+    names = frame.f_code.co_varnames
+    if not frame.f_code.co_argcount or names[0] != "self":
+        return False
+    return isinstance(frame.f_locals.get("self"), keras.export.ExportArchive)

@@ -1,0 +1,18 @@
+"""Tells a trace for a file from any other, and gathers for it."""
+
+import tensorflow as tf
+
+from keras_treegate.backend.common.exporting import format_of_trace
+from keras_treegate.types import Tensor
+
+
+def is_exporting() -> bool:
+    return not tf.executing_eagerly() and format_of_trace() is not None
+
+
+def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+    return tf.gather(table, ids, axis=axis)
+
+
+def quotient(numbers: Tensor, divisor: int) -> Tensor:
+    return tf.truncatediv(numbers, divisor)
