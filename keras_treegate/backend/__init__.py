@@ -30,6 +30,7 @@ apply_gradients = _running.apply_gradients
 assign_in_step = _running.assign_in_step
 can_assign = _running.can_assign
 before_native_steps = _running.before_native_steps
+check_export = _running.check_export
 compiled = _running.compiled
 count = _running.count
 gather = _running.gather
@@ -67,6 +68,7 @@ __all__ = [
     "assign_in_step",
     "before_native_steps",
     "can_assign",
+    "check_export",
     "compiled",
     "count",
     "gather",

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import RowTables, SharedUpdate
 from keras_treegate.core.rows import BatchRows, LevelTables
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Shape, Tensor, Variable
 
 Result = TypeVar("Result")
 
@@ -203,6 +203,15 @@ class Backend(Protocol):
 
         Nothing may then be computed but in plain operations, for which each
         runtime has its own. Not so for a file that holds what XLA compiles.
+        """
+
+    @staticmethod
+    def check_export(shape: Shape, dtypes: list[str]) -> None:
+        """Raises where the file that is made cannot hold a layer.
+
+        Args:
+            shape: that of the inputs (..., P).
+            dtypes: those that the layer computes with and stores.
         """
 
     @staticmethod

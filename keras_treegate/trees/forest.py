@@ -94,7 +94,7 @@ class Forest:
             (B, Q), of the dtype of `x`.
         """
         codes = self._flat(codes)
-        if backend.is_exporting():
+        if backend.is_exporting() and self.trees.depth:
             return self._multiply_plainly(x, codes, scales)
         if scales is not None:
             return self._multiply_scaled(x, codes, scales)

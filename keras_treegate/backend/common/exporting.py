@@ -31,6 +31,21 @@ def format_of_trace() -> str | None:
     return found
 
 
+def check_dtypes(
+    dtypes: list[str], refused: dict[str, tuple[str, ...]]
+) -> None:
+    """Raises for dtypes that are refused by the format of the file."""
+    file_format = format_of_trace() or ""
+    for dtype in dtypes:
+        if dtype in refused.get(file_format, ()):
+            raise ValueError(
+                f"A layer must not compute with {dtype} or store it, to be "
+                f"exported with format={file_format!r}. Received: dtype="
+                f'{dtype!r}. Use `dtype="float32"` for the layer, and fold it '
+                'with `keras_treegate.fold(model, dtype="float32")` or "int8".'
+            )
+
+
 def _is_of_archive(frame: FrameType) -> bool:
     names = frame.f_code.co_varnames
     if not frame.f_code.co_argcount or names[0] != "self":

@@ -1,6 +1,9 @@
 """The backend of TensorFlow: the functions of `backend.contract`."""
 
 from keras_treegate.backend.tensorflow.counts import count as count
+from keras_treegate.backend.tensorflow.exporting import (
+    check_export as check_export,
+)
 from keras_treegate.backend.tensorflow.exporting import gather as gather
 from keras_treegate.backend.tensorflow.exporting import (
     is_exporting as is_exporting,

@@ -2,12 +2,25 @@
 
 import tensorflow as tf
 
-from keras_treegate.backend.common.exporting import format_of_trace
-from keras_treegate.types import Tensor
+from keras_treegate.backend.common.exporting import (
+    check_dtypes,
+    format_of_trace,
+)
+from keras_treegate.types import Shape, Tensor
+
+# The dtypes that have no operations in LiteRT, and no constants in OpenVINO.
+REFUSED = {
+    "litert": ("bfloat16", "float16"),
+    "openvino": ("bfloat16",),
+}
 
 
 def is_exporting() -> bool:
     return not tf.executing_eagerly() and format_of_trace() is not None
+
+
+def check_export(shape: Shape, dtypes: list[str]) -> None:
+    check_dtypes(dtypes, REFUSED)
 
 
 def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:

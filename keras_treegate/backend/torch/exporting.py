@@ -2,11 +2,19 @@
 
 import torch
 
-from keras_treegate.types import Tensor
+from keras_treegate.backend.common.exporting import check_dtypes
+from keras_treegate.types import Shape, Tensor
+
+# The dtypes of tables for which LiteRT has no gather.
+REFUSED = {"litert": ("bfloat16", "float16")}
 
 
 def is_exporting() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def check_export(shape: Shape, dtypes: list[str]) -> None:
+    check_dtypes(dtypes, REFUSED)
 
 
 def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
