@@ -21,20 +21,27 @@ ENDINGS = {
     "torch": ".pt2",
 }
 
-# LiteRT files made under PyTorch are of one batch size.
+# The formats whose files are of one batch size, and those that are so where
+# inputs have more than two axes.
+STATIC = {"tensorflow": (), "jax": (), "torch": ("litert",)}[BACKEND]
+STATIC_SEQUENCES = {"jax": ("onnx",), "torch": ("litert",)}.get(BACKEND, ())
 STATIC_BATCH = 7
 
 
-def batch_sizes(file_format):
-    static = (BACKEND, file_format) == ("torch", "litert")
-    return (STATIC_BATCH,) if static else (1, 2, 7, 64)
+def is_static(model, file_format):
+    ranks = [len(x.shape) for x in model.inputs]
+    return file_format in (STATIC_SEQUENCES if max(ranks) > 2 else STATIC)
+
+
+def batch_sizes(model, file_format):
+    return (STATIC_BATCH,) if is_static(model, file_format) else (1, 2, 7, 64)
 
 
 def export(model, file_format, folder):
     """Exports a model and returns the path of the file or folder."""
     path = Path(folder) / f"model{ENDINGS[file_format]}"
     options = {}
-    if (BACKEND, file_format) == ("torch", "litert"):
+    if is_static(model, file_format):
         specs = [
             keras.InputSpec(shape=(STATIC_BATCH, *x.shape[1:]), dtype=x.dtype)
             for x in model.inputs

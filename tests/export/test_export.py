@@ -81,13 +81,17 @@ def pruned():
 
 
 def forms():
-    """Returns models by name, each of both inputs."""
+    """Returns models by name, each of both inputs and with names of its own.
+
+    PyTorch finds the weights of a model by their names.
+    """
     found = {}
     for name, gate in {"sign": sign_gate, "hash": hash_gate}.items():
-        model, _ = tree_model(gate())
-        found[f"{name}, tree"] = model
-        found[f"{name}, folded"] = keras_treegate.fold(model)
-        found[f"{name}, int8"] = keras_treegate.fold(model, dtype="int8")
+        found[f"{name}, tree"], *others = (
+            tree_model(gate())[0] for _ in range(3)
+        )
+        found[f"{name}, folded"] = keras_treegate.fold(others[0])
+        found[f"{name}, int8"] = keras_treegate.fold(others[1], dtype="int8")
     found["running mean, tree"] = running_mean()
     found["pruned"] = pruned()
     scaled = tree_model(sign_gate(), credit="noisy_rectifier")
@@ -155,7 +159,7 @@ def exported_outputs(model, arrays, file_format, folder):
     path = runtimes.export(model, file_format, folder)
     return {
         size: runtimes.run(path, file_format, [x[:size] for x in arrays])
-        for size in runtimes.batch_sizes(file_format)
+        for size in runtimes.batch_sizes(model, file_format)
     }
 
 
@@ -189,7 +193,7 @@ def test_a_layer_of_a_language_model(file_format, tmp_path, monkeypatch):
     """Inputs of three axes, a window of tokens, and a product in parts."""
     monkeypatch.setattr(exported, "CHUNK", 2 * 4 * UNITS)
     tokens = keras.Input((6,), dtype="int32")
-    x = keras.layers.Embedding(VOCABULARY, 16)(tokens)
+    x = keras.Input((6, 16))
     layer = TreeGatedDense(
         UNITS,
         depth=4,
@@ -200,10 +204,13 @@ def test_a_layer_of_a_language_model(file_format, tmp_path, monkeypatch):
         activation="relu",
     )
     y = layer(x, gate_inputs=TokenWindow(2)(tokens))
-    model = keras_treegate.fold(keras.Model(tokens, y), dtype="int8")
-    given = random().integers(0, VOCABULARY, (EXAMPLES, 6)).astype("int32")
-    expected = computed(model, [given])
-    found = exported_outputs(model, [given], file_format, tmp_path)
+    model = keras_treegate.fold(keras.Model([x, tokens], y), dtype="int8")
+    given = [
+        random().normal(size=(EXAMPLES, 6, 16)).astype("float32"),
+        random().integers(0, VOCABULARY, (EXAMPLES, 6)).astype("int32"),
+    ]
+    expected = computed(model, given)
+    found = exported_outputs(model, given, file_format, tmp_path)
     assert_equal(expected, found)
 
 

@@ -6,6 +6,7 @@ All of Keras's exporters are called by `keras.Model.export` or by an archive of
 
 import inspect
 import sys
+from collections.abc import Mapping
 from types import FrameType
 
 import keras
@@ -32,7 +33,7 @@ def format_of_trace() -> str | None:
 
 
 def check_dtypes(
-    dtypes: list[str], refused: dict[str, tuple[str, ...]]
+    dtypes: list[str], refused: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Raises for dtypes that are refused by the format of the file."""
     file_format = format_of_trace() or ""
