@@ -215,13 +215,13 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+    def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
         """Returns parts of a table, in the operation that all files know.
 
         Args:
             table: of any dtype.
             ids: integers, all in bounds. They may repeat.
-            axis: 0, or -1 with ids of one axis. Defaults to 0.
+            axis: 0, or -1 with ids of one axis.
         """
 
     @staticmethod

@@ -334,7 +334,7 @@ class SignGate(Gate):
 
 def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
     """Returns the units (G, D) of inputs (..., S), as (..., G, D)."""
-    source = backend.gather(inputs, ops.reshape(units, (-1,)), axis=-1)
+    source = backend.gather(inputs, ops.reshape(units, (-1,)), -1)
     axes = ops.shape(inputs)[:-1]
     if len(axes) == 1 and units.shape[1]:
         axes = (-1,)  # needs no operations for the batch size in a file

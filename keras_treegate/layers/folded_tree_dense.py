@@ -219,8 +219,8 @@ class FoldedTreeDense(RoutedDense):
         """Computes the product in operations that any file can hold."""
         slots = exported.rows_of(codes, 1, 2**self.depth)  # (B, G)
         if self.slots is not None:
-            slots = backend.gather(self.slots.value, slots)
-        factors = None if scale is None else backend.gather(scale, slots)
+            slots = backend.gather(self.slots.value, slots, 0)
+        factors = None if scale is None else backend.gather(scale, slots, 0)
         parts = [exported.PathRows(table, slots, factors)]
         return exported.multiply(self._built_trees, x, parts)
 

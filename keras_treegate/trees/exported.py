@@ -101,7 +101,7 @@ def multiply(trees: TreeShape, x: Tensor, parts: list[PathRows]) -> Tensor:
 def _product(x: Tensor, ids: Tensor, table: Tensor, trees: int) -> Tensor:
     """Multiplies (B, g, W) with the rows (B, g) of g trees: (B, Q)."""
     width, units = table.shape[1:]
-    rows = ops.cast(backend.gather(table, ids), x.dtype)  # (B, g, W, Q)
+    rows = ops.cast(backend.gather(table, ids, 0), x.dtype)  # (B, g, W, Q)
     kernels = ops.reshape(rows, (-1, trees * width, units))
     x = ops.reshape(x, (-1, 1, trees * width))
     return ops.reshape(ops.matmul(x, kernels), (-1, units))

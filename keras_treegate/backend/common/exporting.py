@@ -5,7 +5,6 @@ All of Keras's exporters are called by `keras.Model.export` or by an archive of
 """
 
 import inspect
-import sys
 from collections.abc import Mapping
 from types import FrameType
 
@@ -22,13 +21,13 @@ def format_of_trace() -> str | None:
 
     An archive is searched for by the first argument of its methods.
     """
-    found, frame = None, sys._getframe(1)
-    while frame.f_back is not None:
-        frame = frame.f_back
+    found, frame = None, inspect.currentframe()
+    while frame is not None:
         if frame.f_code is _EXPORT:
             return str(frame.f_locals["format"])
         if _is_of_archive(frame):
             found = ARCHIVE
+        frame = frame.f_back
     return found
 
 

@@ -33,7 +33,7 @@ def check_export(shape: Shape, dtypes: list[str]) -> None:
         )
 
 
-def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     return jnp.take(table, ids, axis=axis, mode="clip")
 
 

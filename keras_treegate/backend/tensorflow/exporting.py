@@ -23,7 +23,7 @@ def check_export(shape: Shape, dtypes: list[str]) -> None:
     check_dtypes(dtypes, REFUSED)
 
 
-def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     return tf.gather(table, ids, axis=axis)
 
 

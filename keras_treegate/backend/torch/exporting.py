@@ -17,7 +17,7 @@ def check_export(shape: Shape, dtypes: list[str]) -> None:
     check_dtypes(dtypes, REFUSED)
 
 
-def gather(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     if ids.ndim == 1:
         return table.index_select(axis, ids)
     rows = table.index_select(axis, ids.reshape(-1))
