@@ -95,6 +95,7 @@ SHARED = {
     ("threading", "local"),
     ("functools", "cache"),
     ("functools", "lru_cache"),
+    ("inspect", "currentframe"),
 }
 
 

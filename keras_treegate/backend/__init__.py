@@ -30,15 +30,19 @@ apply_gradients = _running.apply_gradients
 assign_in_step = _running.assign_in_step
 can_assign = _running.can_assign
 before_native_steps = _running.before_native_steps
+check_export = _running.check_export
 compiled = _running.compiled
 count = _running.count
+gather = _running.gather
 is_dense = _running.is_dense
+is_exporting = _running.is_exporting
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
 as_row_gradient = _running.as_row_gradient
 outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
+quotient = _running.quotient
 read_clock = _running.read_clock
 read_level = _running.read_level
 read_rows = _running.read_rows
@@ -64,14 +68,18 @@ __all__ = [
     "assign_in_step",
     "before_native_steps",
     "can_assign",
+    "check_export",
     "compiled",
     "count",
+    "gather",
     "is_dense",
+    "is_exporting",
     "is_of_trace",
     "leaf_sums",
     "outside_of_traces",
     "owed_decay",
     "path_product",
+    "quotient",
     "read_clock",
     "read_level",
     "read_rows",

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import RowTables, SharedUpdate
 from keras_treegate.core.rows import BatchRows, LevelTables
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.types import Shape, Tensor, Variable
 
 Result = TypeVar("Result")
 
@@ -196,6 +196,37 @@ class Backend(Protocol):
         The function given is one of a module, and depends on its arguments
         alone.
         """
+
+    @staticmethod
+    def is_exporting() -> bool:
+        """Returns whether a model is traced for the file of a runtime.
+
+        Nothing may then be computed but in plain operations, for which each
+        runtime has its own. Not so for a file that holds what XLA compiles.
+        """
+
+    @staticmethod
+    def check_export(shape: Shape, dtypes: list[str]) -> None:
+        """Raises where the file that is made cannot hold a layer.
+
+        Args:
+            shape: that of the inputs (..., P).
+            dtypes: those that the layer computes with and stores.
+        """
+
+    @staticmethod
+    def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
+        """Returns parts of a table, in the operation that all files know.
+
+        Args:
+            table: of any dtype.
+            ids: integers, all in bounds. They may repeat.
+            axis: 0, or -1 with ids of one axis.
+        """
+
+    @staticmethod
+    def quotient(numbers: Tensor, divisor: int) -> Tensor:
+        """Divides integers, rounded towards zero, alike in all files."""
 
     @staticmethod
     def is_dense(value: object) -> bool:

@@ -83,7 +83,8 @@ class TreeShape(NamedTuple):
         """Cuts inputs (B, P) into the blocks of the trees (B, G, W)."""
         padding = self.num_trees * self.width - self.inputs
         # Avoids `ops.pad`, with which torch.compile starts anew in each call.
-        x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
+        if padding:
+            x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
         return ops.reshape(x, (-1, self.num_trees, self.width))
 
     def kernels(self, blocks: Tensor) -> Tensor:

@@ -142,7 +142,9 @@ def _running_product(rectified: Tensor) -> Tensor:
     """Returns the products (..., D) of the factors up to each place."""
     # Avoids `ops.cumprod`, whose gradient divides by factors that may be 0.
     depth = rectified.shape[-1]
-    products = [rectified[..., :0]]
+    if depth == 0:
+        return rectified
+    products = []
     product: Tensor | int = 1
     for level in range(depth):
         product = product * rectified[..., level : level + 1]

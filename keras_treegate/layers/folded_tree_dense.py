@@ -11,6 +11,7 @@ from keras_treegate.core.numerics import dequantize
 from keras_treegate.core.rows import TreeShape, first_of_trees
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.trees import exported
 from keras_treegate.types import Activation, Config, Shape, Tensor, Variable
 
 TABLE_DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")
@@ -198,7 +199,10 @@ class FoldedTreeDense(RoutedDense):
         if table.shape[0] == trees.num_trees:  # all leaves are equal
             blocks = dequantize(table, scale, x.dtype)
             return ops.matmul(x, trees.kernels(blocks))
-        codes = ops.transpose(ops.reshape(codes, (-1, trees.num_trees)))
+        codes = ops.reshape(codes, (-1, trees.num_trees))
+        if backend.is_exporting():
+            return self._exported_product(x, table, scale, codes)
+        codes = ops.transpose(codes)
         slots = codes + first_of_trees(trees.num_trees, 2**self.depth)  # (G, B)
         if self.slots is not None:
             slots = ops.take(ops.convert_to_tensor(self.slots.value), slots)
@@ -208,6 +212,17 @@ class FoldedTreeDense(RoutedDense):
             scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
             x = x * ops.cast(scale, x.dtype)
         return backend.path_product(x, table, slots)
+
+    def _exported_product(
+        self, x: Tensor, table: Tensor, scale: Tensor | None, codes: Tensor
+    ) -> Tensor:
+        """Computes the product in operations that any file can hold."""
+        slots = exported.rows_of(codes, 1, 2**self.depth)  # (B, G)
+        if self.slots is not None:
+            slots = backend.gather(self.slots.value, slots, 0)
+        factors = None if scale is None else backend.gather(scale, slots, 0)
+        parts = [exported.PathRows(table, slots, factors)]
+        return exported.multiply(self._built_trees, x, parts)
 
     def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)

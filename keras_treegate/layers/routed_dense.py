@@ -132,6 +132,9 @@ class RoutedDense(keras.layers.Layer):
 
     def _flat(self, inputs: Tensor) -> Tensor:
         """Returns inputs (..., P) as examples (B, P) of the compute dtype."""
+        if backend.is_exporting():
+            stored = [x.dtype for x in self._own_variables().values()]
+            backend.check_export(inputs.shape, [self.compute_dtype, *stored])
         x = ops.cast(inputs, self.compute_dtype)
         return ops.reshape(x, (-1, self._built_trees.inputs))
 
@@ -139,8 +142,9 @@ class RoutedDense(keras.layers.Layer):
         """Returns the outputs (..., Q) for the products (B, Q) of inputs."""
         if self.bias is not None:
             products = products + ops.cast(self.bias.value, self.compute_dtype)
-        shape = (*ops.shape(inputs)[:-1], self.units)
-        return self.activation(ops.reshape(products, shape))
+        # A matrix needs no operations for the batch size, in a file too.
+        axes = (-1,) if len(inputs.shape) == 2 else ops.shape(inputs)[:-1]
+        return self.activation(ops.reshape(products, (*axes, self.units)))
 
     # A layer and an operation of Keras name the first argument differently.
     def rematerialized_call(  # type: ignore[override]

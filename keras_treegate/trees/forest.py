@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core import decay
 from keras_treegate.core.rows import (
     BatchRows,
     LevelRows,
@@ -16,6 +17,7 @@ from keras_treegate.core.rows import (
     in_order,
     rows_of_sorted,
 )
+from keras_treegate.trees import exported
 from keras_treegate.trees.level import TreeLevel
 from keras_treegate.types import Tensor, Variable
 
@@ -92,6 +94,8 @@ class Forest:
             (B, Q), of the dtype of `x`.
         """
         codes = self._flat(codes)
+        if backend.is_exporting() and self.trees.depth:
+            return self._multiply_plainly(x, codes, scales)
         if scales is not None:
             return self._multiply_scaled(x, codes, scales)
         if self.trees.depth == 0:
@@ -102,6 +106,22 @@ class Forest:
         rows = self._rows(codes)
         sums = ops.cast(backend.leaf_sums(self.tables, rows), x.dtype)
         return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
+
+    def _multiply_plainly(
+        self, x: Tensor, codes: Tensor, scales: Tensor | None
+    ) -> Tensor:
+        """Computes the product in operations that any file can hold."""
+        parts = []
+        for level, depth in zip(self.levels, self.trees.levels, strict=True):
+            below = 2 ** (self.trees.depth - depth)
+            ids = exported.rows_of(codes, below, 2**depth)
+            stamps = backend.gather(level.stamps.value, ids, 0)  # (B, G, 2)
+            factors = decay.owed(level.clock.value, stamps)[..., None]
+            if scales is not None and depth:
+                scale = self._flat(scales[..., depth - 1])
+                factors = factors * ops.cast(scale, factors.dtype)[..., None]
+            parts.append(exported.PathRows(level.nodes.value, ids, factors))
+        return exported.multiply(self.trees, x, parts)
 
     def _rows(self, codes: Tensor) -> BatchRows:
         """Finds the rows that the leaf codes (B, G) of a batch need."""

@@ -1,5 +1,11 @@
 """The backend of JAX: the functions of `backend.contract`."""
 
+from keras_treegate.backend.jax.exporting import (
+    check_export as check_export,
+)
+from keras_treegate.backend.jax.exporting import gather as gather
+from keras_treegate.backend.jax.exporting import is_exporting as is_exporting
+from keras_treegate.backend.jax.exporting import quotient as quotient
 from keras_treegate.backend.jax.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.jax.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.jax.paths import path_product as path_product

@@ -1,6 +1,14 @@
 """The backend of TensorFlow: the functions of `backend.contract`."""
 
 from keras_treegate.backend.tensorflow.counts import count as count
+from keras_treegate.backend.tensorflow.exporting import (
+    check_export as check_export,
+)
+from keras_treegate.backend.tensorflow.exporting import gather as gather
+from keras_treegate.backend.tensorflow.exporting import (
+    is_exporting as is_exporting,
+)
+from keras_treegate.backend.tensorflow.exporting import quotient as quotient
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.tensorflow.paths import path_product as path_product

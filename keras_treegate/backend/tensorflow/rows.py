@@ -28,6 +28,7 @@ from keras_treegate.backend.common.row_gradient import (
     key_of,
     merged,
 )
+from keras_treegate.backend.tensorflow.exporting import is_exporting
 from keras_treegate.core import decay
 from keras_treegate.core.rows import LevelTables
 from keras_treegate.types import Tensor, Variable
@@ -89,6 +90,8 @@ def compiled(
 
     def call(*arguments: Tensor) -> Result:
         if tf.executing_eagerly() and not eagerly:
+            return function(*arguments)
+        if is_exporting():  # no other runtime knows a compiled function
             return function(*arguments)
         # Because `tf.function` keeps the first of the variables of a shape that
         # replicas share, and would not see the next.

@@ -1,0 +1,107 @@
+"""The product of examples and their paths, in the plainest operations.
+
+A file for another runtime can hold gathers and products of matrices, and none
+of the loops, compiled functions and gradients that a backend is fast with.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core.rows import TreeShape
+from keras_treegate.types import Tensor
+
+# The numbers that are gathered at a time for one example. So few stay in a
+# cache between the gather and the product.
+CHUNK = 2**17
+
+# Some runtimes compute integers as float32, which has no more of them.
+MAX_ROWS = 2**24
+
+
+class PathRows(NamedTuple):
+    """The rows of one table that the paths of examples read, one a tree.
+
+    table: (N, W, Q), of any dtype.
+    ids: (B, G), integers.
+    factors: (B, G, W) or (B, G, 1), what each row is multiplied by; `None` for
+        ones.
+    """
+
+    table: Tensor
+    ids: Tensor
+    factors: Tensor | None
+
+
+def rows_of(codes: Tensor, below: int, size: int) -> Tensor:
+    """Returns the rows (B, G) of one level for leaf codes (B, G).
+
+    Args:
+        codes: the leaf codes.
+        below: the leaves below each row.
+        size: the rows of each tree.
+    """
+    trees = codes.shape[1]
+    _check_size(trees * size * below)
+    # An axis more, because OpenVINO computes a sum over an axis, as in a gate,
+    # and an operation that follows on the same axes in one, and wrongly.
+    codes = ops.reshape(codes, (-1, trees, 1))
+    if below > 1:
+        codes = backend.quotient(codes, below)
+    first = np.arange(trees, dtype="int32")[:, None] * size
+    return ops.reshape(codes + ops.convert_to_tensor(first), (-1, trees))
+
+
+def _check_size(leaves: int) -> None:
+    if leaves > MAX_ROWS:
+        raise ValueError(
+            f"The layer must have at most {MAX_ROWS:,} leaves in all its trees "
+            "to be exported, because some runtimes compute the number of a "
+            f"leaf as float32. Received: {leaves:,}. Use fewer or shallower "
+            "trees, or save the model, `model.save(path)`, and run it in Keras."
+        )
+
+
+def multiply(trees: TreeShape, x: Tensor, parts: list[PathRows]) -> Tensor:
+    """Multiplies inputs, each with the rows that its paths read.
+
+        y[b] = sum over the parts and g of
+            (x[b, g] * factors[b, g]) @ table[ids[b, g]]
+
+    Args:
+        trees: their sizes.
+        x: (B, P).
+        parts: what to add up.
+
+    Returns:
+        (B, Q), of the dtype of `x`.
+    """
+    blocks = trees.blocks(x)
+    size = max(1, CHUNK // (trees.width * trees.units))
+    chunks = [
+        slice(first, min(first + size, trees.num_trees))
+        for first in range(0, trees.num_trees, size)
+    ]
+    total: Tensor = 0
+    for table, ids, factors in parts:
+        scaled = blocks
+        if factors is not None:
+            scaled = blocks * ops.cast(factors, x.dtype)
+        for chunk in chunks:
+            of_chunk = scaled, ids
+            if len(chunks) > 1:
+                of_chunk = scaled[:, chunk], ids[:, chunk]
+            product = _product(*of_chunk, table, chunk.stop - chunk.start)
+            total = total + product
+    return total
+
+
+def _product(x: Tensor, ids: Tensor, table: Tensor, trees: int) -> Tensor:
+    """Multiplies (B, g, W) with the rows (B, g) of g trees: (B, Q)."""
+    width, units = table.shape[1:]
+    rows = ops.cast(backend.gather(table, ids, 0), x.dtype)  # (B, g, W, Q)
+    kernels = ops.reshape(rows, (-1, trees * width, units))
+    x = ops.reshape(x, (-1, 1, trees * width))
+    return ops.reshape(ops.matmul(x, kernels), (-1, units))
