@@ -47,7 +47,7 @@ def digits(run):
 
 
 def byte_language_model(run):
-    """The tree-gated Transformer of tutorial 6."""
+    """The Transformer with trees of tutorial 6."""
     metadata = run["PythonSource"](data_dir=run["options"].data_dir).info
     about = {
         "task": "Predict each byte of Python source from those before it.",
@@ -59,7 +59,7 @@ def byte_language_model(run):
         "licence": "Apache-2.0; the text is under Python's own licence.",
         "output": "logits",
     }
-    return run["models"]["tree-gated"], *run["validation"], about
+    return run["models"]["trees 64"], *run["validation"], about
 
 
 MODELS = {
@@ -92,7 +92,7 @@ def folded(name, folder):
     shutil.copyfile(HERE / source / METRIC, folder / METRIC)
     card = saved_models.read_card(source)
     model = keras_treegate.load_saved_model(source)
-    made = keras_treegate.fold(model)
+    made = keras_treegate.fold(model, dtype="int8")
     tables = [one for one in made.layers if isinstance(one, FoldedTreeDense)]
     x, _ = metric_data(folder)
     changes = made.predict(x, verbose=0) - model.predict(x, verbose=0)

@@ -130,7 +130,7 @@ def test_the_small_saved_models_come_with_the_wheel(imported):
     outputs, error = imported["saved_models"]
     assert outputs == {
         "digits": [1, 10],
-        "byte_language_model_folded": [1, 32, 256],
+        "byte_language_model_folded": [1, 64, 256],
     }
     assert "A checkout of the repository has all models" in error
 

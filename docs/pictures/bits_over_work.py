@@ -1,6 +1,6 @@
 """Draws `bits-over-work.png`: what Dense layers and trees reach, at which work.
 
-python docs/pictures/bits_over_work.py
+PYTHONPATH=. python docs/pictures/bits_over_work.py
 
 The numbers are those of `python -m benchmarks quality --tasks context`, as they
 are stored with the benchmarks: each network at the learning rate that was best

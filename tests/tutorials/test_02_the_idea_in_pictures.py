@@ -30,7 +30,9 @@ def test_the_sum_along_the_path_is_the_kernel(smoke):
         assert sum(map(float, column)) == pytest.approx(total, abs=0.004)
 
 
-@pytest.mark.parametrize("name", ["bits", "paths", "leaves", "path_sum"])
+@pytest.mark.parametrize(
+    "name", ["bits", "paths", "leaves", "path_sum", "context", "back_off"]
+)
 def test_it_draws(smoke, name):
     picture = (smoke[1] / f"{name}.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

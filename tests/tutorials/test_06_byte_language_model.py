@@ -10,8 +10,8 @@ NAME = "06_byte_language_model"
 def test_it_trains_writes_and_saves(tmp_path):
     run = run_tutorial(NAME, tmp_path, "--smoke", before=ONLY_ONE_FRAMEWORK)
     assert run.returncode == 0, run.stdout + run.stderr
-    for kind in ("Dense", "tree-gated"):
-        bits = re.search(rf"^{kind} +(\S+) bits per byte", run.stdout, re.M)
+    for name in ("Dense 64", "Dense 128", "trees 64"):
+        bits = re.search(rf"^{name} +(\S+) bits per byte", run.stdout, re.M)
         assert 2 < float(bits[1]) < 9
     assert "    def __init__(self" in run.stdout
     loaded, saved = re.search(
