@@ -108,8 +108,11 @@ def build(name):
     folder = HERE / name
     folder.mkdir(exist_ok=True)
     model, about = (folded if name in FOLDED else trained)(name, folder)
-    model.save(folder / saved_models.MODEL, include_optimizer=False)
-    content = (folder / saved_models.MODEL).read_bytes()
+    path = folder / saved_models.MODEL
+    model.save(path)
+    # A `.keras` file holds the state of the optimizer, if there is one.
+    keras.models.load_model(path, compile=False).save(path)
+    content = path.read_bytes()
     card = {
         "name": name,
         **about,

@@ -80,12 +80,13 @@ def test_the_folded_model_is_the_one_its_card_names_folded(build):
     assert layers.FoldedTreeDense in found
     assert layers.TreeGatedDense not in found
     np.testing.assert_allclose(
-        model.predict(x, verbose=0), trees.predict(x, verbose=0), atol=1e-4
+        model.predict(x, verbose=0), trees.predict(x, verbose=0), atol=0.1
     )
     for backend, told in card["metric"].items():
         assert told == pytest.approx(its_card["metric"][backend], abs=1e-3)
-    assert card["bytes"] < its_card["bytes"]
-    assert card["largest_change_of_an_output"] < 1e-4
+    assert card["table_dtype"] == "int8"
+    assert card["bytes"] < its_card["bytes"] / 2
+    assert card["largest_change_of_an_output"] < 0.1
     assert 0 <= card["folding_error"] < 0.01
 
 
