@@ -11,6 +11,7 @@ import pytest
 import keras_treegate
 from keras_treegate.gates import HashGate, SignGate
 from keras_treegate.layers import TokenWindow, TreeGatedDense
+from keras_treegate.optimizers import StepAwareAdam
 from keras_treegate.trees import exported
 from tests.export import runtimes
 
@@ -186,6 +187,21 @@ def test_a_file_computes_what_keras_computes(
         expected[:, columns],
         {size: values[:, columns] for size, values in found.items()},
     )
+
+
+@pytest.mark.parametrize("gate", [sign_gate, hash_gate])
+def test_a_tree_that_was_trained(gate, tmp_path):
+    """In the one format that all backends export to."""
+    model, layer = tree_model(gate())
+    x = examples()
+    y = random().normal(size=(EXAMPLES, UNITS))
+    model.compile(StepAwareAdam(0.01, weight_decay=0.1), "mse")
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    layer.tree_levels[-1].clock.assign([-1.0, 1e-9])  # some decay is owed
+    expected = computed(model, x)
+    assert np.ptp(expected, axis=0).min() > 0.1
+    found = exported_outputs(model, x, "onnx", tmp_path)
+    assert_equal(expected, found)
 
 
 @each_format
