@@ -22,7 +22,7 @@ each_page = pytest.mark.parametrize(
 )
 with_code = pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.parent == ROOT / "docs"],
+    [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")],
     ids=lambda page: page.stem,
 )
 
