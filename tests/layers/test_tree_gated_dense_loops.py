@@ -76,6 +76,7 @@ def test_a_loop_is_the_layer_on_every_step(name):
     assert_close(model.predict(x, verbose=0), Expected(layer, x).output)
 
 
+@pytest.mark.filterwarnings("ignore:The gradient of")  # dense under JAX
 @pytest.mark.parametrize("name", ["map", "scan"])
 def test_a_loop_trains_as_the_layer_does(name):
     layer, model = looping_model(name)
