@@ -116,10 +116,11 @@ class RoutedDense(keras.layers.Layer):
         self, inputs: Tensor, gate_inputs: Tensor | None
     ) -> Tensor:
         """Returns the tensor that the gate reads."""
-        source = inputs if gate_inputs is None else gate_inputs
         self._check_gate_inputs_given(gate_inputs is not None)
-        checks.leading_axes("gate_inputs", source.shape, inputs.shape)
-        return source
+        if gate_inputs is None:
+            return inputs
+        checks.leading_axes("gate_inputs", gate_inputs.shape, inputs.shape)
+        return gate_inputs
 
     def _check_gate_inputs_given(self, given: bool) -> None:
         if self.gate.reads_integers and not given:
