@@ -22,7 +22,7 @@ def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
     source = types.SimpleNamespace(
         texts=(text, text[::-1]), python="3", checksum="0"
     )
-    monkeypatch.setattr(source_text, "read", lambda: source)
+    monkeypatch.setattr(source_text, "read", lambda folder=None: source)
     monkeypatch.setattr(transforms, "SCHEDULES", ((1,), (0, 1)))
     options = ["--seeds=1", "--digits-steps=1", "--steps=4", "--units=8"]
     options.append(f"--output={tmp_path}")
