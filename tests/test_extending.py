@@ -1,4 +1,4 @@
-"""Gates, credit rules and optimizers of a user's own work everywhere."""
+"""Gates, credit assignments and optimizers of a user's own work everywhere."""
 
 import keras
 import numpy as np
@@ -75,7 +75,7 @@ class Halved(Credit):
 
 @keras.saving.register_keras_serializable(OWN)
 class Plain(Credit):
-    """The least that a rule can be."""
+    """The least that a credit assignment can be."""
 
     def route(self, gate, source, training, mask=None):
         return Route(gate(ops.stop_gradient(source), training=training))

@@ -36,9 +36,9 @@ class Credit:
     """Base of the credit assignments: how gates learn from what they decide.
 
     A `TreeGatedDense` calls `route` once in each forward pass, and multiplies
-    its inputs with the kernels of the route that it gets. For a rule of your
+    its inputs with the kernels of the route that it gets. For one of your
     own, write `route`, say in `foldable` and `trains_gates` what holds, and
-    register the class with `keras.saving.register_keras_serializable`. A rule
+    register the class with `keras.saving.register_keras_serializable`. One
     with state (a seed generator, a moving mean) is a `keras.layers.Layer` as
     well: `class MyCredit(keras.layers.Layer, Credit)`.
 
@@ -137,10 +137,10 @@ class Credit:
         """Raises where one kernel for each leaf gives other outputs."""
         if not self.foldable:
             raise ValueError(
-                "`credit` must be foldable for a table of leaves, so that one "
-                "kernel for each leaf gives the same outputs. Received: "
-                f"credit={type(self).__name__}. Use the layer as it is, or "
-                'train with `credit="straight"` or "reinforce".'
+                "`credit` must be foldable for a table of leaves: the kernels "
+                "must depend on the leaf alone. Received: "
+                f"credit={type(self).__name__}, whose do not. Use the layer as "
+                'it is, or train with `credit="straight"` or "reinforce".'
             )
 
     def get_config(self) -> Config:

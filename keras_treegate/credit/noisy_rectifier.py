@@ -101,15 +101,6 @@ class NoisyRectifier(keras.layers.Layer, Credit):
             shape, dtype="float32", seed=self.seed_generator
         )
 
-    def check_foldable(self) -> None:
-        """Raises, because the kernel depends on more than the leaf."""
-        raise ValueError(
-            "`credit` must not be a NoisyRectifier for a table of leaves: its "
-            "kernels depend on the activations of the gates and not on the leaf"
-            f" alone. Received: credit={self.name!r}. Use the layer as it is, "
-            'or train with `credit="straight"` or "reinforce".'
-        )
-
     def save_own_variables(self, store: Store) -> None:
         seeds.save(store, self.seed_generator)
 

@@ -192,7 +192,7 @@ def test_a_layer_cannot_be_folded():
     layer = TreeGatedDense(3, depth=2, credit=NoisyRectifier(name="noisy"))
     layer.build((None, 4))
     with pytest.raises(
-        ValueError, match="`credit` must not be a NoisyRectifier.*'noisy'.*or"
+        ValueError, match="`credit` must be foldable.*NoisyRectifier.*or"
     ):
         layer.leaf_table()
     assert layer.multiply_adds == (36, 36)

@@ -18,7 +18,7 @@ from tests.layers.cases import assert_close, few, normal
 
 
 class Activations(keras.layers.Layer):
-    """What the credit rules read of a gate."""
+    """What the credit assignments read of a gate."""
 
     def __init__(self, gate):
         super().__init__()
