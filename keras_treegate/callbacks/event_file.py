@@ -29,7 +29,7 @@ def protocol() -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise ImportError(
             "`log_dir` needs the package tensorboard, which is not installed. "
-            'Install it with: pip install "keras_treegate[tensorboard]"'
+            "Install it with: pip install tensorboard"
         ) from error
     return event_pb2, summary_pb2, RecordWriter
 

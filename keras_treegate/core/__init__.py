@@ -1,1 +1,1 @@
-"""Arithmetic without state and without a framework: the ground floor."""
+"""What the floors above share: rows, decay, checks of arguments, saving."""

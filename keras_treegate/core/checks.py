@@ -231,9 +231,11 @@ def leading_axes(name: str, shape: Shape, inputs_shape: Shape) -> None:
         for pair in zip(leading, expected, strict=True)
     ):
         raise ValueError(
-            f"`{name}` must have the leading axes of `inputs`, {expected}. "
-            f"Received: shape={tuple(shape)}. Each example needs a gate source "
-            "of its own."
+            f"`{name}` must have the leading axes of `inputs`, {expected}, and "
+            "then one more, of what the gate reads of each example. Received: "
+            f"shape={tuple(shape)}. Of tokens (..., steps), "
+            "`keras_treegate.layers.TokenWindow(n)(tokens)` makes the last n "
+            "of each step."
         )
 
 

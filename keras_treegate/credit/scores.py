@@ -59,9 +59,9 @@ class Claim:
         raise ValueError(
             "`loss` must be a `keras_treegate.losses.ReinforceLoss` for the "
             f"layer {self.owner!r}, whose gates learn by `Reinforce` from the "
-            "loss of each example. Received: a loss that is none. Write e.g. "
-            "`model.compile(loss=keras_treegate.losses.ReinforceLoss("
-            '"sparse_categorical_crossentropy"))`, or use '
+            "loss of each example. Received: another loss. Wrap yours, as in "
+            '`model.compile(loss=keras_treegate.losses.ReinforceLoss("mse"))`, '
+            "or use "
             f'`credit="straight"`.{self.cause}'
         )
 

@@ -16,7 +16,9 @@ class Straight(Credit):
     whose sign chooses a path is also multiplied by the weights on that path.
     This is the default, and what the reference results of most conditional
     models do. Units that only gate, those of `gate_inputs`, learn nothing: a
-    step-aware optimizer warns of layers of which that is so.
+    step-aware optimizer warns of layers of which that is so. It is not the
+    straight-through estimator, which passes the gradient on as if there were
+    no sign.
 
         path = gate(stop_gradient(gate source))
 

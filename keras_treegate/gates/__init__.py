@@ -39,8 +39,8 @@ def get(identifier: Gate | Config | None, seed: int | None = None) -> Gate:
     if not isinstance(found, Gate):
         raise ValueError(
             "`gate` must be `None`, a `keras_treegate.gates.Gate`, such as a "
-            f"`SignGate`, or its config. Received: gate={identifier!r}. Write "
-            "e.g. "
-            '`gate=keras_treegate.gates.SignGate(threshold="running_mean")`.'
+            "`SignGate` or a `HashGate`, or its config. Received: "
+            f"gate={identifier!r}. Gates have no names as strings: write e.g. "
+            "`gate=keras_treegate.gates.HashGate(orders=2)`."
         )
     return found

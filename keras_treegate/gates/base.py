@@ -46,7 +46,8 @@ class Gate(keras.layers.Layer):
             moving mean. Defaults to `None`.
 
     Output shape:
-        (..., num_trees), int32.
+        (..., num_trees), int32, from 0 to `2^depth - 1`. A larger code is not
+        noticed, and reads the weights of another leaf.
 
     Attributes:
         num_trees: The number of trees `G`; `None` before it is known.

@@ -32,7 +32,7 @@ def leaf_codes(
 
     Args:
         tokens: integers, the newest last.
-        token_multipliers: (4 * N, G), those of the N newest tokens' digits.
+        token_multipliers: (4 * n, G), those of the digits of the newest tokens.
         hash_multipliers: (3 * H, G), those of H hashes.
         hashes: for each of them its order and how many of its bits are used.
     """

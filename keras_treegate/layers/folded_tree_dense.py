@@ -46,8 +46,8 @@ class FoldedTreeDense(RoutedDense):
         activation: Activation function. Defaults to `None`.
         use_bias: Boolean. Defaults to `True`.
         table_dtype: `"float64"`, `"float32"`, `"bfloat16"`, `"float16"`,
-            `"int8"` (with one scale for each row of `Q` numbers), or `None` for
-            the compute dtype of the layer. Defaults to `None`.
+            `"int8"` (with one scale for each input unit of a leaf), or `None`
+            for the compute dtype of the layer. Defaults to `None`.
         stored_leaves: Integer, how many leaves are stored for each tree, where
             some are equal; `None` for all `2^depth`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`; `trainable` must
@@ -65,8 +65,8 @@ class FoldedTreeDense(RoutedDense):
 
     Attributes:
         table: The variable (G * U, W, Q) of the U stored leaves of each tree.
-        scale: The variable (G * U, W) of an int8 table, else `None`: a row
-            stands for `scale * table`.
+        scale: The variable (G * U, W) of an int8 table, else `None`: the
+            weights are `scale * table`.
         slots: The variable (G * 2^D,), the row of `table` of each leaf, or
             `None` where every leaf has its own.
         bias: The bias variable (Q,), or `None`.

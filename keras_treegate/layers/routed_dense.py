@@ -89,6 +89,7 @@ class RoutedDense(keras.layers.Layer):
         self.gate.check(source, trees.num_trees, self.depth)
         self.gate.setup(trees.num_trees, self.depth)
         self.gate.build(source)
+        check_gate_variables(self.gate)
         self.gate.refusal = self.refusal
         self._trees = trees
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
@@ -260,3 +261,15 @@ def check_input(name: str, value: Tensor, integers: bool = False) -> None:
         checks.integers(name, value)
     else:
         checks.floating(name, value)
+
+
+def check_gate_variables(gate: gates.Gate) -> None:
+    """Refuses a gate whose variables are trainable."""
+    trained = [variable.name for variable in gate.trainable_variables]
+    if trained:
+        raise ValueError(
+            "The variables of a gate must not be trainable, because a gate is "
+            f"trained by what it reads. Received: {trained}, of the gate "
+            f"{type(gate).__name__!r}. Make them with "
+            "`add_weight(..., trainable=False)`."
+        )

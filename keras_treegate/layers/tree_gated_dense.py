@@ -345,7 +345,7 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def capacity(self) -> int:
-        """The parameters that the layer stores in its nodes and bias."""
+        """The parameters in nodes and bias; `count_params` counts all state."""
         return self._built_trees.stored + (self.units if self.use_bias else 0)
 
     @property

@@ -31,8 +31,7 @@ def figure(width: float, height: float) -> "Figure":
     except ImportError as error:
         raise ImportError(
             "`keras_treegate.plotting` needs matplotlib, which is not "
-            "installed. Install it with: "
-            'pip install "keras_treegate[plotting]"'
+            "installed. Install it with: pip install matplotlib"
         ) from error
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 

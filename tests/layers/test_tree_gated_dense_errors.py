@@ -215,21 +215,35 @@ def test_a_changed_gate_width():
 def test_gate_inputs_of_other_leading_axes(shape):
     layer = TreeGatedDense(4, depth=2)
     received = re.escape(str(shape))
-    with refused("gate_inputs", "leading axes", received, "of its own"):
+    with refused("gate_inputs", "leading axes", received, "TokenWindow"):
         layer(ones(2, 5), gate_inputs=ones(*shape))
     layer.build((None, 5))
-    with refused("gate_inputs", "leading axes", received, "of its own"):
+    with refused("gate_inputs", "leading axes", received, "TokenWindow"):
         layer(ones(2, 5), gate_inputs=ones(*shape))
 
 
 def test_something_else_than_a_gate():
-    with refused("gate", "SignGate", "relu", "Write"):
+    with refused("gate", "SignGate", "relu", "write"):
         TreeGatedDense(4, gate="relu")
 
 
 def test_an_unknown_credit():
     with refused("credit", "'straight'", "crooked", "Leave it out"):
         TreeGatedDense(4, credit="crooked")
+
+
+class Trained(SignGate):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.add_weight(name="slope", shape=())
+
+
+def test_a_gate_with_trainable_variables():
+    layer = TreeGatedDense(3, depth=2, gate=Trained())
+    with pytest.raises(
+        ValueError, match=r"must not be trainable.*\['slope'\].*'Trained'"
+    ):
+        layer.build((None, 4))
 
 
 def test_one_gate_for_two_layers():
