@@ -58,6 +58,8 @@ class NoisyRectifier(keras.layers.Layer, Credit):
     >>> layer = keras_treegate.layers.TreeGatedDense(
     ...     8, credit=keras_treegate.credit.NoisyRectifier(stddev=0.5)
     ... )
+    >>> layer.credit.foldable, layer.credit.trains_gates
+    (False, True)
     """
 
     foldable = False

@@ -30,6 +30,8 @@ class Straight(Credit):
     >>> layer = keras_treegate.layers.TreeGatedDense(
     ...     8, credit=keras_treegate.credit.Straight()
     ... )
+    >>> layer.credit.foldable, layer.credit.trains_gates
+    (True, False)
     """
 
     def route(

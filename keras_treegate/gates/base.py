@@ -67,10 +67,15 @@ class Gate(keras.layers.Layer):
     ...         bits = inputs[..., None, : self.depth] > 0
     ...         codes = gates.codes_from_bits(bits)
     ...         return keras.ops.repeat(codes, self.num_trees, axis=-1)
+    >>> import numpy as np
     >>> import keras_treegate
     >>> layer = keras_treegate.layers.TreeGatedDense(
-    ...     8, depth=2, gate=FirstUnits()
+    ...     8, depth=2, num_trees=2, gate=FirstUnits()
     ... )
+    >>> x = np.array([[1.0, -1.0, 1.0]], dtype="float32")
+    >>> outputs = layer(x)
+    >>> np.array(layer.leaf_codes(x)).tolist()
+    [[2, 2]]
     """
 
     reads_integers: ClassVar[bool] = False

@@ -56,7 +56,10 @@ class StepAwareSGD(StepAwareOptimizer):
     ...     0.1, momentum=0.9, weight_decay=1e-4
     ... )
     >>> model.compile(optimizer, "mse")
-    >>> history = model.fit(np.eye(8), np.ones((8, 1)), verbose=0)
+    >>> x, y = np.eye(8), np.ones((8, 1))
+    >>> history = model.fit(x, y, epochs=5, verbose=0)
+    >>> bool(history.history["loss"][-1] < history.history["loss"][0])
+    True
     """
 
     def __init__(
