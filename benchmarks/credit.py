@@ -151,7 +151,8 @@ def leaf_use(codes: np.ndarray, depth: int) -> dict:
 
 def step_costs(study: Study, text: np.ndarray) -> list[dict]:
     """Returns the time of a step of each, in turns, over that of `straight`."""
-    by_name = {name: build_model(study, name, 0) for name in CREDITS}
+    seed = study.seeds[0]
+    by_name = {name: build_model(study, name, seed) for name in CREDITS}
     seconds: dict[str, list] = {name: [] for name in CREDITS}
     for _ in range(ROUNDS + 1):
         for name, model in by_name.items():

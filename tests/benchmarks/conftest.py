@@ -1,6 +1,7 @@
 """Measurements of these tests are made in their process, and compile fast."""
 
 import pickle
+from contextlib import contextmanager
 
 import keras
 import pytest
@@ -25,13 +26,18 @@ class HereProcess:
         return pickle.loads(pickle.dumps(function(*arguments)))
 
 
-@pytest.fixture(scope="module")
-def in_this_process():
-    """Spares the start of processes, which a test of each kind shows."""
+@contextmanager
+def measured_here():
     with pytest.MonkeyPatch.context() as patch:
         for module in (process, rounds):
             patch.setattr(module, "Process", HereProcess)
         yield
+
+
+@pytest.fixture(scope="session")
+def in_this_process():
+    """A context that starts no process: `inference` and `callbacks` do."""
+    return measured_here
 
 
 @pytest.fixture(scope="package", autouse=True)

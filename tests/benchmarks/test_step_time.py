@@ -35,7 +35,7 @@ def benchmark(tmp_path_factory, in_this_process):
     ]
     output = io.StringIO()
     package = "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_this_process():
         patch.setattr(sys, "argv", ["", *map(str, arguments)])
         patch.setattr(sys, "stdout", output)
         # As `python -m` does, but without another import of Keras.
