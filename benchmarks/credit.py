@@ -234,14 +234,9 @@ BENCHMARK = CreditBenchmark(
     name="credit",
     help="what credit assignments cost, and what they bring",
     options=options.BACKENDS
-    | {
-        "seeds": {
-            "nargs": "+",
-            "type": int,
-            "default": [0, 1, 2],
-            "help": "of a run each",
-        }
-    }
+    | options.option(
+        *("seeds", "of a run each"), nargs="+", type=int, default=[0, 1, 2]
+    )
     | options.sizes(
         {"steps": "of training", "hidden": "units"}, steps=3000, hidden=256
     )

@@ -53,20 +53,22 @@ def positive_float(text: str) -> float:
     return number
 
 
+def option(name: str, text: str, **settings: Any) -> Options:
+    """Returns an option with this help."""
+    return {name: settings | {"help": text}}
+
+
 def sizes(helps: dict[str, str] = HELPS, **defaults: Any) -> Options:
     """Returns `--units`, `--trees` and more with these defaults.
 
     A list for a default takes several.
     """
-    return {
-        name: {
-            "type": positive,
-            "default": default,
-            "nargs": "+" if isinstance(default, list) else None,
-            "help": helps[name],
-        }
-        for name, default in defaults.items()
-    }
+    found: Options = {}
+    for name, default in defaults.items():
+        several = "+" if isinstance(default, list) else None
+        settings = {"type": positive, "default": default, "nargs": several}
+        found |= option(name, helps[name], **settings)
+    return found
 
 
 def choices(
@@ -74,26 +76,27 @@ def choices(
 ) -> Options:
     """Returns an option that takes some of these, by default all."""
     of = list(of)
-    option = {"nargs": "+", "choices": of, "help": text}
-    return {name: option | {"default": list(default) or of}}
+    usual = list(default) or of
+    return option(name, text, nargs="+", choices=of, default=usual)
 
 
 BACKENDS = choices(
     *("backend", ("jax", "torch", "tensorflow")),
     "each is measured in processes of its own",
 )
-TURNS: Options = sizes(rounds=9) | {
-    "seconds": {
-        "type": positive_float,
-        "default": 0.25,
-        "help": "length of a turn, about",
-    },
-    "targets": {
-        "action": "store_true",
-        "help": "measure the sizes that targets are set for, whatever others "
-        "say",
-    },
-}
+TURNS: Options = (
+    sizes(rounds=9)
+    | option(
+        *("seconds", "length of a turn, about"),
+        type=positive_float,
+        default=0.25,
+    )
+    | option(
+        "targets",
+        "measure the sizes that targets are set for, whatever others say",
+        action="store_true",
+    )
+)
 
 
 def engines(*default: str) -> Options:
@@ -113,13 +116,8 @@ def optimizers(*default: str) -> Options:
 
 def output(name: str) -> Options:
     """Returns `--output`."""
-    return {
-        "output": {
-            "type": Path,
-            "default": Path("benchmarks/output"),
-            "help": f"folder for {name}.json, .txt and .png",
-        }
-    }
+    text = f"folder for {name}.json, .txt and .png"
+    return option("output", text, type=Path, default=Path("benchmarks/output"))
 
 
 def check_backends(names: Iterable[str]) -> None:

@@ -22,32 +22,37 @@ COUNTS = {
     "seeds": "seeds of each network",
     "jobs": "networks trained side by side, on shares of the cores",
 }
-OPTIONS: options.Options = {
-    "quick": {
-        "action": "store_true",
-        "help": "few networks, steps and rates",
-    },
-    "cases": {
-        "nargs": "+",
-        "metavar": "TEXT",
-        "help": "only networks whose name contains one of these",
-    },
-    "rates": {
-        "nargs": "+",
-        "type": options.positive_float,
-        "help": "learning rates to search among, times that of the task; four "
-        "for texts and five for digits unless given, with --quick 1",
-    },
-    "optimizer": {
-        "choices": networks.OPTIMIZERS,
-        "default": networks.OPTIMIZERS[0],
-        "help": "Adam is Keras's own",
-    },
-    "resume": {
-        "action": "store_true",
-        "help": "keep the results in the output folder and add what is missing",
-    },
-}
+OPTIONS = (
+    options.choices(
+        *("tasks", tasks.TASKS, "what to learn", ["bytes", "digits"])
+    )
+    | options.option(
+        "quick", "few networks, steps and rates", action="store_true"
+    )
+    | options.option(
+        *("cases", "only networks whose name contains one of these"),
+        nargs="+",
+        metavar="TEXT",
+    )
+    | options.option(
+        "rates",
+        "learning rates to search among, times that of the task; four for "
+        "texts and five for digits unless given, with --quick 1",
+        nargs="+",
+        type=options.positive_float,
+    )
+    | options.sizes(COUNTS, minutes=None, steps=None, seeds=3, jobs=1)
+    | options.option(
+        *("optimizer", "Adam is Keras's own"),
+        choices=networks.OPTIMIZERS,
+        default=networks.OPTIMIZERS[0],
+    )
+    | options.option(
+        "resume",
+        "keep the results in the output folder and add what is missing",
+        action="store_true",
+    )
+)
 
 
 class QualityBenchmark(Benchmark):
@@ -90,9 +95,8 @@ class QualityBenchmark(Benchmark):
                 if not tables.find(found["rows"], **wanted):
                     missing.append((network, seed, steps, deadline))
             done = process.map_on_shares(measure, missing, given.jobs)
-            for (network, seed, *_), (row, about) in zip(
-                missing, done, strict=True
-            ):
+            pairs = zip(missing, done, strict=True)
+            for (network, seed, *_), (row, about) in pairs:
                 name = f"{network.task}: {network.name}, seed {seed}"
                 if network.rate != 1:
                     name += f", {network.rate:g} times the rate"
@@ -115,11 +119,7 @@ class QualityBenchmark(Benchmark):
 BENCHMARK = QualityBenchmark(
     name="quality",
     help="how well networks predict, by work and by parameters",
-    options=options.choices(
-        *("tasks", tasks.TASKS, "what to learn", ["bytes", "digits"])
-    )
-    | OPTIONS
-    | options.sizes(COUNTS, minutes=None, steps=None, seeds=3, jobs=1),
+    options=OPTIONS,
 )
 
 
