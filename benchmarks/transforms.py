@@ -23,6 +23,11 @@ SCHEDULES = ((0,), (6,), (0, 2, 4, 6))
 DIGITS_WIDTH = 16
 
 
+def normalized(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a hidden layer with what follows each of them."""
+    return [layer, keras.layers.LayerNormalization(), keras.layers.ReLU()]
+
+
 def digits(seed: int, steps: int) -> dict:
     """Returns the held-out accuracy of Dense, trained on as is and upcycled."""
     task = tasks.load("digits", seed, 2 * steps)
@@ -31,9 +36,7 @@ def digits(seed: int, steps: int) -> dict:
     model = keras.Sequential(
         [
             keras.Input(task.train[0].shape[1:]),
-            keras.layers.Dense(DIGITS_WIDTH, name="hidden"),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
+            *normalized(keras.layers.Dense(DIGITS_WIDTH, name="hidden")),
             keras.layers.Dense(task.classes),
         ]
     )
@@ -65,23 +68,20 @@ def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
             keras.Input(task.train[0].shape[1:], dtype="uint8"),
             keras.layers.Embedding(task.classes, 16),
             keras.layers.Flatten(),
-            keras.layers.Dense(units),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
-            layers.TreeGatedDense(
-                units,
-                depth=schedule[0],
-                num_trees=min(64, units),
-                gate=SignGate(threshold="running_mean", seed=seed),
+            *normalized(keras.layers.Dense(units)),
+            *normalized(
+                layers.TreeGatedDense(
+                    units,
+                    depth=schedule[0],
+                    num_trees=min(64, units),
+                    gate=SignGate(threshold="running_mean", seed=seed),
+                )
             ),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
             keras.layers.Dense(task.classes),
         ]
     )
-    for depth, examples in zip(
-        schedule, parts(task, len(schedule)), strict=True
-    ):
+    schedule_parts = parts(task, len(schedule))
+    for depth, examples in zip(schedule, schedule_parts, strict=True):
         if depth != schedule[0]:
             sample = examples[0][:1024]
             model = grow(model, depth, calibrate=sample, seed=seed)

@@ -27,10 +27,10 @@ EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
 class Family(NamedTuple):
     """What networks have in common that are built alike.
 
-    name: what one of them is called, as a format of its fields and of `trees`
-        in words.
-    line: the line of the picture that it is on, likewise.
+    line: the line of the picture that one is on, as a format of its fields and
+        of `trees` in words.
     styles: the colour and the marker of the line, by the number of trees.
+    name: what one is called, likewise; by default its family, depth and trees.
     fill: of the marker.
     frozen: the levels of nodes that stay as they start.
     hashed: whether gates read hashes of the last tokens.
@@ -38,9 +38,9 @@ class Family(NamedTuple):
         to the inputs, "hidden" are added to the first hidden layer.
     """
 
-    name: str
     line: str
     styles: dict[int | None, int]
+    name: str = "{family}, depth {depth}, {trees}"
     fill: str = "full"
     frozen: slice = slice(0)
     hashed: bool = False
@@ -48,59 +48,50 @@ class Family(NamedTuple):
 
 
 OF_TREES = {64: 0, 16: 2, 1: 3, None: 4}
-OF_HASHES = {16: 0, 1: 3, 64: 2, 4: 1}
 FAMILIES = {
-    "dense": Family("Dense {width}", "Dense", {0: 6}),
+    "dense": Family("Dense", {0: 6}, "Dense {width}"),
     # Its outputs start smaller than those of a Dense layer by the number of
     # experts, and those of the scaled one about as large.
     "mixture": Family(
-        "mixture of {experts}", "mixture of experts, top 1", {0: 1}
+        *("mixture of experts, top 1", {0: 1}, "mixture of {experts}")
     ),
     "scaled mixture": Family(
-        "scaled mixture of {experts}", "scaled mixture, top 1", {0: 5}
+        *("scaled mixture, top 1", {0: 5}, "scaled mixture of {experts}")
     ),
-    "tree": Family("tree, depth {depth}, {trees}", "{trees}", OF_TREES),
+    "tree": Family("{trees}", OF_TREES),
     # Each leaf has a kernel of its own, which starts as those of the roots, and
     # shares nothing with others.
     "leaves": Family(
-        "leaves only, depth {depth}, {trees}",
-        *("leaves only, {trees}", OF_TREES, "none", slice(-1)),
+        *("leaves only, {trees}", OF_TREES),
+        *("leaves only, depth {depth}, {trees}", "none", slice(-1)),
     ),
     "roots and leaves": Family(
-        "roots and leaves, depth {depth}, {trees}",
-        *("roots and leaves, {trees}", OF_TREES, "bottom", slice(1, -1)),
+        *("roots and leaves, {trees}", OF_TREES),
+        fill="bottom",
+        frozen=slice(1, -1),
     ),
     "hash": Family(
-        "hash, depth {depth}, {trees}",
-        *("{trees}, hash gates", OF_HASHES),
-        hashed=True,
+        *("{trees}, hash gates", {16: 0, 1: 3, 64: 2, 4: 1}), hashed=True
     ),
-    "hash layer": Family(
-        "hash layer, depth {depth}, {trees}",
-        *("hash layer", {1: 4}),
-        frozen=slice(-1),
-        hashed=True,
-    ),
+    "hash layer": Family("hash layer", {1: 4}, frozen=slice(-1), hashed=True),
     "n-grams": Family(
-        "Dense {width} and n-grams of {orders}",
         *("Dense and n-grams", {0: 5}),
+        "Dense {width} and n-grams of {orders}",
         n_grams="inputs",
     ),
     "added n-grams": Family(
-        "Dense {width} and added n-grams of {orders}",
         *("Dense and added n-grams", {0: 5}),
+        "Dense {width} and added n-grams of {orders}",
         n_grams="hidden",
     ),
     "hash and n-grams": Family(
-        "hash and n-grams, depth {depth}, {trees}",
         *("{trees}, hash gates, and n-grams", {16: 3}),
         hashed=True,
         n_grams="inputs",
     ),
     # The gates are signs of the embeddings of the last two tokens.
     "last embeddings": Family(
-        "last embeddings, depth {depth}, {trees}",
-        *("{trees}, signs of the last embeddings", {64: 2}),
+        *("{trees}, signs of the last embeddings", {64: 2})
     ),
 }
 
