@@ -6,7 +6,6 @@ python -m benchmarks step-time --backend jax --depths 4 8
 import argparse
 import shlex
 import sys
-from typing import Any
 
 from benchmarks import (
     callbacks,
@@ -19,22 +18,18 @@ from benchmarks import (
     training,
     transforms,
 )
+from benchmarks.harness import options
 from benchmarks.quality import search
 from keras_treegate.plotting import canvas
 
 PROGRAM = "python -m benchmarks"
-BENCHMARKS: tuple[Any, ...] = (
-    step_time,
-    inference,
-    training,
-    peers,
-    memory,
-    levels,
-    callbacks,
-    credit,
-    transforms,
-    search,
-)
+BENCHMARKS = {
+    module.BENCHMARK.name: module.BENCHMARK
+    for module in (
+        *(step_time, inference, training, peers, memory, levels),
+        *(callbacks, credit, transforms, search),
+    )
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -42,21 +37,23 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     parsers = {}
-    for benchmark in BENCHMARKS:
-        parsers[benchmark.NAME] = names.add_parser(
-            benchmark.NAME,
-            help=benchmark.HELP,
+    for name, benchmark in BENCHMARKS.items():
+        parsers[name] = names.add_parser(
+            name,
+            help=benchmark.help,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
-        benchmark.add_options(parsers[benchmark.NAME])
+        every = benchmark.options | options.output(name)
+        for option, settings in every.items():
+            parsers[name].add_argument(f"--{option}", **settings)
     given = parser.parse_args(arguments)
-    (chosen,) = [one for one in BENCHMARKS if given.name == one.NAME]
+    benchmark = BENCHMARKS[given.name]
     try:
-        chosen.check(given)
+        benchmark.check(given)
         canvas.figure(1, 1)  # tells at once that matplotlib is missing
     except (ImportError, ValueError) as error:
         parsers[given.name].error(str(error))
-    return chosen.run(given, shlex.join([*PROGRAM.split(), *arguments]))
+    return benchmark.run(given, shlex.join([*PROGRAM.split(), *arguments]))
 
 
 if __name__ == "__main__":

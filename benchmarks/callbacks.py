@@ -9,18 +9,15 @@ machine:
 """
 
 import argparse
-from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
-from benchmarks import frameworks, step_time
-from benchmarks.harness import models, options, plots, process, tables
+from benchmarks import frameworks
+from benchmarks.harness import models, options, plots, tables
+from benchmarks.harness.benchmark import CaseBenchmark
 from benchmarks.harness.models import Case
 from keras_treegate import callbacks
 
-NAME = "callbacks"
-HELP = "what counting visits and the callbacks add to a `fit` step"
 KINDS = ("plain", "counted", "callbacks")
 SECONDS = 1.0  # of an epoch, about
 MIN_STEPS, MAX_STEPS = 8, 512  # in an epoch
@@ -34,64 +31,26 @@ callbacks  and `GateEntropy` and `PathUtilization` read them at the end of the
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_backends(parser)
-    options.add_sizes(
-        parser,
-        depths=[4, 10],
-        batch=256,
-        units=64,
-        trees=64,
-        rounds=9,
-        steps=None,
-    )
-    options.add_output(parser, NAME)
-
-
-check = step_time.check
-
-
-def run(given: argparse.Namespace, command: str) -> int:
-    """Measures every case, and prints and writes what was found."""
-    rows, failures = process.measure_each(
-        measurements(given), lambda row: f"{_ratio(row, 'callbacks')} of plain"
-    )
-    found = tables.about(command, rows) | {"rows": rows, "failures": failures}
-    lines = [LEGEND, *tables.table(COLUMNS, rows, left=1)]
-    figure = plots.draw(found["machine"], panels(rows))
-    return tables.publish(NAME, found, lines, figure, given.output)
-
-
-def measurements(given: argparse.Namespace) -> Iterator[tuple]:
-    """Yields what to measure, for each backend and depth."""
-    cases = models.cases_for_fit(given, given.depths, ["StepAwareAdam"])
-    for backend, case in cases:
-        function = partial(measure, case, given.rounds, given.steps)
-        yield backend, f"depth {case.depth}", function
-
-
-def measure(case: Case, rounds: int, steps: int | None) -> dict:
+def measure(case: Case, given: argparse.Namespace) -> dict:
     """Returns the row of a case; the backend is that of this process."""
     plain = models.build_for_fit(case, count_visits=False)
     counted = models.build_for_fit(case, count_visits=True)
     by_kind = {"plain": plain, "counted": counted, "callbacks": counted}
 
     def seconds_of(kind: str, steps: int, epochs: int = 1) -> list[float]:
-        data = data_of(case, steps)
+        inputs, goals = models.draw_for_fit(case, steps)
+        data = {"x": inputs, "y": goals, "batch_size": case.batch}
         both = (callbacks.GateEntropy(), callbacks.PathUtilization())
         return models.epoch_seconds(
             by_kind[kind], data, epochs, both if kind == "callbacks" else ()
         )
 
-    steps = steps or models.affordable_steps(
+    steps = given.steps or models.affordable_steps(
         lambda steps: seconds_of("plain", steps, 2),
-        SECONDS,
-        MIN_STEPS,
-        MAX_STEPS,
+        *(SECONDS, MIN_STEPS, MAX_STEPS),
     )
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for turn in range(rounds + 1):  # the first one compiles
+    for turn in range(given.rounds + 1):  # the first one compiles
         # Each kind is as often first, second and last.
         for place in range(len(KINDS)):
             kind = KINDS[(turn + place) % len(KINDS)]
@@ -101,7 +60,7 @@ def measure(case: Case, rounds: int, steps: int | None) -> dict:
         kind: tables.spread(times[kind] / times["plain"]) for kind in KINDS[1:]
     }
     return case._asdict() | {
-        "rounds": rounds,
+        "rounds": given.rounds,
         "steps": steps,
         "ms": {
             kind: float(np.median(of_kind) / steps * 1e3)
@@ -115,42 +74,48 @@ def measure(case: Case, rounds: int, steps: int | None) -> dict:
     }
 
 
-def data_of(case: Case, steps: int) -> dict:
-    """Returns the arguments of `fit` that train for so many steps."""
-    inputs, targets = models.draw_for_fit(case, steps)
-    return {"x": inputs, "y": targets, "batch_size": case.batch}
+def panels(rows: list[dict]) -> list[plots.Panel]:
+    """Returns one for each backend: ratios to a plain step, by depth."""
+    axes = plots.Axes(
+        *("depth", "ratio", "depth of the trees"),
+        "time of a fit step over a plain one",
+        by="kind",
+    )
+    kinds = [
+        row | {"kind": kind, "ratio": ratio}
+        for row in rows
+        for kind, ratio in row["over_plain"].items()
+    ]
+    return plots.panels(kinds, axes)
 
 
 def _ratio(row: dict, kind: str) -> str:
     return tables.spread_text(row["over_plain"][kind], ".3f")
 
 
-COLUMNS: tables.Columns = {
-    "backend": "backend",
-    "depth": "depth",
-    "steps": "steps",
-    "plain": lambda row: f"{row['ms']['plain']:.2f}",
-    "counted": lambda row: _ratio(row, "counted"),
-    "callbacks": lambda row: _ratio(row, "callbacks"),
-}
-
-
-def panels(rows: list[dict]) -> list[plots.Panel]:
-    """Returns one for each backend: ratios to a plain step, by depth."""
-    kinds = [
-        {"backend": row["backend"], "depth": row["depth"], "kind": kind}
-        | {"ratio": ratio}
-        for row in rows
-        for kind, ratio in row["over_plain"].items()
-    ]
-    return [
-        plots.Panel(
-            title=backend,
-            x_label="depth of the trees",
-            y_label="time of a fit step over a plain one",
-            curves=plots.curves(
-                tables.find(kinds, backend=backend), "depth", "ratio", "kind"
-            ),
-        )
-        for backend in tables.distinct(rows, "backend")
-    ]
+BENCHMARK = CaseBenchmark(
+    name="callbacks",
+    help="what counting visits and the callbacks add to a `fit` step",
+    options=options.BACKENDS
+    | options.sizes(
+        depths=[4, 10],
+        batch=256,
+        units=64,
+        trees=64,
+        rounds=9,
+        steps=None,
+    ),
+    cases=models.cases_for_fit,
+    measure=measure,
+    summary=lambda row: f"{_ratio(row, 'callbacks')} of plain",
+    columns={
+        "backend": "backend",
+        "depth": "depth",
+        "steps": "steps",
+        "plain": lambda row: f"{row['ms']['plain']:.2f}",
+        "counted": lambda row: _ratio(row, "counted"),
+        "callbacks": lambda row: _ratio(row, "callbacks"),
+    },
+    legend=LEGEND,
+    panels=panels,
+)

@@ -10,13 +10,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from benchmarks import frameworks
 from benchmarks.harness import models, options, process, tables
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.tables import find
 from keras_treegate import credit
 from keras_treegate.core import routing_metrics
@@ -24,8 +25,6 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from tutorials.tfds_builders import source_text
 
-NAME = "credit"
-HELP = "what credit assignments cost, and what they bring"
 CREDITS: dict[str, Callable] = {
     "straight": lambda seed: credit.Straight(),
     "reinforce": lambda seed: credit.Reinforce(seed=seed),
@@ -55,37 +54,6 @@ class Study(NamedTuple):
     depth: int
     trees: int
     batch: int
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_backends(parser)
-    add = parser.add_argument
-    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of a run each")
-    add("--steps", type=options.positive, default=3000, help="of training")
-    add("--hidden", type=options.positive, default=256, help="units")
-    options.add_sizes(parser, depth=4, trees=64, batch=512)
-    options.add_output(parser, NAME)
-
-
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after other cases had been measured."""
-    options.check_backends(given.backend)
-
-
-def run(given: argparse.Namespace, command: str) -> int:
-    """Studies the credit assignments; prints and writes what was found."""
-    study = Study(*(getattr(given, field) for field in Study._fields))
-    studies, failures = process.measure_each(
-        [
-            (backend, f"{len(study.seeds)} seeds", partial(measure, study))
-            for backend in dict.fromkeys(given.backend)
-        ],
-        lambda row: "done",
-    )
-    found = tables.about(command, studies)
-    found |= {"studies": studies, "failures": failures}
-    return tables.publish(NAME, found, lines(studies), None, given.output)
 
 
 def measure(study: Study) -> dict:
@@ -171,20 +139,20 @@ def evaluate(model: keras.Model, text: np.ndarray, study: Study) -> dict:
 
 def leaf_use(codes: np.ndarray, depth: int) -> dict:
     """Returns entropy over its maximum, and leaves used, of codes (N, G)."""
-    visits = np.stack(
-        [np.bincount(tree, minlength=2**depth) for tree in codes.T]
-    )
+    leaves = 2**depth
+    visits = np.stack([np.bincount(tree, minlength=leaves) for tree in codes.T])
+    entropies = routing_metrics.gate_entropies(visits)
+    utilizations = routing_metrics.path_utilizations(visits)
     return {
-        "gate_entropy": float(routing_metrics.gate_entropies(visits).mean()),
-        "path_utilization": float(
-            routing_metrics.path_utilizations(visits).mean()
-        ),
+        "gate_entropy": float(entropies.mean()),
+        "path_utilization": float(utilizations.mean()),
     }
 
 
 def step_costs(study: Study, text: np.ndarray) -> list[dict]:
     """Returns the time of a step of each, in turns, over that of `straight`."""
-    by_name = {name: build_model(study, name, 0) for name in CREDITS}
+    seed = study.seeds[0]
+    by_name = {name: build_model(study, name, seed) for name in CREDITS}
     seconds: dict[str, list] = {name: [] for name in CREDITS}
     for _ in range(ROUNDS + 1):
         for name, model in by_name.items():
@@ -204,23 +172,27 @@ def step_costs(study: Study, text: np.ndarray) -> list[dict]:
     ]
 
 
-def _spread(rows: list[dict]) -> str:
-    bits = np.array([row["bits_per_byte"] for row in rows])
+def _bits(cost: dict) -> str:
+    bits = np.array([row["bits_per_byte"] for row in cost["rows"]])
     return f"{bits.mean():.3f} ({bits.min():.3f} to {bits.max():.3f})"
 
 
-def _mean(rows: list[dict], name: str) -> str:
-    return f"{np.mean([row[name] for row in rows]):.2f}"
+def _mean(cost: dict, name: str) -> str:
+    return f"{np.mean([row[name] for row in cost['rows']]):.2f}"
 
 
 COLUMNS: tables.Columns = {
     "credit": "credit",
-    "ms": lambda row: f"{row['ms']:.1f}",
-    "ratio": lambda row: f"{row['ratio']:.2f}",
-    "bits": lambda row: _spread(row["rows"]),
-    "entropy": lambda row: _mean(row["rows"], "gate_entropy"),
-    "used": lambda row: _mean(row["rows"], "path_utilization"),
+    "ms": lambda cost: f"{cost['ms']:.1f}",
+    "ratio": lambda cost: f"{cost['ratio']:.2f}",
+    "bits": _bits,
+    "entropy": lambda cost: _mean(cost, "gate_entropy"),
+    "used": lambda cost: _mean(cost, "path_utilization"),
 }
+SIZES = (
+    "{backend}: {steps} steps of {batch}, hidden {hidden}, depth {depth}, "
+    "{trees} trees, seeds {seeds}"
+)
 
 
 def lines(studies: list[dict]) -> list[str]:
@@ -231,13 +203,42 @@ def lines(studies: list[dict]) -> list[str]:
             cost | {"rows": find(study["rows"], credit=cost["credit"])}
             for cost in study["costs"]
         ]
-        sizes: dict[str, Any] = study["study"]
-        text += [
-            study["backend"]
-            + ": {steps} steps of {batch}, hidden {hidden}, depth {depth}, "
-            "{trees} trees, seeds {seeds}".format(**sizes),
-            "",
-            *tables.table(COLUMNS, costs, left=1),
-            "",
-        ]
+        sizes = SIZES.format(backend=study["backend"], **study["study"])
+        text += [sizes, "", *tables.table(COLUMNS, costs), ""]
     return [*text, LEGEND]
+
+
+class CreditBenchmark(Benchmark):
+    """Studies the credit assignments on each backend, in its own process."""
+
+    def check(self, given: argparse.Namespace) -> None:
+        options.check_backends(given.backend)
+
+    def run(self, given: argparse.Namespace, command: str) -> int:
+        study = Study(*(getattr(given, field) for field in Study._fields))
+        name = f"{len(study.seeds)} seeds"
+        studies, failures = process.measure_each(
+            [
+                (backend, name, partial(measure, study))
+                for backend in dict.fromkeys(given.backend)
+            ],
+            lambda row: "done",
+        )
+        found = tables.about(command, studies)
+        found |= {"studies": studies, "failures": failures}
+        text = lines(studies)
+        return tables.publish(self.name, found, text, None, given.output)
+
+
+BENCHMARK = CreditBenchmark(
+    name="credit",
+    help="what credit assignments cost, and what they bring",
+    options=options.BACKENDS
+    | options.option(
+        *("seeds", "of a run each"), nargs="+", type=int, default=[0, 1, 2]
+    )
+    | options.sizes(
+        {"steps": "of training", "hidden": "units"}, steps=3000, hidden=256
+    )
+    | options.sizes(depth=4, trees=64, batch=512),
+)

@@ -3,13 +3,10 @@
 import argparse
 from collections.abc import Iterator
 
-from benchmarks.harness import options, rounds
+from benchmarks.harness import options, plots, rounds
 from benchmarks.harness.models import Case
 
-NAME = "inference"
-HELP = "time of a compiled call: Dense, naive, tree and folded, by batch"
 MODELS = ("dense", "naive", "tree", "folded")
-BASE = "dense"
 # What is gathered, and a copy of it for the product.
 NAIVE_KERNELS = 2
 
@@ -19,58 +16,33 @@ naive   gathers a kernel for each example from a table of the sums of all paths,
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_engines(parser, ["jax", "torch-compile", "tensorflow"])
-    batches = [1, 8, 64, 1024, 8192]
-    options.add_sizes(parser, batch=batches, units=256, depth=4, trees=64)
-    text = "which of them; ratios need dense"
-    options.add_choices(parser, "models", MODELS, text)
-    options.add_turns(parser)
-    options.add_output(parser, NAME)
-
-
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after other cases had been measured."""
-    options.check_backends(given.backend)
-    for contest in contests(given):
-        for case in contest.cases:
-            options.check_trees(given.trees, case.depth, units=case.units)
-
-
 def contests(given: argparse.Namespace) -> Iterator[rounds.Contest]:
-    """Yields who takes part, in each of the sizes to measure."""
-    sizes = [
-        (batch, given.units, given.depth) for batch in sorted(set(given.batch))
-    ]
+    """Yields who takes part, for each batch."""
+    sizes = [{"batch": batch} for batch in sorted(set(given.batch))]
     if given.targets:  # those of `targets.TARGETS`
-        sizes = [(1, 512, 8), (1024, 256, 4)]
-    for batch, units, depth in sizes:
+        sizes = [
+            {"batch": 1, "units": 512, "depth": 8},
+            {"batch": 1024, "units": 256, "depth": 4},
+        ]
+    for size in sizes:
+        size["batches"] = max(2, min(256 // size["batch"], 64))
         cases = [
-            Case(
-                name=model,
-                batch=batch,
-                units=units,
-                depth=depth,
-                trees=given.trees,
-                model=model,
-                work="forward",
-                batches=max(2, min(256 // batch, 64)),
-            )
+            Case.of(given, model, model=model, work="forward", **size)
             for model in given.models
         ]
-        yield rounds.without_naive(cases, BASE, NAIVE_KERNELS)
+        yield rounds.without_naive(cases, "dense", NAIVE_KERNELS)
 
 
-def run(given: argparse.Namespace, command: str) -> int:
-    """Measures every case, and prints and writes what was found."""
-    return rounds.run(
-        name=NAME,
-        given=given,
-        command=command,
-        contests=contests,
-        legend=LEGEND,
-        x="batch",
-        y="over",
-        labels=("examples in a batch", "time over that of Dense"),
-    )
+BENCHMARK = rounds.ContestBenchmark(
+    name="inference",
+    help="time of a compiled call: Dense, naive, tree and folded, by batch",
+    options=options.engines("jax", "torch-compile", "tensorflow")
+    | options.sizes(batch=[1, 8, 64, 1024, 8192], units=256, depth=4, trees=64)
+    | options.choices("models", MODELS, "which of them; ratios need dense")
+    | options.TURNS,
+    contests=contests,
+    legend=LEGEND,
+    axes=plots.Axes(
+        *("batch", "over", "examples in a batch", "time over that of Dense")
+    ),
+)

@@ -2,29 +2,16 @@
 
 import argparse
 import gc
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks import frameworks, step_time
-from benchmarks.harness import (
-    machine,
-    models,
-    options,
-    plots,
-    process,
-    tables,
-)
+from benchmarks import frameworks
+from benchmarks.harness import machine, models, options, plots, tables
+from benchmarks.harness.benchmark import CaseBenchmark, Finding
 from benchmarks.harness.models import Case
 from benchmarks.harness.tables import distinct, find, number
-
-NAME = "memory"
-HELP = "peak main memory of a step, by depth, ours and stock"
-
-# So that what is freed is given back, and a second step has to ask for it.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 LEGEND = """\
 step      the most main memory held in a step, less what was held before it:
@@ -35,51 +22,16 @@ params    bytes of all weights; slots: of all variables of the optimizer. Both
 of params step over params
 compiled  temporary bytes of the step, as the compiler plans it (JAX)
 """
+AXES = plots.Axes(
+    *("parameter_bytes", "step"),
+    *("bytes of all weights [MB]", "peak memory of a step [MB]"),
+    by="optimizer",
+    x_unit=1e6,
+    y_unit=1e6,
+)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_backends(parser)
-    options.add_sizes(
-        parser, batch=256, units=64, depth=[4, 6, 8, 10, 12, 14], trees=64
-    )
-    options.add_choices(
-        parser,
-        "optimizers",
-        step_time.OPTIMIZERS,
-        "Adam is Keras's own",
-        default=["StepAwareSGD", "StepAwareAdam", "Adam"],
-    )
-    options.add_output(parser, NAME)
-
-
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after other cases had been measured."""
-    options.check_backends(given.backend)
-    options.check_trees(given.trees, max(given.depth), units=given.units)
-
-
-def run(given: argparse.Namespace, command: str) -> int:
-    """Measures every case, and prints and writes what was found."""
-    rows, failures = process.measure_each(
-        measurements(given),
-        lambda row: tables.spread_text(row["step"], ".1f", 1e6) + " MB",
-        MALLOC,
-    )
-    found = tables.about(command, rows)
-    found |= {"rows": rows, "growth": growth(rows), "failures": failures}
-    figure = plots.draw(found["machine"], panels(rows))
-    return tables.publish(NAME, found, lines(found), figure, given.output)
-
-
-def measurements(given: argparse.Namespace) -> Iterator[tuple]:
-    """Yields what to measure, for each backend, depth and optimizer."""
-    cases = models.cases_for_fit(given, given.depth, given.optimizers)
-    for backend, case in cases:
-        yield backend, case.name, partial(measure, case)
-
-
-def measure(case: Case) -> dict:
+def measure(case: Case, given: argparse.Namespace) -> dict:
     """Returns the row of a case; the backend is that of this process."""
     model = models.build_model(case)
     step = frameworks.step(model, None)
@@ -126,76 +78,68 @@ def growth(rows: list[dict]) -> list[dict]:
     found = []
     for backend in distinct(rows, "backend"):
         for optimizer in distinct(rows, "optimizer"):
-            mine = find(rows, backend=backend, optimizer=optimizer)
-            mine = [row for row in mine if row["step"]]
+            same = {"backend": backend, "optimizer": optimizer}
+            mine = [row for row in find(rows, **same) if row["step"]]
             if len(mine) < 2:
                 continue
             first, last = mine[0], mine[-1]
             least = max(1, first["step"]["median"])
+            sizes = [row["parameter_bytes"] for row in (first, last)]
             found.append(
-                {
-                    "backend": backend,
-                    "optimizer": optimizer,
+                same
+                | {
                     "depths": [first["depth"], last["depth"]],
-                    "parameters": last["parameter_bytes"]
-                    / first["parameter_bytes"],
+                    "parameters": sizes[1] / sizes[0],
                     "step": last["step"]["median"] / least,
                 }
             )
     return found
 
 
-def _share(row: dict) -> str:
-    if row["step"] is None:
-        return "-"
-    return f"{row['step']['median'] / row['parameter_bytes']:.2f}"
+def _megabytes(value: float | None) -> str:
+    return number(value, ".1f", 1e6)
 
 
-COLUMNS: tables.Columns = {
-    "backend": "backend",
-    "optimizer": "optimizer",
-    "depth": "depth",
-    "step MB": lambda row: tables.spread_text(row["step"], ".1f", 1e6),
-    "first MB": lambda row: number(row["first_bytes"], ".1f", 1e6),
-    "params MB": lambda row: number(row["parameter_bytes"], ".1f", 1e6),
-    "slots MB": lambda row: number(row["slot_bytes"], ".1f", 1e6),
-    "of params": _share,
-    "compiled MB": lambda row: number(
-        row["compiled"] and row["compiled"]["temporary"], ".1f", 1e6
-    ),
-}
+def _step(row: dict) -> str:
+    return tables.spread_text(row["step"], ".1f", 1e6)
 
 
-def lines(found: dict) -> list[str]:
-    """Returns the results for people."""
-    rows = found["rows"]
-    text = []
-    if rows:
-        text += [step_time.SIZES.format(**rows[0]), ""]
-        text += [*tables.table(COLUMNS, rows), "", LEGEND]
-    text += [
-        "{backend} {optimizer}, depth {depths[0]} to {depths[1]}: params x "
-        "{parameters:.1f}, step x {step:.2f}".format(**one)
-        for one in found["growth"]
-    ]
-    return text
-
-
-def panels(rows: list[dict]) -> list[plots.Panel]:
-    """Returns one for each backend: bytes of a step over those of weights."""
-    return [
-        plots.Panel(
-            title=backend,
-            x_label="bytes of all weights [MB]",
-            y_label="peak memory of a step [MB]",
-            curves=plots.curves(
-                find(rows, backend=backend),
-                "parameter_bytes",
-                "step",
-                by="optimizer",
-                x_unit=1e6,
-                y_unit=1e6,
-            ),
+BENCHMARK = CaseBenchmark(
+    name="memory",
+    help="peak main memory of a step, by depth, ours and stock",
+    options=options.BACKENDS
+    | options.sizes(batch=256, units=64, depth=[4, 6, 8, 10, 12, 14], trees=64)
+    | options.optimizers("StepAwareSGD", "StepAwareAdam", "Adam"),
+    cases=models.cases_for_fit,
+    measure=measure,
+    summary=lambda row: f"{_step(row)} MB",
+    columns={
+        "backend": "backend",
+        "optimizer": "optimizer",
+        "depth": "depth",
+        "step MB": _step,
+        "first MB": lambda row: _megabytes(row["first_bytes"]),
+        "params MB": lambda row: _megabytes(row["parameter_bytes"]),
+        "slots MB": lambda row: _megabytes(row["slot_bytes"]),
+        "of params": lambda row: number(
+            row["step"] and row["step"]["median"] / row["parameter_bytes"],
+            ".2f",
+        ),
+        "compiled MB": lambda row: _megabytes(
+            row["compiled"] and row["compiled"]["temporary"]
+        ),
+    },
+    legend=LEGEND,
+    findings={
+        "growth": Finding(
+            growth,
+            "{backend} {optimizer}, depth {depths[0]} to {depths[1]}: params x "
+            "{parameters:.1f}, step x {step:.2f}",
         )
-        for backend in distinct(rows, "backend")
-    ]
+    },
+    panels=partial(plots.panels, axes=AXES),
+    # So that what is freed is given back, and a second step has to ask for it.
+    environment=dict.fromkeys(
+        ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "65536"
+    ),
+)

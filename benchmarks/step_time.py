@@ -2,9 +2,6 @@
 
 import argparse
 import time
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,16 +11,12 @@ from benchmarks.harness import (
     models,
     options,
     plots,
-    process,
     tables,
     targets,
 )
+from benchmarks.harness.benchmark import CaseBenchmark, Finding
 from benchmarks.harness.models import STEP_AWARE, Case
 from benchmarks.harness.tables import distinct, find, number
-
-NAME = "step-time"
-HELP = "time, memory and touched bytes of a `fit` step"
-OPTIMIZERS = (*STEP_AWARE, "Adam")
 
 EPOCHS = 5  # timed, after one that is not
 SECONDS = 8.0  # of timed steps, about
@@ -35,54 +28,15 @@ ms      time of a `fit` step: median over epochs, and quartiles
 peak    main memory, from before the model is built to after the last step
 stored  the nodes of all levels
 {targets.LIMIT_LEGEND}"""
+AXES = plots.Axes(
+    *("stored_bytes", "ms"),
+    *("bytes stored in all nodes [MB]", "time of a fit step [ms]"),
+    by="optimizer",
+    x_unit=1e6,
+)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_backends(parser)
-    options.add_sizes(
-        parser,
-        depths=[4, 6, 8, 10, 12, 14],
-        batch=256,
-        units=64,
-        trees=64,
-        steps=None,
-    )
-    text = "Adam is Keras's own"
-    options.add_choices(parser, "optimizers", OPTIMIZERS, text)
-    options.add_output(parser, NAME)
-
-
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after other cases had been measured."""
-    depth = max(given.depths)
-    options.check_trees(given.trees, depth, "depths", units=given.units)
-    options.check_backends(given.backend)
-
-
-def run(given: argparse.Namespace, command: str) -> int:
-    """Measures every case, and prints and writes what was found."""
-    rows, failures = process.measure_each(
-        measurements(given), lambda row: tables.spread_text(row["ms"]) + " ms"
-    )
-    found = tables.about(command, rows) | {
-        "rows": rows,
-        "growth": growth(rows),
-        "adam_over_step_aware_adam": adam_ratios(rows),
-        "failures": failures,
-    }
-    figure = draw(found["machine"], rows)
-    return tables.publish(NAME, found, lines(found), figure, given.output)
-
-
-def measurements(given: argparse.Namespace) -> Iterator[tuple]:
-    """Yields what to measure, for each backend, depth and optimizer."""
-    cases = models.cases_for_fit(given, given.depths, given.optimizers)
-    for backend, case in cases:
-        yield backend, case.name, partial(measure, case, given.steps)
-
-
-def measure(case: Case, steps: int | None) -> dict:
+def measure(case: Case, given: argparse.Namespace) -> dict:
     """Returns the row of a case; the backend is that of this process."""
     memory = machine.peak_memory()
     model = models.build_for_fit(case)
@@ -95,7 +49,7 @@ def measure(case: Case, steps: int | None) -> dict:
         data = frameworks.feed(*models.draw_for_fit(case, steps), case.batch)
         return models.epoch_seconds(model, data, epochs)
 
-    steps = steps or models.affordable_steps(
+    steps = given.steps or models.affordable_steps(
         seconds_of, SECONDS / (EPOCHS + 1), MIN_STEPS, MAX_STEPS
     )
     ms = np.array(seconds_of(steps, EPOCHS + 1)[1:]) / steps * 1e3
@@ -139,14 +93,14 @@ def growth(rows: list[dict]) -> list[dict]:
     found = []
     for backend in distinct(rows, "backend"):
         for optimizer in STEP_AWARE:
-            ours = find(rows, backend=backend, optimizer=optimizer)
+            same = {"backend": backend, "optimizer": optimizer}
+            ours = find(rows, **same)
             if len(ours) < 2:
                 continue
             base, last = base_row(ours), max(ours, key=lambda r: r["depth"])
             found.append(
-                {
-                    "backend": backend,
-                    "optimizer": optimizer,
+                same
+                | {
                     "depths": [base["depth"], last["depth"]],
                     "time": last["ms"]["median"] / base["ms"]["median"],
                     "touched": last["touched_bytes"] / base["touched_bytes"],
@@ -159,82 +113,34 @@ def adam_ratios(rows: list[dict]) -> list[dict]:
     """Returns the time of Keras's Adam over StepAwareAdam's, at most depth."""
     found = []
     for backend in distinct(rows, "backend"):
-        ms: dict[str, dict] = {"Adam": {}, "StepAwareAdam": {}}
-        for row in find(rows, backend=backend):
-            if row["optimizer"] in ms:
-                ms[row["optimizer"]][row["depth"]] = row["ms"]["median"]
-        if depths := ms["Adam"].keys() & ms["StepAwareAdam"].keys():
-            depth = max(depths)
-            time = ms["Adam"][depth] / ms["StepAwareAdam"][depth]
+        stock, ours = (
+            {
+                row["depth"]: row["ms"]["median"]
+                for row in find(rows, backend=backend, optimizer=optimizer)
+            }
+            for optimizer in ("Adam", "StepAwareAdam")
+        )
+        for depth in sorted(stock.keys() & ours.keys())[-1:]:
+            time = stock[depth] / ours[depth]
             found.append({"backend": backend, "depth": depth, "time": time})
     return found
 
 
-COLUMNS: tables.Columns = {
-    "backend": "backend",
-    "optimizer": "optimizer",
-    "depth": "depth",
-    "ms": lambda row: tables.spread_text(row["ms"], ".2f"),
-    "peak MB": lambda row: number(row["peak_bytes"], ".0f", 1e6),
-    "stored MB": lambda row: number(row["stored_bytes"], ".2f", 1e6),
-    "touched MB": lambda row: number(row["touched_bytes"], ".2f", 1e6),
-    targets.LIMIT_HEADING: lambda row: targets.percent(row["limit"]),
-}
+def copy_speed(rows: list[dict]) -> list[str]:
+    """Returns the line that tells how fast a plain copy is."""
+    speed = np.median([row["copy_bytes_per_second"] for row in rows])
+    return [f"plain copy: {speed / 1e9:.1f} GB/s (median)"]
 
 
-def lines(found: dict) -> list[str]:
-    """Returns the results for people."""
-    rows = found["rows"]
-    text = []
-    if rows:
-        speed = np.median([row["copy_bytes_per_second"] for row in rows])
-        text += [
-            f"plain copy: {speed / 1e9:.1f} GB/s (median)",
-            SIZES.format(**rows[0]),
-            "",
-            *tables.table(COLUMNS, rows),
-            "",
-            LEGEND,
-        ]
-    text += [
-        "{backend} {optimizer}, depth {depths[0]} to {depths[1]}: time x "
-        "{time:.2f}, touched bytes x {touched:.2f}".format(**ratio)
-        for ratio in found["growth"]
-    ]
-    text += [
-        "{backend} depth {depth}: Adam takes {time:.1f} times as long as "
-        "StepAwareAdam".format(**ratio)
-        for ratio in found["adam_over_step_aware_adam"]
-    ]
-    return text
-
-
-SIZES = "batch {batch}, {units} inputs and units, {trees} trees"
-
-
-def draw(title: str, rows: list[dict]) -> Any:
-    """Returns a panel for each backend: time over stored bytes."""
-    panels = []
-    for backend in distinct(rows, "backend"):
-        mine = find(rows, backend=backend)
+def panels(rows: list[dict]) -> list[plots.Panel]:
+    """Returns one for each backend: time over stored bytes."""
+    found = []
+    for panel in plots.panels(rows, AXES):
+        mine = find(rows, backend=panel.title)
         top = {row["stored_bytes"] / 1e6: str(row["depth"]) for row in mine}
-        panels.append(
-            plots.Panel(
-                title=backend,
-                x_label="bytes stored in all nodes [MB]",
-                y_label="time of a fit step [ms]",
-                curves=[
-                    *plots.curves(
-                        mine, "stored_bytes", "ms", "optimizer", x_unit=1e6
-                    ),
-                    touched_guide(mine),
-                ],
-                top=top,
-                top_label="depth",
-            )
-        )
-    size = SIZES.format(**rows[0]) if rows else ""
-    return plots.draw(f"{title}\n{size}", panels)
+        curves = [*panel.curves, touched_guide(mine)]
+        found.append(panel._replace(curves=curves, top=top, top_label="depth"))
+    return found
 
 
 def touched_guide(rows: list[dict]) -> plots.Curve:
@@ -250,3 +156,42 @@ def touched_guide(rows: list[dict]) -> plots.Curve:
         low=[],
         high=[],
     )
+
+
+BENCHMARK = CaseBenchmark(
+    name="step-time",
+    help="time, memory and touched bytes of a `fit` step",
+    options=options.BACKENDS
+    | options.sizes(
+        depths=[4, 6, 8, 10, 12, 14], batch=256, units=64, trees=64, steps=None
+    )
+    | options.optimizers(),
+    cases=models.cases_for_fit,
+    measure=measure,
+    summary=lambda row: tables.spread_text(row["ms"]) + " ms",
+    preface=copy_speed,
+    columns={
+        "backend": "backend",
+        "optimizer": "optimizer",
+        "depth": "depth",
+        "ms": lambda row: tables.spread_text(row["ms"], ".2f"),
+        "peak MB": lambda row: number(row["peak_bytes"], ".0f", 1e6),
+        "stored MB": lambda row: number(row["stored_bytes"], ".2f", 1e6),
+        "touched MB": lambda row: number(row["touched_bytes"], ".2f", 1e6),
+    }
+    | targets.LIMIT_COLUMN,
+    legend=LEGEND,
+    findings={
+        "growth": Finding(
+            growth,
+            "{backend} {optimizer}, depth {depths[0]} to {depths[1]}: time x "
+            "{time:.2f}, touched bytes x {touched:.2f}",
+        ),
+        "adam_over_step_aware_adam": Finding(
+            adam_ratios,
+            "{backend} depth {depth}: Adam takes {time:.1f} times as long as "
+            "StepAwareAdam",
+        ),
+    },
+    panels=panels,
+)

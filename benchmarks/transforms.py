@@ -4,61 +4,28 @@ KERAS_BACKEND=jax python -m benchmarks transforms
 """
 
 import argparse
+import itertools
 import math
 import statistics
-from typing import Any
 
 import keras
 import numpy as np
 
 from benchmarks import frameworks
 from benchmarks.harness import options, tables
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.quality import tasks
 from keras_treegate import grow, layers, optimizers, upcycle
 from keras_treegate.gates import SignGate
 
-NAME = "transforms"
-HELP = "accuracy of upcycled digits models, bits per byte of grown ones"
-STUDIES = ("digits", "bytes")
 SCHEDULES = ((0,), (6,), (0, 2, 4, 6))
 # The width at which a Dense network runs out of parameters on the digits.
 DIGITS_WIDTH = 16
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_choices(parser, "studies", STUDIES, "what to learn")
-    for name, default, text in (
-        ("seeds", 3, "of a run each"),
-        ("digits-steps", 800, "steps before upcycling, and as many after"),
-        ("steps", 2000, "of the bytes, in all"),
-        ("units", 128, "hidden units of the bytes"),
-    ):
-        parser.add_argument(
-            f"--{name}", type=options.positive, default=default, help=text
-        )
-    options.add_output(parser, NAME)
-
-
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after other things had been measured."""
-    for study in given.studies:
-        tasks.load(study, 0, 1)
-
-
-def run(given: argparse.Namespace, command: str) -> int:
-    """Trains all models, and prints and writes what was found."""
-    found: dict[str, Any] = tables.about(command, [frameworks.about()])
-    seeds = range(given.seeds)
-    if "digits" in given.studies:
-        found["digits"] = [digits(seed, given.digits_steps) for seed in seeds]
-    if "bytes" in given.studies:
-        found["bytes"] = [
-            grown(seed, given.steps, given.units, schedule)
-            for schedule in SCHEDULES
-            for seed in seeds
-        ]
-    return tables.publish(NAME, found, lines(found), None, given.output)
+def normalized(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a hidden layer with what follows each of them."""
+    return [layer, keras.layers.LayerNormalization(), keras.layers.ReLU()]
 
 
 def digits(seed: int, steps: int) -> dict:
@@ -69,9 +36,7 @@ def digits(seed: int, steps: int) -> dict:
     model = keras.Sequential(
         [
             keras.Input(task.train[0].shape[1:]),
-            keras.layers.Dense(DIGITS_WIDTH, name="hidden"),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
+            *normalized(keras.layers.Dense(DIGITS_WIDTH, name="hidden")),
             keras.layers.Dense(task.classes),
         ]
     )
@@ -103,23 +68,20 @@ def grown(seed: int, steps: int, units: int, schedule: tuple) -> dict:
             keras.Input(task.train[0].shape[1:], dtype="uint8"),
             keras.layers.Embedding(task.classes, 16),
             keras.layers.Flatten(),
-            keras.layers.Dense(units),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
-            layers.TreeGatedDense(
-                units,
-                depth=schedule[0],
-                num_trees=min(64, units),
-                gate=SignGate(threshold="running_mean", seed=seed),
+            *normalized(keras.layers.Dense(units)),
+            *normalized(
+                layers.TreeGatedDense(
+                    units,
+                    depth=schedule[0],
+                    num_trees=min(64, units),
+                    gate=SignGate(threshold="running_mean", seed=seed),
+                )
             ),
-            keras.layers.LayerNormalization(),
-            keras.layers.ReLU(),
             keras.layers.Dense(task.classes),
         ]
     )
-    for depth, examples in zip(
-        schedule, parts(task, len(schedule)), strict=True
-    ):
+    schedule_parts = parts(task, len(schedule))
+    for depth, examples in zip(schedule, schedule_parts, strict=True):
         if depth != schedule[0]:
             sample = examples[0][:1024]
             model = grow(model, depth, calibrate=sample, seed=seed)
@@ -152,6 +114,19 @@ def fit(model: keras.Model, task: tasks.Task, examples: tuple) -> None:
     model.fit(*examples, batch_size=task.batch, shuffle=False, verbose=0)
 
 
+def _bits(row: dict) -> str:
+    return f"{row['bits_per_byte']:.3f}"
+
+
+def _mean(rows: list[dict]) -> dict:
+    """Returns the means of what was measured, with the sizes of the first."""
+    measured = {"before", "dense", "upcycled", "bits_per_byte"} & rows[0].keys()
+    means = {
+        name: statistics.mean(row[name] for row in rows) for name in measured
+    }
+    return rows[0] | means
+
+
 DIGITS_COLUMNS: tables.Columns = {
     "digits, seed": "seed",
     "before": lambda row: f"{row['before']:.3f}",
@@ -161,30 +136,56 @@ DIGITS_COLUMNS: tables.Columns = {
 BYTES_COLUMNS: tables.Columns = {
     "bytes, depths": lambda rows: ", ".join(map(str, rows[0]["depths"])),
     "steps": lambda rows: rows[0]["steps"],
-    "bits per byte, by seed": lambda rows: " ".join(
-        f"{row['bits_per_byte']:.3f}" for row in rows
-    ),
-    "mean": lambda rows: (
-        f"{statistics.mean(row['bits_per_byte'] for row in rows):.3f}"
-    ),
+    "bits per byte, by seed": lambda rows: " ".join(map(_bits, rows)),
+    "mean": lambda rows: _bits(_mean(rows)),
 }
 
 
 def lines(found: dict) -> list[str]:
     """Returns the results as tables."""
     text = []
-    if "digits" in found:
-        rows = found["digits"]
-        mean = {
-            name: statistics.mean(row[name] for row in rows)
-            for name in ("before", "dense", "upcycled")
-        }
-        rows = [*rows, {"seed": "mean"} | mean]
-        text += [*tables.table(DIGITS_COLUMNS, rows, left=1), ""]
-    if "bytes" in found:
-        groups = [
-            tables.find(found["bytes"], depths=schedule)
-            for schedule in SCHEDULES
-        ]
-        text += tables.table(BYTES_COLUMNS, groups, left=1)
+    if rows := found.get("digits"):
+        rows = [*rows, _mean(rows) | {"seed": "mean"}]
+        text += [*tables.table(DIGITS_COLUMNS, rows), ""]
+    if rows := found.get("bytes"):
+        groups = [tables.find(rows, depths=depths) for depths in SCHEDULES]
+        text += tables.table(BYTES_COLUMNS, groups)
     return text
+
+
+class TransformsBenchmark(Benchmark):
+    """Trains models that are transformed between two parts of training."""
+
+    def check(self, given: argparse.Namespace) -> None:
+        for study in given.studies:
+            tasks.load(study, 0, 1)
+
+    def run(self, given: argparse.Namespace, command: str) -> int:
+        found = tables.about(command, [frameworks.about()])
+        seeds = range(given.seeds)
+        if "digits" in given.studies:
+            steps = given.digits_steps
+            found["digits"] = [digits(seed, steps) for seed in seeds]
+        if "bytes" in given.studies:
+            found["bytes"] = [
+                grown(seed, given.steps, given.units, depths)
+                for depths, seed in itertools.product(SCHEDULES, seeds)
+            ]
+        text = lines(found)
+        return tables.publish(self.name, found, text, None, given.output)
+
+
+BENCHMARK = TransformsBenchmark(
+    name="transforms",
+    help="accuracy of upcycled digits models, bits per byte of grown ones",
+    options=options.choices("studies", ("digits", "bytes"), "what to learn")
+    | options.sizes(
+        {
+            "seeds": "of a run each",
+            "digits-steps": "steps before upcycling, and as many after",
+            "steps": "of the bytes, in all",
+            "units": "hidden units of the bytes",
+        },
+        **{"seeds": 3, "digits-steps": 800, "steps": 2000, "units": 128},
+    ),
+)

@@ -6,7 +6,7 @@ is only what differs between them: sizes, and what they return besides outputs.
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -19,46 +19,55 @@ PACKAGES = {
 }
 
 
-def _fast_feedforward(
-    module: Any, inputs: int, hidden: int, units: int, leaves: int, size: int
-) -> tuple:
+class Sizes(NamedTuple):
+    """The sizes of a peer.
+
+    inputs, hidden, units: the widths of a leaf, P -> hidden -> Q.
+    leaves: how many leaves, where the peer has such.
+    parameters: how many, where it has no leaves.
+    """
+
+    inputs: int
+    hidden: int
+    units: int
+    leaves: int
+    parameters: int
+
+
+def _fast_feedforward(module: Any, sizes: Sizes) -> tuple:
     """As many leaves, each of the same widths."""
-    depth = (leaves - 1).bit_length()
-    return module.FFF(inputs, hidden, units, depth), lambda f, x: f(x)
+    depth = (sizes.leaves - 1).bit_length()
+    return module.FFF(*sizes[:3], depth), lambda layer, x: layer(x)
 
 
-def _product_keys(
-    module: Any, inputs: int, hidden: int, units: int, leaves: int, size: int
-) -> tuple:
+def _product_keys(module: Any, sizes: Sizes) -> tuple:
     """As many parameters, in values (n * n, Q), keys and queries.
 
     The heads and widths of keys are the package's defaults.
     """
-    _same_width("product-key-memory", inputs, units)
     heads, key = 4, 128
 
-    def parameters(n: int) -> int:
-        return n * n * units + 2 * heads * key * (n + inputs) + 2 * key
+    def distance(n: int) -> int:
+        keys = 2 * heads * key * (n + sizes.inputs) + 2 * key
+        return abs(n * n * sizes.units + keys - sizes.parameters)
 
-    keys = 1
-    while abs(parameters(keys + 1) - size) <= abs(parameters(keys) - size):
-        keys += 1
+    n = 1
+    while distance(n + 1) <= distance(n):
+        n += 1
     layer = module.PKM(
-        inputs, heads=heads, num_keys=keys, topk=min(32, keys), dim_head=key
+        sizes.inputs, heads=heads, num_keys=n, topk=min(32, n), dim_head=key
     )
     return layer, lambda layer, x: layer(x[None])[0]
 
 
-def _experts(
-    module: Any, inputs: int, hidden: int, units: int, leaves: int, size: int
-) -> tuple:
+def _experts(module: Any, sizes: Sizes) -> tuple:
     """As many parameters, in experts of the widths of a leaf; top 1."""
-    _same_width("mixture-of-experts", inputs, units)
-    expert = inputs * hidden + hidden * units + inputs
+    expert = sizes.hidden * (sizes.inputs + sizes.units) + sizes.inputs
     layer = module.MoE(
-        inputs,
-        num_experts=max(2, round(size / expert)),  # its gate asks for two
-        hidden_dim=hidden,
+        sizes.inputs,
+        # Its gate asks for two.
+        num_experts=max(2, round(sizes.parameters / expert)),
+        hidden_dim=sizes.hidden,
         second_policy_train="none",
         second_policy_eval="none",
     )
@@ -72,45 +81,26 @@ BUILDERS: dict[str, Callable] = {
 }
 
 
-def _same_width(name: str, inputs: int, units: int) -> None:
-    if inputs != units:
-        raise ValueError(
-            f"{name} has as many outputs as inputs. Received: inputs={inputs}, "
-            f"units={units}. Use equal ones."
-        )
-
-
 def work(case: Any) -> tuple:
     """Returns the module of a `models.Case`, its parameters, and its work."""
     keras.utils.set_random_seed(0)
-    module, call = build(
-        case.model,
-        inputs=case.units,
-        hidden=case.hidden,
-        units=case.units,
-        leaves=2**case.depth,
-        size=case.parameters,
-    )
+    widths = case.units, case.hidden, case.units
+    module, call = build(case.model, *widths, 2**case.depth, case.parameters)
     function = {"forward": forward, "step": step}[case.work](module, call)
     return module, parameters(module), function
 
 
-def build(
-    name: str, inputs: int, hidden: int, units: int, leaves: int, size: int
-) -> tuple:
-    """Returns a peer and a function that calls it.
+def build(name: str, *sizes: int) -> tuple:
+    """Returns a peer, a key of `PACKAGES`, of `Sizes`; and how it is called.
 
-    Args:
-        name: a key of `PACKAGES`.
-        inputs: the width P of a leaf, P -> hidden -> Q.
-        hidden: its width in the middle.
-        units: its width Q.
-        leaves: how many leaves, where the peer has such.
-        size: how many parameters, where it has no leaves.
-
-    Returns:
-        The module, and a function of it and inputs (B, P) to outputs (B, Q).
+    That is a function of the peer and inputs (B, P) to outputs (B, Q).
     """
+    peer = Sizes(*sizes)
+    if name != "fastfeedforward" and peer.inputs != peer.units:
+        raise ValueError(
+            f"{name} has as many outputs as inputs. Received: "
+            f"inputs={peer.inputs}, units={peer.units}. Use equal ones."
+        )
     try:
         module = importlib.import_module(PACKAGES[name])
     except ImportError as error:
@@ -118,7 +108,7 @@ def build(
             f"The peer {name} is not installed ({error}). Install it with: "
             'pip install "keras_treegate[peers]"'
         ) from error
-    return BUILDERS[name](module, inputs, hidden, units, leaves, size)
+    return BUILDERS[name](module, peer)
 
 
 def parameters(module: Any) -> int:

@@ -1,60 +1,70 @@
-"""What a benchmark times: work of a model, compiled, and what `fit` is fed.
+"""The work of a model that is timed, compiled, and what `fit` is fed.
 
-Each file has these functions:
-
-    forward(model, compiler)
-        A function of inputs (B, P) that does inference.
-    gradients(model, compiler)
-        A function of inputs and targets: the gradients of the mean squared
-        error for the inputs and for all trainable weights.
-    step(model, compiler)
-        A function of inputs and targets that does what a step of `fit` does,
-        without metrics: forward, backward and the update by the model's
-        optimizer. It may use the model up.
-    on_device(array)
-        A NumPy array where the framework computes.
-    wait(result)
-        Returns once the result is there.
-
-and, if it does not as others do:
-
-    feed(inputs, targets, batch)
-        The arguments of `fit` that train on these, in their order.
-    compiled_memory(step, inputs, targets)
-        The bytes that the compiler says a step needs, or `None`.
-
-`compiler` is `None` for what `fit` does by itself on CPU, or the name of
-another one, see `COMPILERS`.
+Here are the functions of the file for Keras's backend; `Framework` says what
+they do.
 """
 
 import importlib
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
+
+class Framework(Protocol):
+    """What each file of this folder has.
+
+    `compiler` is `None` for what `fit` does by itself on CPU, or the name of
+    another one, of `COMPILERS`.
+    """
+
+    COMPILERS: tuple[str | None, ...]
+
+    def forward(self, model: Any, compiler: str | None) -> Callable:
+        """Returns a function of inputs (B, P) that does inference."""
+
+    def gradients(self, model: Any, compiler: str | None) -> Callable:
+        """Returns a function of inputs and targets that returns gradients.
+
+        Those of the mean squared error, for the inputs and for all trainable
+        weights.
+        """
+
+    def step(self, model: Any, compiler: str | None) -> Callable:
+        """Returns a function of inputs and targets that does a step of `fit`.
+
+        Without metrics: forward, backward and the update by the model's
+        optimizer. It may use the model up.
+        """
+
+    def compiled_memory(self, step: Any, x: Any, y: Any) -> dict | None:
+        """Returns the bytes that a step needs, if the compiler says so."""
+
+    def on_device(self, array: np.ndarray) -> Any:
+        """Puts an array where the framework computes."""
+
+    def wait(self, result: Any) -> None:
+        """Returns once the result is there."""
+
+    def feed(self, inputs: Any, targets: Any, batch: int) -> dict:
+        """Returns the arguments of `fit` that train on these, in order."""
+
+
 BACKEND = keras.backend.backend()
-_framework: Any = importlib.import_module(f"benchmarks.frameworks.{BACKEND}")
+_framework: Framework = importlib.import_module(
+    f"benchmarks.frameworks.{BACKEND}"
+)
 
 COMPILERS = _framework.COMPILERS
 forward = _framework.forward
 gradients = _framework.gradients
 step = _framework.step
+compiled_memory = _framework.compiled_memory
 on_device = _framework.on_device
 wait = _framework.wait
-
-
-def _feed_arrays(inputs: Any, targets: Any, batch: int) -> dict:
-    return {"x": inputs, "y": targets, "batch_size": batch}
-
-
-def _unknown_memory(step: Any, inputs: Any, targets: Any) -> None:
-    return None
-
-
-feed = getattr(_framework, "feed", _feed_arrays)
-compiled_memory = getattr(_framework, "compiled_memory", _unknown_memory)
+feed = _framework.feed
 
 
 def about() -> dict:

@@ -22,27 +22,26 @@ def _loss(model: Any, trainable: list, other: list, x: Any, y: Any) -> tuple:
     return jnp.mean(jnp.square(outputs - y)), other
 
 
-def forward(model: Any, compiler: str | None) -> Callable:
+def _with_weights(function: Callable, model: Any) -> Callable:
+    """Compiles a function of weights, inputs and more for these weights."""
     # Weights that are no arguments would be constants to fold.
-    @jax.jit
+    return partial(
+        jax.jit(function),
+        _values(model.trainable_variables),
+        _values(model.non_trainable_variables),
+    )
+
+
+def forward(model: Any, compiler: str | None) -> Callable:
     def call(trainable: list, other: list, x: Any) -> Any:
         return model.stateless_call(trainable, other, x, training=False)[0]
 
-    return partial(
-        call,
-        _values(model.trainable_variables),
-        _values(model.non_trainable_variables),
-    )
+    return _with_weights(call, model)
 
 
 def gradients(model: Any, compiler: str | None) -> Callable:
-    loss = partial(_loss, model)
-    call = jax.jit(jax.grad(loss, argnums=(0, 2), has_aux=True))
-    return partial(
-        call,
-        _values(model.trainable_variables),
-        _values(model.non_trainable_variables),
-    )
+    gradient = jax.grad(partial(_loss, model), argnums=(0, 2), has_aux=True)
+    return _with_weights(gradient, model)
 
 
 class Step:
@@ -78,9 +77,8 @@ def step(model: Any, compiler: str | None) -> Callable:
     return Step(model)
 
 
-def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
-    lowered = step.train.lower(step.state, inputs, targets)
-    analysis = lowered.compile().memory_analysis()
+def compiled_memory(step: Any, x: Any, y: Any) -> dict | None:
+    analysis = step.train.lower(step.state, x, y).compile().memory_analysis()
     if analysis is None:
         return None
     return {
@@ -89,3 +87,7 @@ def compiled_memory(step: Any, inputs: Any, targets: Any) -> dict | None:
         "aliases": analysis.alias_size_in_bytes,
         "temporary": analysis.temp_size_in_bytes,
     }
+
+
+def feed(inputs: Any, targets: Any, batch: int) -> dict:
+    return {"x": inputs, "y": targets, "batch_size": batch}

@@ -5,6 +5,7 @@ import platform
 import statistics
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,8 @@ LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 def describe() -> str:
     """Describes the processor, the cores it may use, and the memory."""
-    name = platform.processor() or platform.machine()
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1].strip()
-            break
+    name = _line("/proc/cpuinfo", "model name").partition(":")[2].strip()
+    name = name or platform.processor() or platform.machine()
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -36,9 +34,8 @@ def describe() -> str:
 def peak_memory() -> int:
     """Returns the most bytes of memory that this process has held so far."""
     # On Linux, `ru_maxrss` starts at the peak of the process that started this.
-    for line in _lines("/proc/self/status"):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
+    if (held := _bytes_of("/proc/self/status", "VmHWM:")) is not None:
+        return held
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -47,18 +44,12 @@ def peak_memory() -> int:
 
 def available_memory() -> int | None:
     """Returns the bytes that can be had without swapping, where known."""
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return _bytes_of("/proc/meminfo", "MemAvailable:")
 
 
 def held_memory() -> int | None:
     """Returns the bytes that this process holds, where it is known."""
-    for line in _lines("/proc/self/status"):
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return _bytes_of("/proc/self/status", "VmRSS:")
 
 
 def forget_peak() -> bool:
@@ -82,8 +73,16 @@ def copy_bandwidth(copied_bytes: int = COPIED_BYTES, repeats: int = 5) -> float:
     return 2 * copied_bytes / statistics.median(seconds[1:])
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+def _line(path: str, start: str) -> str:
+    """Returns the rest of the first line of a file with this start, if any."""
+    with suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(start):
+                return line.removeprefix(start)
+    return ""
+
+
+def _bytes_of(path: str, start: str) -> int | None:
+    """Returns a size that a line of a file has in KiB."""
+    words = _line(path, start).split()
+    return int(words[0]) * 1024 if words else None

@@ -1,8 +1,9 @@
 """The models that are timed, their data, and the work that is done."""
 
 import argparse
+import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -51,25 +52,27 @@ class Case(NamedTuple):
         leaf = 2 * self.units * self.hidden or self.units**2
         return leaf * (2 ** (self.depth + 1) - 1)
 
+    @classmethod
+    def of(cls, given: argparse.Namespace, name: str, **changes: Any) -> "Case":
+        """Returns a case of the sizes that options give, but for changes."""
+        sizes = {
+            size: getattr(given, size)
+            for size in ("batch", "units", "depth", "trees", "hidden")
+            if size in given
+        }
+        return cls(**sizes | {"name": name} | changes)
 
-def cases_for_fit(
-    given: argparse.Namespace, depths: list[int], optimizers: Iterable[str]
-) -> Iterator[tuple[str, Case]]:
+
+def cases_for_fit(given: argparse.Namespace) -> Iterator[tuple[str, Case]]:
     """Yields a square tree for each backend, depth and optimizer."""
-    for backend in dict.fromkeys(given.backend):
-        for depth in sorted(set(depths)):
-            for optimizer in dict.fromkeys(optimizers):
-                yield (
-                    backend,
-                    Case(
-                        name=f"{optimizer}, depth {depth}",
-                        batch=given.batch,
-                        units=given.units,
-                        depth=depth,
-                        trees=given.trees,
-                        optimizer=optimizer,
-                    ),
-                )
+    depths = given.depths if "depths" in given else given.depth
+    optimizers = getattr(given, "optimizers", ["StepAwareAdam"])
+    for backend, depth, optimizer in itertools.product(
+        *(dict.fromkeys(given.backend), sorted(set(depths))),
+        dict.fromkeys(optimizers),
+    ):
+        sizes = {"depth": depth, "optimizer": optimizer}
+        yield backend, Case.of(given, f"{optimizer}, depth {depth}", **sizes)
 
 
 def build_model(case: Case) -> keras.Model:
@@ -92,33 +95,26 @@ def build_model(case: Case) -> keras.Model:
 
 def build_for_fit(case: Case, **options: Any) -> keras.Model:
     """Builds one tree layer as it comes, compiled, with these options."""
-    layer = layers.TreeGatedDense(
-        case.units,
-        depth=case.depth,
-        num_trees=case.trees,
-        levels=case.levels,
-        seed=0,
-        **options,
-    )
     inputs = keras.Input((case.units,), batch_size=case.batch)
+    layer = _tree(case, case.units, levels=case.levels, **options)
     model = keras.Sequential([inputs, layer])
     model.compile(build_optimizer(case.optimizer), "mse")
     return model
 
 
-def _layer(case: Case, units: int) -> Any:
+def _tree(case: Case, units: int, **options: Any) -> layers.TreeGatedDense:
+    sizes = {"depth": case.depth, "num_trees": case.trees}
+    return layers.TreeGatedDense(units, seed=0, **sizes, **options)
+
+
+def _layer(case: Case, units: int) -> keras.layers.Layer:
     if case.model in ("dense", "large-dense"):
         return keras.layers.Dense(units)
     if case.model == "naive":
         leaves_only = case.work == "forward"
         return NaiveTree(units, case.depth, case.trees, leaves_only=leaves_only)
-    return layers.TreeGatedDense(
-        units,
-        depth=case.depth,
-        num_trees=case.trees,
-        node_initializer=keras.initializers.RandomUniform(seed=1),
-        seed=0,
-    )
+    nodes = keras.initializers.RandomUniform(seed=1)
+    return _tree(case, units, node_initializer=nodes)
 
 
 def _two_layers(case: Case, inputs: Any) -> Any:
@@ -220,48 +216,36 @@ def build(case: Case, compiler: str | None) -> Work:
         [frameworks.on_device(batch) for batch in data]
         for data in draw_data(case)
     )
-    data = list(zip(inputs, targets, strict=True))
-    turn = 0
+    turns = itertools.cycle(zip(inputs, targets, strict=True))
 
     def call() -> Any:
-        nonlocal turn
-        turn = (turn + 1) % len(data)
-        x, y = data[turn]
+        x, y = next(turns)
         return function(x) if case.work == "forward" else function(x, y)
 
     return Work(call, parameters, model)
-
-
-class EpochClock(keras.callbacks.Callback):
-    """Times epochs, with what callbacks between it and its `end` do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-        self._start = 0.0
-        # Keras waits for the loss before it calls the end of an epoch.
-        self.end = keras.callbacks.LambdaCallback(on_epoch_end=self._stop)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._start = time.perf_counter()
-
-    def _stop(self, epoch: int, logs: Any = None) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
 
 
 def epoch_seconds(
     model: keras.Model, data: dict, epochs: int = 1, callbacks: tuple = ()
 ) -> list[float]:
     """Times the epochs of a `fit` with these arguments and callbacks."""
-    clock = EpochClock()
+    begins: list[float] = []
+    ends: list[float] = []
+
+    def note(times: list[float]) -> Callable[..., None]:
+        return lambda epoch, logs: times.append(time.perf_counter())
+
+    # Keras waits for the loss before it calls the end of an epoch.
+    begin = keras.callbacks.LambdaCallback(on_epoch_begin=note(begins))
+    end = keras.callbacks.LambdaCallback(on_epoch_end=note(ends))
     model.fit(
         **data,
         epochs=epochs,
         shuffle=False,
         verbose=0,
-        callbacks=[clock, *callbacks, clock.end],
+        callbacks=[begin, *callbacks, end],
     )
-    return clock.seconds
+    return [stop - start for start, stop in zip(begins, ends, strict=True)]
 
 
 def affordable_steps(

@@ -2,10 +2,15 @@
 
 import argparse
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-BACKENDS = ("jax", "torch", "tensorflow")
+from benchmarks.harness.models import STEP_AWARE, Case
+
+# The arguments of `add_argument`, by the name of the option.
+Options = dict[str, dict[str, Any]]
+
 # Framework, and what compiles there. `None` is what `fit` does on CPU.
 ENGINES: dict[str, tuple[str, str | None]] = {
     "jax": ("jax", None),
@@ -48,78 +53,74 @@ def positive_float(text: str) -> float:
     return number
 
 
-def add_sizes(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """Adds `--units`, `--trees` and more with these defaults.
+def option(name: str, text: str, **settings: Any) -> Options:
+    """Returns an option with this help."""
+    return {name: settings | {"help": text}}
+
+
+def sizes(helps: dict[str, str] = HELPS, **defaults: Any) -> Options:
+    """Returns `--units`, `--trees` and more with these defaults.
 
     A list for a default takes several.
     """
+    found: Options = {}
     for name, default in defaults.items():
-        parser.add_argument(
-            f"--{name}",
-            type=positive,
-            default=default,
-            nargs="+" if isinstance(default, list) else None,
-            help=HELPS[name],
-        )
+        several = "+" if isinstance(default, list) else None
+        settings = {"type": positive, "default": default, "nargs": several}
+        found |= option(name, helps[name], **settings)
+    return found
 
 
-def add_choices(
-    parser: argparse.ArgumentParser,
-    name: str,
-    choices: Any,
-    text: str,
-    default: Any = None,
-) -> None:
-    """Adds an option that takes some of these, by default all."""
-    choices = list(choices)
-    parser.add_argument(
-        f"--{name}",
-        nargs="+",
-        choices=choices,
-        default=default or choices,
-        help=text,
+def choices(
+    name: str, of: Iterable[str], text: str, default: Iterable[str] = ()
+) -> Options:
+    """Returns an option that takes some of these, by default all."""
+    of = list(of)
+    usual = list(default) or of
+    return option(name, text, nargs="+", choices=of, default=usual)
+
+
+BACKENDS = choices(
+    *("backend", ("jax", "torch", "tensorflow")),
+    "each is measured in processes of its own",
+)
+TURNS: Options = (
+    sizes(rounds=9)
+    | option(
+        *("seconds", "length of a turn, about"),
+        type=positive_float,
+        default=0.25,
     )
+    | option(
+        "targets",
+        "measure the sizes that targets are set for, whatever others say",
+        action="store_true",
+    )
+)
 
 
-def add_backends(parser: argparse.ArgumentParser) -> None:
-    """Adds `--backend`, each as it comes."""
-    text = "each is measured in processes of its own"
-    add_choices(parser, "backend", BACKENDS, text)
-
-
-def add_engines(parser: argparse.ArgumentParser, default: list) -> None:
-    """Adds `--backend`, each with or without a compiler."""
+def engines(*default: str) -> Options:
+    """Returns `--backend`, each with or without a compiler."""
     text = (
         "frameworks, and what compiles there: by itself `torch` is eager and "
         "`tensorflow` is a graph"
     )
-    add_choices(parser, "backend", ENGINES, text, default)
+    return choices("backend", ENGINES, text, default)
 
 
-def add_turns(parser: argparse.ArgumentParser) -> None:
-    """Adds `--rounds`, `--seconds` and `--targets`."""
-    add_sizes(parser, rounds=9)
-    add = parser.add_argument
-    text = "length of a turn, about"
-    add("--seconds", type=positive_float, default=0.25, help=text)
-    add(
-        "--targets",
-        action="store_true",
-        help="measure the sizes that targets are set for, whatever others say",
-    )
+def optimizers(*default: str) -> Options:
+    """Returns `--optimizers`, by default all."""
+    names = (*STEP_AWARE, "Adam")
+    return choices("optimizers", names, "Adam is Keras's own", default)
 
 
-def add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    """Adds `--output`."""
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("benchmarks/output"),
-        help=f"folder for {name}.json, .txt and .png",
-    )
+def output(name: str) -> Options:
+    """Returns `--output`."""
+    text = f"folder for {name}.json, .txt and .png"
+    return option("output", text, type=Path, default=Path("benchmarks/output"))
 
 
-def check_backends(names: list[str]) -> None:
+def check_backends(names: Iterable[str]) -> None:
     """Refuses backends that are not installed."""
     for name in names:
         package = ENGINES[name][0]
@@ -131,18 +132,16 @@ def check_backends(names: list[str]) -> None:
             )
 
 
-def check_trees(
-    trees: int, depth: int, depth_option: str = "depth", **widths: int
-) -> None:
-    """Refuses more trees than the width of an option, and too deep ones.
-
-    The first of the widths is that of the gate source.
-    """
-    source, *_ = widths
-    limits = [("trees", trees, option) for option in widths]
-    for name, given, option in [(depth_option, depth, source), *limits]:
-        if given > widths[option]:
-            raise ValueError(
-                f"`--{name}` must be at most `--{option}`, {widths[option]}. "
-                f"Received: {given}. Lower it, or raise `--{option}`."
-            )
+def check_trees(given: argparse.Namespace, cases: Iterable[Case]) -> None:
+    """Refuses more trees than a layer has inputs, and too deep ones."""
+    depth = "depths" if "depths" in given else "depth"
+    for case in cases:
+        limits = [(depth, case.depth, "units"), ("trees", case.trees, "units")]
+        if case.hidden:
+            limits.append(("trees", case.trees, "hidden"))
+        for name, value, width in limits:
+            if value > (limit := getattr(case, width)):
+                raise ValueError(
+                    f"`--{name}` must be at most `--{width}`, {limit}. "
+                    f"Received: {value}. Lower it, or raise `--{width}`."
+                )

@@ -7,6 +7,25 @@ from benchmarks.harness.tables import distinct, find
 from keras_treegate.plotting import canvas
 
 
+class Axes(NamedTuple):
+    """The columns that are drawn, and how.
+
+    x: the column of numbers.
+    y: the column of spreads.
+    x_label, y_label: of these two.
+    by: the column whose values are the labels of curves.
+    x_unit, y_unit: divide the numbers.
+    """
+
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    by: str = "name"
+    x_unit: float = 1
+    y_unit: float = 1
+
+
 class Curve(NamedTuple):
     """Medians, and the quartiles around them, over x.
 
@@ -24,44 +43,43 @@ class Panel(NamedTuple):
     """Curves that share axes; `top` labels values of x above them."""
 
     title: str
-    x_label: str
-    y_label: str
+    axes: Axes
     curves: list[Curve]
     top: dict[float, str] = {}  # noqa: RUF012
     top_label: str = ""
 
 
-def curves(
-    rows: list[dict],
-    x: str,
-    y: str,
-    by: str = "name",
-    x_unit: float = 1,
-    y_unit: float = 1,
-) -> list[Curve]:
-    """Returns a curve for each value of a column, of rows with y above zero.
+def panels(
+    rows: list[dict], axes: Axes, apart: tuple[str, ...] = ("backend",)
+) -> list[Panel]:
+    """Returns a panel for each combination of the values of some columns."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        title = ", ".join(row[name] for name in apart)
+        groups.setdefault(title, []).append(row)
+    return [
+        Panel(title, axes, curves(group, axes))
+        for title, group in groups.items()
+    ]
 
-    Args:
-        rows: the results.
-        x: the column of numbers.
-        y: the column of spreads.
-        by: the column whose values are labels.
-        x_unit: divides the numbers of x.
-        y_unit: divides those of y.
-    """
+
+def curves(rows: list[dict], axes: Axes) -> list[Curve]:
+    """Returns a curve for each label, of the rows with y above zero."""
+    x, y = axes.x, axes.y
     found = []
-    for label in distinct(rows, by):
-        mine = [row for row in find(rows, **{by: label}) if row[y]]
+    for label in distinct(rows, axes.by):
+        mine = [row for row in find(rows, **{axes.by: label}) if row[y]]
         mine = [row for row in mine if row[y]["median"] > 0]
         mine.sort(key=lambda row: row[x])
         if mine:
+            low, high = zip(*(row[y]["quartiles"] for row in mine), strict=True)
             found.append(
                 Curve(
                     label,
-                    x=[row[x] / x_unit for row in mine],
-                    y=[row[y]["median"] / y_unit for row in mine],
-                    low=[row[y]["quartiles"][0] / y_unit for row in mine],
-                    high=[row[y]["quartiles"][1] / y_unit for row in mine],
+                    x=[row[x] / axes.x_unit for row in mine],
+                    y=[row[y]["median"] / axes.y_unit for row in mine],
+                    low=[value / axes.y_unit for value in low],
+                    high=[value / axes.y_unit for value in high],
                 )
             )
     return found
@@ -93,8 +111,8 @@ def draw(title: str, panels: Iterable[Panel]) -> Any:
 def _draw_panel(axis: Any, panel: Panel, styles: dict) -> None:
     axis.set(
         title=panel.title,
-        xlabel=panel.x_label,
-        ylabel=panel.y_label,
+        xlabel=panel.axes.x_label,
+        ylabel=panel.axes.y_label,
         xscale="log",
         yscale="log",
     )

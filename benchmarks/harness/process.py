@@ -29,11 +29,12 @@ class Process:
         environment: variables that are set unless they are already.
     """
 
-    def __init__(self, backend: str, environment: dict | None = None) -> None:
+    def __init__(
+        self, backend: str, environment: dict[str, str] | None = None
+    ) -> None:
         self._pool = _pool(1)
-        own = QUIET | (environment or {})
-        unset = {name: own[name] for name in own.keys() - os.environ.keys()}
-        self._environment = unset | {"KERAS_BACKEND": backend}
+        own = QUIET | (environment or {}) | dict(os.environ)
+        self._environment = own | {"KERAS_BACKEND": backend}
 
     def __enter__(self) -> "Process":
         return self
@@ -61,7 +62,7 @@ class Process:
 def measure_each(
     measurements: Iterable[tuple[str, str, Callable]],
     summary: Callable[[dict], str],
-    environment: dict | None = None,
+    environment: dict[str, str] | None = None,
 ) -> tuple[list[dict], list[str]]:
     """Makes each measurement in a new process.
 

@@ -1,18 +1,20 @@
 """Contests: cases take turns, so that noise of the machine hits all alike.
 
-`hold_all` runs here; `build`, `turn`, `copy` and `clear` run in the processes
+`hold_each` runs here; `build`, `turn`, `copy` and `clear` run in the processes
 of the cases.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from benchmarks import frameworks
 from benchmarks.baselines import peers
-from benchmarks.harness import machine, models, plots, tables, targets
+from benchmarks.harness import machine, models, options, plots, tables, targets
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.models import STEP_AWARE, Case, Work
 from benchmarks.harness.options import ENGINES
 from benchmarks.harness.process import Process
@@ -22,6 +24,25 @@ from benchmarks.harness.process import Process
 PATIENCE = 20
 MOST_CALLS = 10_000  # in a turn
 
+LEGEND = """\
+ms      time of a call: median over the turns, and quartiles. A call is waited
+        for. Contestants take turns in rounds; each brings batches of its own
+over    its time over that of the contest's base, which has 1, in the same round
+params  numbers in all trainable weights
+"""
+COLUMNS: tables.Columns = {
+    "backend": "engine",
+    "contestant": "name",
+    "work": "work",
+    "units": "units",
+    "depth": "depth",
+    "batch": "batch",
+    "ms": lambda row: tables.spread_text(row["ms"], ".4g"),
+    "over": lambda row: tables.spread_text(row["over"]),
+    "params": lambda row: f"{row['parameters']:,}",
+}
+SIZES = "{engine} {name}, {work}, batch {batch}, {units} units, depth {depth}"
+
 _works: dict[str, tuple[Work, float]] = {}  # with the seconds of a call
 
 
@@ -29,9 +50,7 @@ def build(case: Case, compiler: str | None, seconds: float) -> dict:
     """Builds a case; tells its size, what a step moves, and a first call."""
     work = models.build(case, compiler)
     sizes = {"parameters": work.parameters, **_moved(work, case)}
-    start = time.perf_counter()
-    frameworks.wait(work.call())  # compiles
-    first = time.perf_counter() - start
+    first = _timed(work.call, 1)  # compiles
     calls = 1 if first > 4 * seconds else 2
     _works[case.name] = work, min(_timed(work.call, 1) for _ in range(calls))
     return sizes | {"first_seconds": first}
@@ -57,7 +76,7 @@ def clear() -> None:
 
 
 def _timed(call: Callable, calls: int) -> float:
-    """The seconds of these calls, each of which is waited for."""
+    """Returns the seconds of these calls, each of which is waited for."""
     start = time.perf_counter()
     for _ in range(calls):
         frameworks.wait(call())
@@ -65,28 +84,14 @@ def _timed(call: Callable, calls: int) -> float:
 
 
 def _moved(work: Work, case: Case) -> dict:
-    """The bytes that a step touches and moves, of a single tree layer."""
-    sizes: dict[str, float | None] = {
-        "touched_bytes": None,
-        "moved_bytes": None,
-    }
+    """Returns the bytes that a step touches and moves, of one tree layer."""
+    touched = moved = None
     if case.model == "tree" and not case.hidden:
-        layer = work.model.layers[-1]
         inputs, _ = models.draw_data(case)
-        touched = models.touched_bytes(layer, inputs)
-        sizes["touched_bytes"] = touched
+        touched = models.touched_bytes(work.model.layers[-1], inputs)
         if case.work == "step" and case.optimizer in STEP_AWARE:
-            moves = targets.moves_of_a_row(work.model.optimizer)
-            sizes["moved_bytes"] = moves * touched
-    return sizes
-
-
-class Entry(NamedTuple):
-    """A case, and where it runs."""
-
-    process: Any
-    engine: str
-    case: Case
+            moved = touched * targets.moves_of_a_row(work.model.optimizer)
+    return {"touched_bytes": touched, "moved_bytes": moved}
 
 
 class Contest(NamedTuple):
@@ -110,65 +115,63 @@ def without_naive(cases: list[Case], base: str, kernels: int) -> Contest:
         base: the name of the one that the others are compared with.
         kernels: how many arrays (B, P, Q) the naive model holds at once.
     """
-    found, left_out = [], []
+    contest = Contest([], base, left_out=[])
     for case in cases:
         needed = kernels * 4 * case.batch * case.units**2
         room = machine.available_memory()
         if case.model == "naive" and room is not None and needed > room / 2:
-            left_out.append(
+            contest.left_out.append(
                 f"left out: {case.name} at batch {case.batch}, {case.units} "
                 f"units: it needs {needed / 2**30:.1f} GiB of "
                 f"{room / 2**30:.1f}"
             )
         else:
-            found.append(case)
-    return Contest(found, base, left_out)
+            contest.cases.append(case)
+    return contest
 
 
-def hold_all(
-    name: str,
+class Entry(NamedTuple):
+    """A case, and where it runs."""
+
+    process: Process
+    engine: str
+    case: Case
+
+
+def hold_each(
+    engine: str,
+    contests: Iterable[Contest],
     given: argparse.Namespace,
-    contests: Callable[[argparse.Namespace], Iterable[Contest]],
     apart: bool = False,
-) -> dict:
-    """Holds all contests on each backend.
+) -> Iterator[tuple[Contest, list[dict], list[str]]]:
+    """Yields each contest with its rows and its failures.
 
     Args:
-        name: the name of the benchmark, for its targets.
+        engine: the backend, and what compiles there.
+        contests: who takes part.
         given: the options of the command line.
-        contests: a function of the options.
-        apart: whether each case has a process of its own; else the cases of a
-            backend share one.
-
-    Returns:
-        The rows, the targets, who was left out, and the failures.
+        apart: whether each case has a process of its own; else they share one.
     """
-    found: dict = {"rows": [], "targets": [], "left_out": [], "failures": []}
-    for engine in dict.fromkeys(given.backend):
-        with ExitStack() as stack:
-            processes: dict[tuple, Process] = {}
-            for contest in contests(given):
-                entries = []
-                for case in contest.cases:
-                    own = (
-                        peers.ENGINE if case.model in peers.PACKAGES else engine
-                    )
-                    key = own, case.name if apart else ""
-                    if key not in processes:
-                        process = Process(ENGINES[own][0])
-                        processes[key] = stack.enter_context(process)
-                    entries.append(Entry(processes[key], own, case))
-                for _, own, case in entries[:1]:  # whose sizes others have
-                    row = case._asdict() | {"engine": own}
-                    print(_sizes(row), flush=True)
-                rows, failures = hold(entries, given.rounds, given.seconds)
-                with_ratios(rows, contest.base)
-                rows = [row | {"beside": engine} for row in rows]
-                found["rows"] += rows
-                found["left_out"] += contest.left_out
-                found["failures"] += failures
-                found["targets"] += targets.reached(name, rows, engine)
-    return found
+    processes: dict[tuple[str, str], Process] = {}
+    with ExitStack() as stack:
+
+        def enter(case: Case) -> Entry:
+            own = peers.ENGINE if case.model in peers.PACKAGES else engine
+            key = own, case.name if apart else ""
+            if key not in processes:
+                process = Process(ENGINES[own][0])
+                processes[key] = stack.enter_context(process)
+            return Entry(processes[key], own, case)
+
+        for contest in contests:
+            entries = [enter(case) for case in contest.cases]
+            for _, own, case in entries[:1]:  # whose sizes others have
+                sizes = SIZES.format(**case._asdict(), engine=own)
+                print(sizes, flush=True)
+            rows, failures = hold(entries, given.rounds, given.seconds)
+            with_ratios(rows, contest.base)
+            rows = [row | {"beside": engine} for row in rows]
+            yield contest, rows, failures
 
 
 def hold(
@@ -196,7 +199,7 @@ def hold(
             row |= process.call(build, case, ENGINES[engine][1], seconds)
             row |= process.call(frameworks.about)
         except RuntimeError as error:
-            failures.append(f"{_sizes(row)}: {error}")
+            failures.append(f"{SIZES.format(**row)}: {error}")
             continue
         rows.append(row)
         live.append((row, process))
@@ -210,7 +213,7 @@ def hold(
             try:
                 row["turns"].append(process.call(turn, row["name"], seconds))
             except RuntimeError as error:
-                failures.append(f"{_sizes(row)}: {error}")
+                failures.append(f"{SIZES.format(**row)}: {error}")
                 live = [one for one in live if one[0] is not row]
         if live:
             copied = live[0][1].call(copy)
@@ -222,15 +225,8 @@ def hold(
     return [_finished(row) for row in rows if row["turns"]], failures
 
 
-def _sizes(row: dict) -> str:
-    text = (
-        "{engine} {name}, {work}, batch {batch}, {units} units, depth {depth}"
-    )
-    return text.format(**row)
-
-
 def _finished(row: dict) -> dict:
-    """The row with its statistics."""
+    """Returns the row with its statistics."""
     row["ms"] = tables.spread(row["turns"])
     row["limit"] = None
     if row["moved_bytes"] is not None:
@@ -248,75 +244,52 @@ def with_ratios(rows: list[dict], base: str) -> None:
         row["over"] = tables.ratio(row, bases[0]) if bases else None
 
 
-LEGEND = """\
-ms      time of a call: median over the turns, and quartiles. A call is waited
-        for. Contestants take turns in rounds; each brings batches of its own
-over    its time over that of the contest's base, which has 1, in the same round
-params  numbers in all trainable weights
-"""
-
-COLUMNS: tables.Columns = {
-    "backend": "engine",
-    "contestant": "name",
-    "work": "work",
-    "units": "units",
-    "depth": "depth",
-    "batch": "batch",
-    "ms": lambda row: tables.spread_text(row["ms"], ".4g"),
-    "over": lambda row: tables.spread_text(row["over"]),
-    "params": lambda row: f"{row['parameters']:,}",
-}
-
-
-def run(
-    name: str,
-    given: argparse.Namespace,
-    command: str,
-    contests: Callable[[argparse.Namespace], Iterable[Contest]],
-    legend: str,
-    x: str,
-    y: str,
-    labels: tuple[str, str],
-    columns: tables.Columns | None = None,
-    apart: bool = False,
-) -> int:
-    """Holds all contests, and prints, draws and writes what was found.
+@dataclass(frozen=True, kw_only=True)
+class ContestBenchmark(Benchmark):
+    """Lets cases take turns.
 
     Args:
-        name: the name of the benchmark.
-        given: the options of the command line.
-        command: the command line.
-        contests: a function of the options.
+        contests: yields who takes part, in each of the sizes to measure.
         legend: what the names and the further columns mean.
-        x: the column to draw over, in a panel for each backend and work.
-        y: the column to draw.
-        labels: of these two.
+        axes: of a panel for each backend and work.
         columns: further columns of the table.
         apart: whether each case has a process of its own.
     """
-    found = hold_all(name, given, contests, apart)
-    rows = found["rows"]
-    found |= tables.about(command, rows)
-    lines = found["left_out"]
-    if rows:
-        lines = [
-            *tables.table(COLUMNS | (columns or {}), rows, left=3),
-            "",
-            LEGEND + legend,
-            *targets.lines(found["targets"]),
-            *lines,
-        ]
-    panels = [
-        plots.Panel(
-            title=f"{engine}, {work}",
-            x_label=labels[0],
-            y_label=labels[1],
-            curves=plots.curves(
-                tables.find(rows, beside=engine, work=work), x, y
-            ),
-        )
-        for engine in tables.distinct(rows, "beside")
-        for work in tables.distinct(rows, "work")
-    ]
-    figure = plots.draw(found["machine"], panels)
-    return tables.publish(name, found, lines, figure, given.output)
+
+    contests: Callable[[argparse.Namespace], Iterable[Contest]]
+    legend: str
+    axes: plots.Axes
+    columns: tables.Columns = field(default_factory=dict)
+    apart: bool = False
+
+    def check(self, given: argparse.Namespace) -> None:
+        cases = [c for contest in self.contests(given) for c in contest.cases]
+        foreign = any(case.model in peers.PACKAGES for case in cases)
+        options.check_trees(given, cases)
+        options.check_backends([*given.backend, *[peers.ENGINE] * foreign])
+
+    def run(self, given: argparse.Namespace, command: str) -> int:
+        found: dict = {"rows": [], "targets": [], "left_out": []}
+        found["failures"] = []
+        for engine in dict.fromkeys(given.backend):
+            contests = self.contests(given)
+            held = hold_each(engine, contests, given, self.apart)
+            for contest, rows, failures in held:
+                found["rows"] += rows
+                found["targets"] += targets.reached(self.name, rows, engine)
+                found["left_out"] += contest.left_out
+                found["failures"] += failures
+        rows = found["rows"]
+        found |= tables.about(command, rows)
+        lines = found["left_out"]
+        if rows:
+            lines = [
+                *tables.table(COLUMNS | self.columns, rows),
+                "",
+                LEGEND + self.legend,
+                *targets.lines(found["targets"]),
+                *lines,
+            ]
+        panels = plots.panels(rows, self.axes, apart=("beside", "work"))
+        figure = plots.draw(found["machine"], panels)
+        return tables.publish(self.name, found, lines, figure, given.output)

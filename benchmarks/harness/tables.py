@@ -101,31 +101,29 @@ def number(value: float | None, form: str, unit: float = 1) -> str:
     return "-" if value is None else format(value / unit, form)
 
 
-def table(columns: Columns, rows: Iterable[Any], left: int = 2) -> list[str]:
-    """Returns lines with columns of equal width.
+def table(columns: Columns, rows: Iterable[Any]) -> list[str]:
+    """Returns lines with columns of equal width: words left, numbers right.
 
     Args:
         columns: what a row shows below each heading.
         rows: what to show.
-        left: how many of the columns, which are names, are to the left.
     """
-    cells = [
-        [
+    rows = list(rows)
+    found = []
+    for heading, cell in columns.items():
+        column = [
             str(row[cell] if isinstance(cell, str) else cell(row))
-            for cell in columns.values()
+            for row in rows
         ]
-        for row in rows
-    ]
-    cells.insert(0, list(columns))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligns = ["<"] * left + [">"] * (len(widths) - left)
-    return [
-        "  ".join(
-            format(cell, f"{align}{width}")
-            for cell, align, width in zip(line, aligns, widths, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
+        words = not found or any(text[:1].isalpha() for text in column)
+        width = max(map(len, [heading, *column]))
+        found.append(
+            [
+                text.ljust(width) if words else text.rjust(width)
+                for text in [heading, *column]
+            ]
+        )
+    return ["  ".join(line).rstrip() for line in zip(*found, strict=True)]
 
 
 def publish(

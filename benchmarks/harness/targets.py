@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 from benchmarks.harness import tables
 
 # The one definition of "limit", for all benchmarks.
-LIMIT_HEADING = "limit (moved/copy)"
 LIMIT_LEGEND = """\
 touched the distinct rows of all levels that a step needs, in MB
 limit   moved bytes per second, over those of a plain copy on one thread, which
@@ -35,9 +34,13 @@ def limit(moved_bytes: float, milliseconds: float, bandwidth: float) -> float:
     return moved_bytes / (milliseconds / 1e3) / bandwidth
 
 
-def percent(limit: dict | None) -> str:
-    """Returns the limit as a cell of a table."""
+def _percent(limit: dict | None) -> str:
     return "-" if limit is None else f"{limit['median']:.1%}"
+
+
+LIMIT_COLUMN: tables.Columns = {
+    "limit (moved/copy)": lambda row: _percent(row["limit"])
+}
 
 
 class Target(NamedTuple):

@@ -1,13 +1,13 @@
 """Builds the networks that `quality` compares, and counts what they cost."""
 
+import math
 from typing import Any
 
 import keras
-import numpy as np
 
 from benchmarks.baselines.mixture import TopOneMixture
 from benchmarks.baselines.n_grams import HashedNGrams
-from benchmarks.quality.networks import FROZEN, METRIC, Network, numbers
+from benchmarks.quality.networks import FAMILIES, METRIC, Network, numbers
 from benchmarks.quality.tasks import Task
 from keras_treegate import gates, layers, optimizers
 
@@ -18,8 +18,6 @@ NGRAM_BITS = 16
 NGRAM_WIDTH = 16
 ADDED_BITS = 13
 
-# The gates of these families read the last tokens.
-HASHED = ("hash", "hash layer", "hash and n-grams")
 EMBEDDING = 32
 
 
@@ -39,8 +37,8 @@ def build_model(network: Network, task: Task, seed: int) -> keras.Model:
     else:
         z = after_hidden(network, task, seed, inputs, hidden)
     logits = keras.layers.Dense(task.classes)(keras.layers.ReLU()(z))
-    if network.family in FROZEN:
-        for nodes in hidden.nodes[FROZEN[network.family]]:
+    if isinstance(hidden, layers.TreeGatedDense):
+        for nodes in hidden.nodes[FAMILIES[network.family].frozen]:
             nodes.trainable = False
     model = keras.Model(inputs, logits)
     source = (
@@ -63,17 +61,18 @@ def after_hidden(
     network: Network, task: Task, seed: int, inputs: Any, hidden: Any
 ) -> Any:
     """Returns what the layer under test gives for tokens, before its ReLU."""
+    family = FAMILIES[network.family]
     embedded = keras.layers.Embedding(task.vocabulary, EMBEDDING)(inputs)
     z = keras.layers.Flatten()(embedded)
-    if network.family in ("n-grams", "hash and n-grams"):
+    if family.n_grams == "inputs":
         rows = n_grams(network, seed, inputs, NGRAM_BITS, NGRAM_WIDTH)
         z = keras.layers.Concatenate()([z, *rows])
     z = keras.layers.Dense(network.width)(z)
-    if network.family == "added n-grams":
+    if family.n_grams == "hidden":
         rows = n_grams(network, seed, inputs, ADDED_BITS, network.width)
         z = keras.layers.Add()([z, *rows])
     z = keras.layers.ReLU()(keras.layers.LayerNormalization()(z))
-    if network.family in HASHED:
+    if family.hashed:
         return hidden(z, gate_inputs=inputs)
     if network.family == "last embeddings":
         last = keras.layers.Flatten()(embedded[:, -2:])
@@ -95,13 +94,10 @@ def hidden_layer(network: Network, seed: int) -> Any:
     """Builds the layer in which networks differ."""
     if network.family in ("dense", "n-grams", "added n-grams"):
         return keras.layers.Dense(network.width)
-    if network.family == "mixture":
-        return TopOneMixture(network.width, network.experts)
-    if network.family == "scaled mixture":
-        return TopOneMixture(
-            network.width, network.experts, scale=network.experts
-        )
-    if network.family in HASHED:
+    if network.experts:
+        scale = network.experts if network.family == "scaled mixture" else 1.0
+        return TopOneMixture(network.width, network.experts, scale=scale)
+    if FAMILIES[network.family].hashed:
         gate = gates.HashGate(numbers(network.orders), seed=seed)
     else:
         threshold = "running_mean" if network.task == "digits" else "zero"
@@ -124,21 +120,17 @@ def size(model: keras.Model) -> dict:
     """
     parameters = tree = folded = 0
     for layer in model.layers:
+        weights = layer.trainable_weights
         if isinstance(layer, layers.TreeGatedDense):
             learnt = [nodes for nodes in layer.nodes if nodes.trainable]
-            work = layer.multiply_adds
-            parameters += sum(int(np.prod(nodes.shape)) for nodes in learnt)
-            parameters += layer.units
-            folded += work.folded
-            tree += work.folded * len(learnt)
-            continue
-        parameters += sum(
-            int(np.prod(weight.shape)) for weight in layer.trainable_weights
-        )
-        if isinstance(layer, TopOneMixture):
+            weights = [*learnt, layer.bias]
+            folded += layer.multiply_adds.folded
+            tree += layer.multiply_adds.folded * len(learnt)
+        elif isinstance(layer, TopOneMixture):
             tree += layer.multiply_adds
             folded += layer.multiply_adds
         elif isinstance(layer, keras.layers.Dense):
-            tree += int(np.prod(layer.kernel.shape))
-            folded += int(np.prod(layer.kernel.shape))
+            tree += math.prod(layer.kernel.shape)
+            folded += math.prod(layer.kernel.shape)
+        parameters += sum(math.prod(weight.shape) for weight in weights)
     return {"parameters": parameters, "multiply_adds": tree, "folded": folded}

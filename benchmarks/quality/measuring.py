@@ -65,25 +65,22 @@ def measure(
     if in_time.broken_off:
         return None
     seconds = time.perf_counter() - start
-    loss, accuracy = score(model, task.validation)
-    chosen_by = {}
-    if task.choice is not None:
-        chosen_by["choice_bits"] = score(model, task.choice)[0] / LN_2
+    (loss, accuracy), *choice = score(model, task.validation, task.choice)
     return network._asdict() | {
         "name": network.name,
         "seed": seed,
         "learning_rate": network.rate * task.learning_rate,
         "steps": len(y) // task.batch,
         "bits": loss / LN_2,
-        **chosen_by,
+        **({"choice_bits": choice[0][0] / LN_2} if choice else {}),
         "accuracy": float(accuracy),
         "seconds": seconds,
         **building.size(model),
     }
 
 
-def score(model: keras.Model, data: tuple) -> list[float]:
-    """Returns the loss and the accuracy on some data.
+def score(model: keras.Model, *data: tuple | None) -> list[list[float]]:
+    """Returns the loss and the accuracy on data, but where there is none.
 
     Of the network with the sums of all paths stored, which gives the same in a
     small part of the time.
@@ -92,4 +89,8 @@ def score(model: keras.Model, data: tuple) -> list[float]:
     if any(isinstance(x, layers.TreeGatedDense) for x in model.layers):
         model = fold(model)
         model.compile(loss=loss, metrics=[METRIC])
-    return model.evaluate(*data, batch_size=512, verbose=0)
+    return [
+        model.evaluate(*part, batch_size=512, verbose=0)
+        for part in data
+        if part is not None
+    ]

@@ -4,14 +4,6 @@ from typing import NamedTuple
 
 from benchmarks.quality.tasks import OF_CONTEXT
 
-# The levels of nodes that stay as they start.
-FROZEN = {
-    "tree": slice(0),
-    "leaves": slice(-1),
-    "roots and leaves": slice(1, -1),
-    "hash": slice(0),
-    "hash layer": slice(-1),
-}
 METRIC = "sparse_categorical_accuracy"
 OPTIMIZERS = ("StepAwareAdam", "Adam")
 
@@ -32,20 +24,86 @@ RATES = {
 EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
 
 
+class Family(NamedTuple):
+    """What networks have in common that are built alike.
+
+    line: the line of the picture that one is on, as a format of its fields and
+        of `trees` in words.
+    styles: the colour and the marker of the line, by the number of trees.
+    name: what one is called, likewise; by default its family, depth and trees.
+    fill: of the marker.
+    frozen: the levels of nodes that stay as they start.
+    hashed: whether gates read hashes of the last tokens.
+    n_grams: where embeddings of hashed n-grams go: "inputs" are concatenated
+        to the inputs, "hidden" are added to the first hidden layer.
+    """
+
+    line: str
+    styles: dict[int | None, int]
+    name: str = "{family}, depth {depth}, {trees}"
+    fill: str = "full"
+    frozen: slice = slice(0)
+    hashed: bool = False
+    n_grams: str = ""
+
+
+OF_TREES = {64: 0, 16: 2, 1: 3, None: 4}
+FAMILIES = {
+    "dense": Family("Dense", {0: 6}, "Dense {width}"),
+    # Its outputs start smaller than those of a Dense layer by the number of
+    # experts, and those of the scaled one about as large.
+    "mixture": Family(
+        *("mixture of experts, top 1", {0: 1}, "mixture of {experts}")
+    ),
+    "scaled mixture": Family(
+        *("scaled mixture, top 1", {0: 5}, "scaled mixture of {experts}")
+    ),
+    "tree": Family("{trees}", OF_TREES),
+    # Each leaf has a kernel of its own, which starts as those of the roots, and
+    # shares nothing with others.
+    "leaves": Family(
+        *("leaves only, {trees}", OF_TREES),
+        *("leaves only, depth {depth}, {trees}", "none", slice(-1)),
+    ),
+    "roots and leaves": Family(
+        *("roots and leaves, {trees}", OF_TREES),
+        fill="bottom",
+        frozen=slice(1, -1),
+    ),
+    "hash": Family(
+        *("{trees}, hash gates", {16: 0, 1: 3, 64: 2, 4: 1}), hashed=True
+    ),
+    "hash layer": Family("hash layer", {1: 4}, frozen=slice(-1), hashed=True),
+    "n-grams": Family(
+        *("Dense and n-grams", {0: 5}),
+        "Dense {width} and n-grams of {orders}",
+        n_grams="inputs",
+    ),
+    "added n-grams": Family(
+        *("Dense and added n-grams", {0: 5}),
+        "Dense {width} and added n-grams of {orders}",
+        n_grams="hidden",
+    ),
+    "hash and n-grams": Family(
+        *("{trees}, hash gates, and n-grams", {16: 3}),
+        hashed=True,
+        n_grams="inputs",
+    ),
+    # The gates are signs of the embeddings of the last two tokens.
+    "last embeddings": Family(
+        *("{trees}, signs of the last embeddings", {64: 2})
+    ),
+}
+
+
 class Network(NamedTuple):
     """One of those that are compared, and how it is trained.
 
-    `trees` is `None` for one tree for each input unit; `rate` is a factor to
-    the learning rate of the task. Among the families, "leaves" are trees whose
-    leaves alone are trained: each has a kernel of its own, which starts as
-    those of the roots, and shares nothing with others. "roots and leaves" share
-    the roots. The outputs of a "mixture" start smaller than those of a Dense
-    layer by the number of experts, those of a "scaled mixture" about as large.
-    The gates of a "hash" tree read the last tokens, of these `orders`; a "hash
-    layer" is one such tree with nothing but leaves. Those of "last embeddings"
-    are signs of the embeddings of the last two tokens. "n-grams" is a Dense
-    network that is also given embeddings of hashes of the last tokens,
-    concatenated to its inputs; "added n-grams" adds them to its first layer.
+    task, family: keys of `tasks` and of `FAMILIES`.
+    trees: `None` for one tree for each input unit.
+    rate: a factor to the learning rate of the task.
+    levels: those that store nodes: "all", "ends" or e.g. "0,3,6".
+    orders: how many tokens hashes read, e.g. "1,2".
     """
 
     task: str
@@ -63,26 +121,40 @@ class Network(NamedTuple):
     @property
     def name(self) -> str:
         """The name that people read."""
-        trees = f"{self.trees or 'all'} tree" + "s" * (self.trees != 1)
-        kind = {
-            "dense": f"Dense {self.width}",
-            "mixture": f"mixture of {self.experts}",
-            "scaled mixture": f"scaled mixture of {self.experts}",
-            "leaves": f"leaves only, depth {self.depth}, {trees}",
-            "n-grams": f"Dense {self.width} and n-grams of {self.orders}",
-            "added n-grams": (
-                f"Dense {self.width} and added n-grams of {self.orders}"
-            ),
-        }.get(self.family, f"{self.family}, depth {self.depth}, {trees}")
+        kind = self.fill_in(FAMILIES[self.family].name)
         if self.orders and "Dense" not in kind:
             kind += f", orders {self.orders}"
         if self.width != WIDTH[self.task] and "Dense" not in kind:
             kind += f", width {self.width}"
         if self.levels != "all":
             kind += f", levels {self.levels}"
-        if self.weight_decay:
-            kind += f", decay {self.weight_decay:g}"
-        return kind + (", Adam" if self.optimizer == "Adam" else "")
+        return kind + self.training
+
+    @property
+    def line(self) -> str:
+        """The line that it is drawn on."""
+        line = self.fill_in(FAMILIES[self.family].line)
+        if self.orders:
+            line += f", orders {self.orders}"
+        if self.levels != "all":
+            line += ", some levels"
+        return line + self.training
+
+    @property
+    def training(self) -> str:
+        """The end of a name: what is unusual in the training."""
+        decay = f", decay {self.weight_decay:g}" if self.weight_decay else ""
+        return decay + (", Adam" if self.optimizer == "Adam" else "")
+
+    def fill_in(self, text: str) -> str:
+        """Returns a text of the family with this network's own sizes."""
+        trees = f"{self.trees or 'all'} tree" + "s" * (self.trees != 1)
+        return text.format(**self._asdict() | {"trees": trees})
+
+    @classmethod
+    def of(cls, row: dict) -> "Network":
+        """Returns the network of a row of the results."""
+        return cls(**{field: row[field] for field in cls._fields})
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.harness import tables
 from benchmarks.harness.tables import number
-from benchmarks.quality.networks import Network
+from benchmarks.quality.networks import FAMILIES, Network
 from keras_treegate.plotting import canvas
 
 LEGEND = """\
@@ -45,8 +45,7 @@ def summary(rows: list[dict]) -> list[dict]:
     """Returns a row for each network and number of steps, in their order."""
     groups: dict[Any, list[dict]] = {}
     for row in rows:
-        key = (*(row[field] for field in Network._fields), row["steps"])
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((Network.of(row), row["steps"]), []).append(row)
     return [_mean(group) for group in groups.values()]
 
 
@@ -84,7 +83,7 @@ def best(rows: list[dict]) -> list[dict]:
     """
     networks: dict[Any, dict] = {}
     for row in summary(rows):
-        network = Network(**{name: row[name] for name in Network._fields})
+        network = Network.of(row)
         key = network._replace(rate=1.0), row["steps"]
         networks.setdefault(key, {})[network.rate] = row
     found = []
@@ -111,7 +110,7 @@ def text(found: dict) -> str:
         ours.sort(key=lambda row: -row["bits"])
         facts = [f"{name} {value}" for name, value in data.items()]
         lines.append(f"{task}: {', '.join(facts)}")
-        lines += [*tables.table(COLUMNS, ours, left=1), ""]
+        lines += [*tables.table(COLUMNS, ours), ""]
     return "\n".join(
         [*lines, LEGEND, *(f"Not done: {cut}" for cut in found["cut"])]
     )
@@ -128,66 +127,17 @@ AXES = {
     "folded": "thousand multiply-adds of an example, folded",
     "parameters": "thousand parameters",
 }
-# The number of the colour and the marker, by family and number of trees.
-STYLES = {
-    ("tree", 64): 0,
-    ("mixture", 0): 1,
-    ("tree", 16): 2,
-    ("tree", 1): 3,
-    ("tree", None): 4,
-    ("scaled mixture", 0): 5,
-    ("dense", 0): 6,
-    ("hash", 16): 0,
-    ("hash", 1): 3,
-    ("hash", 64): 2,
-    ("hash", 4): 1,
-    ("hash layer", 1): 4,
-    ("n-grams", 0): 5,
-    ("added n-grams", 0): 5,
-    ("hash and n-grams", 16): 3,
-    ("last embeddings", 64): 2,
-}
 
 
-def family(row: dict) -> str:
-    """Returns the line that a network is drawn on."""
-    trees = f"{row['trees'] or 'all'} tree" + "s" * (row["trees"] != 1)
-    name = {
-        "dense": "Dense",
-        "mixture": "mixture of experts, top 1",
-        "scaled mixture": "scaled mixture, top 1",
-        "leaves": f"leaves only, {trees}",
-        "roots and leaves": f"roots and leaves, {trees}",
-        "tree": trees,
-        "hash": f"{trees}, hash gates",
-        "hash layer": "hash layer",
-        "n-grams": "Dense and n-grams",
-        "added n-grams": "Dense and added n-grams",
-        "hash and n-grams": f"{trees}, hash gates, and n-grams",
-        "last embeddings": f"{trees}, signs of the last embeddings",
-    }[row["family"]]
-    if row["orders"]:
-        name += f", orders {row['orders']}"
-    if row["levels"] != "all":
-        name += ", some levels"
-    if row["weight_decay"]:
-        name += f", decay {row['weight_decay']:g}"
-    return name + (", Adam" if row["optimizer"] == "Adam" else "")
-
-
-def style(row: dict) -> dict:
+def style(network: Network) -> dict:
     """Returns how a line is drawn: dotted with decay, hollow where frozen."""
-    kind = row["family"]
-    if (kind, row["trees"]) not in STYLES:
-        kind = "tree"
-    fill = "left" if row["weight_decay"] else "full"
-    fill = {"leaves": "none", "roots and leaves": "bottom"}.get(
-        row["family"], fill
-    )
-    return canvas.style(STYLES[kind, row["trees"]]) | {
+    family = FAMILIES[network.family]
+    decayed = network.weight_decay > 0
+    fill = "left" if decayed and family.fill == "full" else family.fill
+    return canvas.style(family.styles[network.trees]) | {
         "markersize": 6,
         "linewidth": 1.2,
-        "linestyle": ":" if row["weight_decay"] else "-",
+        "linestyle": ":" if decayed else "-",
         "fillstyle": fill,
     }
 
@@ -199,27 +149,28 @@ def draw(found: dict, task: str) -> Any:
     """
     rows = tables.find(best(found["rows"]), task=task)
     rows = [row for row in rows if row["rates"] > 1] or rows
+    lines: dict[str, list[dict]] = {}
+    for row in rows:
+        lines.setdefault(Network.of(row).line, []).append(row)
     figure = canvas.figure(12, 5)
     panels = figure.subplots(1, len(AXES), sharey=True)
     for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
         panel.set(xlabel=label)
         panel.grid(linewidth=0.5, alpha=0.4)
-        for name in dict.fromkeys(map(family, rows)):
-            ours = [row for row in rows if family(row) == name]
+        for name, ours in lines.items():
             ours.sort(key=lambda row: row["parameters"])
             panel.errorbar(
                 [row[axis] / 1000 for row in ours],
                 [row["bits"] for row in ours],
                 [row["bits_spread"] or 0 for row in ours],
                 label=name,
-                **style(ours[0]),
+                **style(Network.of(ours[0])),
             )
         # After the error bars: around a single point on axes that are
         # logarithmic before, Matplotlib leaves no space.
         _scale(panel.xaxis, [row[axis] for row in rows])
-    whats = {"digits": "bits per digit", "flights": "bits per flight"}
-    what = whats.get(task, "bits per byte")
-    panels[0].set_ylabel(f"held-out {what}")
+    what = {"digits": "digit", "flights": "flight"}.get(task, "byte")
+    panels[0].set_ylabel(f"held-out bits per {what}")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=5)
     tried = _span(rows, "rates")

@@ -9,124 +9,118 @@ from collections.abc import Callable, Iterator
 
 from benchmarks import frameworks
 from benchmarks.harness import options, process, tables
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.quality import measuring, networks, report, tasks
 from benchmarks.quality.networks import Network
 
-NAME = "quality"
-HELP = "how well networks predict, by work and by parameters"
 MINUTES = {"quick": 5.0, "full": 60.0}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command line."""
-    options.add_choices(
-        *(parser, "tasks", tasks.TASKS, "what to learn"),
-        default=["bytes", "digits"],
+COUNTS = {
+    "minutes": "training that would not end in time is broken off; 60 unless "
+    "given, with --quick 5",
+    "steps": "steps of training; 500 for bytes, 660 for digits and 3000 for "
+    "context unless given, with --quick 300, 66 and 300",
+    "seeds": "seeds of each network",
+    "jobs": "networks trained side by side, on shares of the cores",
+}
+OPTIONS = (
+    options.choices(
+        *("tasks", tasks.TASKS, "what to learn", ["bytes", "digits"])
     )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="few networks, steps and rates")
-    add(
-        "--cases",
+    | options.option(
+        "quick", "few networks, steps and rates", action="store_true"
+    )
+    | options.option(
+        *("cases", "only networks whose name contains one of these"),
         nargs="+",
         metavar="TEXT",
-        help="only networks whose name contains one of these",
     )
-    add(
-        "--rates",
+    | options.option(
+        "rates",
+        "learning rates to search among, times that of the task; four for "
+        "texts and five for digits unless given, with --quick 1",
         nargs="+",
         type=options.positive_float,
-        help="learning rates to search among, times that of the task; four for "
-        "texts and five for digits unless given, with --quick 1",
     )
-    for name, default, text in (
-        (
-            "minutes",
-            None,
-            "training that would not end in time is broken off; 60 unless "
-            "given, with --quick 5",
-        ),
-        (
-            "steps",
-            None,
-            "steps of training; 500 for bytes, 660 for digits and 3000 for "
-            "context unless given, with --quick 300, 66 and 300",
-        ),
-        ("seeds", 3, "seeds of each network"),
-        ("jobs", 1, "networks trained side by side, on shares of the cores"),
-    ):
-        add(f"--{name}", type=options.positive, default=default, help=text)
-    add(
-        "--optimizer",
+    | options.sizes(COUNTS, minutes=None, steps=None, seeds=3, jobs=1)
+    | options.option(
+        *("optimizer", "Adam is Keras's own"),
         choices=networks.OPTIMIZERS,
         default=networks.OPTIMIZERS[0],
-        help="Adam is Keras's own",
     )
-    add(
-        "--resume",
+    | options.option(
+        "resume",
+        "keep the results in the output folder and add what is missing",
         action="store_true",
-        help="keep the results in the output folder and add what is missing",
     )
-    options.add_output(parser, NAME)
+)
 
 
-def check(given: argparse.Namespace) -> None:
-    """Refuses what would fail only after the first training."""
-    grid = networks.quick if given.quick else networks.everything
-    if not list(_networks(given, grid)):
-        raise ValueError(
-            "`--cases` must be part of the name of a network, e.g. 'Dense' or "
-            f"'depth 4'. Received: {given.cases}. Without it all are trained."
-        )
-    known = _known(given)["data"]
-    for name in given.tasks:
-        data = tasks.load(name, seed=0, steps=1).about
-        if known.get(name, data) != data:
+class QualityBenchmark(Benchmark):
+    """Trains every network at several learning rates, with several seeds."""
+
+    def check(self, given: argparse.Namespace) -> None:
+        grid = networks.quick if given.quick else networks.everything
+        if not list(_networks(given, grid)):
             raise ValueError(
-                "`--resume` adds to results on the same data only. Received: "
-                f"results on {known[name]}, where the data now is {data}. "
-                "Leave `--resume` out, or choose another `--output`."
+                "`--cases` must be part of the name of a network, e.g. 'Dense' "
+                f"or 'depth 4'. Received: {given.cases}. Without it all are "
+                "trained."
             )
+        known = _known(given)["data"]
+        for name in given.tasks:
+            data = tasks.load(name, seed=0, steps=1).about
+            if known.get(name, data) != data:
+                raise ValueError(
+                    "`--resume` adds to results on the same data only. "
+                    f"Received: results on {known[name]}, where the data now "
+                    f"is {data}. Leave `--resume` out, or choose another "
+                    "`--output`."
+                )
+
+    def run(self, given: argparse.Namespace, command: str) -> int:
+        known = _known(given)
+        found = tables.about(command, [frameworks.about()]) | {
+            "commands": [*known["commands"], command],
+            "data": known["data"],
+            "rows": known["rows"],
+            "cut": [],
+        }
+        minutes = given.minutes or MINUTES["quick" if given.quick else "full"]
+        deadline = time.time() + minutes * 60
+        for stage in _plan(given, found["rows"]):
+            missing = []
+            for network, seed in stage:
+                steps = _steps(given, network.task)
+                wanted = network._asdict() | {"steps": steps, "seed": seed}
+                if not tables.find(found["rows"], **wanted):
+                    missing.append((network, seed, steps, deadline))
+            done = process.map_on_shares(measure, missing, given.jobs)
+            pairs = zip(missing, done, strict=True)
+            for (network, seed, *_), (row, about) in pairs:
+                name = f"{network.task}: {network.name}, seed {seed}"
+                if network.rate != 1:
+                    name += f", {network.rate:g} times the rate"
+                if row is None:
+                    found["cut"].append(name)
+                    print(f"{name}: would not end in time", flush=True)
+                    continue
+                found["data"][network.task] = about
+                found["rows"].append(row)
+                result = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
+                print(f"{name}: {result}", flush=True)
+                report.write(found, given.output)
+        print(f"\n{report.text(found)}")
+        report.write(found, given.output)
+        report.write_pictures(found, given.output)
+        print(f"\nWrote {given.output / 'quality'}.json, .txt and .png")
+        return 0
 
 
-def run(given: argparse.Namespace, command: str) -> int:
-    """Trains every network, and prints and writes what was found."""
-    known = _known(given)
-    found = tables.about(command, [frameworks.about()]) | {
-        "commands": [*known["commands"], command],
-        "data": known["data"],
-        "rows": known["rows"],
-        "cut": [],
-    }
-    minutes = given.minutes or MINUTES["quick" if given.quick else "full"]
-    deadline = time.time() + minutes * 60
-    for stage in _plan(given, found["rows"]):
-        missing = []
-        for network, seed in stage:
-            steps = _steps(given, network.task)
-            wanted = network._asdict() | {"steps": steps, "seed": seed}
-            if not tables.find(found["rows"], **wanted):
-                missing.append((network, seed, steps, deadline))
-        done = process.map_on_shares(measure, missing, given.jobs)
-        for (network, seed, *_), (row, about) in zip(
-            missing, done, strict=True
-        ):
-            name = f"{network.task}: {network.name}, seed {seed}"
-            if network.rate != 1:
-                name += f", {network.rate:g} times the rate"
-            if row is None:
-                found["cut"].append(name)
-                print(f"{name}: would not end in time", flush=True)
-                continue
-            found["data"][network.task] = about
-            found["rows"].append(row)
-            result = f"{row['bits']:.3f} bits, {row['seconds']:.0f} s"
-            print(f"{name}: {result}", flush=True)
-            report.write(found, given.output)
-    print(f"\n{report.text(found)}")
-    report.write(found, given.output)
-    report.write_pictures(found, given.output)
-    print(f"\nWrote {given.output / 'quality'}.json, .txt and .png")
-    return 0
+BENCHMARK = QualityBenchmark(
+    name="quality",
+    help="how well networks predict, by work and by parameters",
+    options=OPTIONS,
+)
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 
 import keras
 import pytest
@@ -24,7 +25,7 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory, in_this_process):
     """What a benchmark found, and the folder that it wrote to."""
     done = {}
 
@@ -32,7 +33,10 @@ def results(tmp_path_factory):
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "new"
             arguments = [name, "--backend", BACKEND, *RUNS[name].split()]
-            status = main([*arguments, "--output", str(folder)])
+            # One contest is held as it is in use, in another process.
+            context = nullcontext if name == "inference" else in_this_process
+            with context():
+                status = main([*arguments, "--output", str(folder)])
             found = json.loads((folder / f"{name}.json").read_text())
             assert status == 0, found["failures"]
             done[name] = found, folder

@@ -63,7 +63,8 @@ def test_a_case_that_fails_does_not_end_the_run(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(process.Process, "call", fail)
     arguments = ["callbacks", "--backend", BACKEND, "--output", str(tmp_path)]
     assert main(arguments) == 1
-    assert f"failed: {BACKEND} depth 4: OSError" in capsys.readouterr().out
+    case = "StepAwareAdam, depth 4"
+    assert f"failed: {BACKEND} {case}: OSError" in capsys.readouterr().out
     found = json.loads((tmp_path / "callbacks.json").read_text())
     assert len(found["failures"]) == 2
 

@@ -12,10 +12,11 @@ SIZES = "--depths 3 --batch 4 --units 6 --trees 2 --steps 2"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, in_this_process):
     folder = tmp_path_factory.mktemp("levels")
     arguments = ["levels", "--backend", BACKEND, *SIZES.split()]
-    assert main([*arguments, "--output", str(folder)]) == 0
+    with in_this_process():
+        assert main([*arguments, "--output", str(folder)]) == 0
     return folder
 
 

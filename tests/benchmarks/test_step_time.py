@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import step_time
 from benchmarks.__main__ import main
-from benchmarks.harness import models, process, tables
+from benchmarks.harness import models, plots, process, tables
 
 BACKEND = keras.backend.backend()
 BATCH, UNITS, TREES, STEPS = 4, 3, 2, 2
@@ -24,7 +24,7 @@ WIDTH = 2  # of a tree's block of the three inputs
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
+def benchmark(tmp_path_factory, in_this_process):
     """What a run printed, and the folder that it wrote to."""
     folder = tmp_path_factory.mktemp("benchmark") / "new" / "folder"
     arguments = [
@@ -35,7 +35,7 @@ def benchmark(tmp_path_factory):
     ]
     output = io.StringIO()
     package = "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_this_process():
         patch.setattr(sys, "argv", ["", *map(str, arguments)])
         patch.setattr(sys, "stdout", output)
         # As `python -m` does, but without another import of Keras.
@@ -165,7 +165,7 @@ def test_the_picture_is_written(benchmark):
 
 
 def test_the_picture_shows_the_rows(found):
-    (panel, *_) = step_time.draw("machine", found["rows"]).axes
+    (panel, *_) = plots.draw("machine", step_time.panels(found["rows"])).axes
     lines = {line.get_label(): line for line in panel.get_lines()}
     assert set(lines) == {
         "StepAwareAdam",

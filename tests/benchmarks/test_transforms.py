@@ -1,56 +1,77 @@
 """What upcycling and growing are worth: the study runs, and tells all."""
 
+import io
 import json
 import re
+import sys
 import types
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__, transforms
-from benchmarks.quality import tasks as quality_tasks
+from benchmarks.quality import tasks
+from keras_treegate.layers import TreeGatedDense
 from tutorials.tfds_builders import source_text
 
 
-@pytest.fixture(autouse=True)
-def little_to_validate(monkeypatch):
-    monkeypatch.setattr(quality_tasks, "VALIDATION_BYTES", 64)
-
-
-def test_both_studies_run_and_are_written(tmp_path, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """What a run wrote and printed, and the depth and steps of each fit."""
     text = np.random.default_rng(0).integers(0, 256, 4000).astype("uint8")
     source = types.SimpleNamespace(
         texts=(text, text[::-1]), python="3", checksum="0"
     )
-    monkeypatch.setattr(source_text, "read", lambda folder=None: source)
-    monkeypatch.setattr(transforms, "SCHEDULES", ((1,), (0, 1)))
-    options = ["--seeds=1", "--digits-steps=1", "--steps=4", "--units=8"]
-    options.append(f"--output={tmp_path}")
-    status = __main__.main(["transforms", *options])
-    assert status == 0
-    found = json.loads((tmp_path / "transforms.json").read_text())
+    fitted, fit, digits = [], transforms.fit, tasks.digits
+
+    def noted_fit(model, *rest):
+        fit(model, *rest)
+        trees = (x for x in model.layers if isinstance(x, TreeGatedDense))
+        depth = next((layer.depth for layer in trees), None)
+        fitted.append((depth, int(model.optimizer.iterations)))
+
+    def few_digits(*arguments):
+        task = digits(*arguments)
+        return task._replace(validation=[x[:64] for x in task.validation])
+
+    folder = tmp_path_factory.mktemp("transforms")
+    options = ["--seeds=1", "--digits-steps=1", "--steps=5", "--units=8"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "VALIDATION_BYTES", 64)
+        patch.setattr(tasks, "digits", few_digits)
+        patch.setattr(source_text, "read", lambda folder=None: source)
+        patch.setattr(transforms, "SCHEDULES", ((1,), (0, 2)))
+        patch.setattr(transforms, "fit", noted_fit)
+        patch.setattr(sys, "stdout", io.StringIO())
+        arguments = ["transforms", *options, f"--output={folder}"]
+        assert __main__.main(arguments) == 0
+        printed = sys.stdout.getvalue()
+    found = json.loads((folder / "transforms.json").read_text())
+    return found, printed, fitted
+
+
+def test_both_studies_run_and_are_written(study):
+    found, printed, _ = study
     (digits,) = found["digits"]
-    assert all(0 <= digits[name] <= 1 for name in ("before", "dense"))
-    assert [row["depths"] for row in found["bytes"]] == [[1], [0, 1]]
-    assert all(row["steps"] == 4 for row in found["bytes"])
-    assert all(row["bits_per_byte"] > 7 for row in found["bytes"])
-    printed = capsys.readouterr().out
-    assert re.search(r"^mean +0\.", printed, re.M)
-    assert re.search(r"^0, 1 +4 +\d", printed, re.M)
-
-
-def test_a_tree_that_grows_has_its_last_depth_and_all_steps(monkeypatch):
-    fitted = []
-    fit = transforms.fit
-    monkeypatch.setattr(
-        transforms,
-        "fit",
-        lambda model, *rest: (fitted.append(model), fit(model, *rest)),
+    assert all(
+        0 <= digits[name] <= 1 for name in ("before", "dense", "upcycled")
     )
-    row = transforms.grown(0, 5, 8, (0, 2))
-    assert row["steps"] == 4
-    assert [model.layers[5].depth for model in fitted] == [0, 2]
-    assert [int(m.optimizer.iterations) for m in fitted] == [2, 4]
+    assert [row["depths"] for row in found["bytes"]] == [[1], [0, 2]]
+    assert all(row["bits_per_byte"] > 7 for row in found["bytes"])
+    assert re.search(r"^mean +0\.", printed, re.M)
+    assert re.search(r"^0, 2 +4 +\d", printed, re.M)
+
+
+def test_a_tree_that_grows_has_its_last_depth_and_all_steps(study):
+    found, _, fitted = study
+    assert [row["steps"] for row in found["bytes"]] == [5, 4]
+    assert fitted[-3:] == [(1, 5), (0, 2), (2, 4)]
+
+
+def test_the_tree_and_dense_are_trained_for_as_many_steps(study):
+    # Dense, its tree, whose optimizer is new, and Dense with its own optimizer.
+    _, _, fitted = study
+    assert fitted[:3] == [(None, 1), (4, 1), (None, 2)]
 
 
 def test_a_number_below_one_is_refused(capsys):
