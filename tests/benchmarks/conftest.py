@@ -38,27 +38,3 @@ def measured_here():
 def in_this_process():
     """A context that starts no process: `inference` and `callbacks` do."""
     return measured_here
-
-
-@pytest.fixture(scope="package", autouse=True)
-def compiled_fast(tmp_path_factory):
-    """Compiles with JAX each program once, and without making it faster."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
