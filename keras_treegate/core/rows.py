@@ -119,15 +119,15 @@ def codes_from_bits(bits: Tensor) -> Tensor:
     return ops.sum(ops.cast(bits, "int32") * place_values, axis=-1)
 
 
-class LevelTables(NamedTuple):
-    """The variables of one level, as a backend takes them.
+class TableVariables(NamedTuple):
+    """The variables of a table of rows, as a backend takes them.
 
-    nodes: (N, W, Q), the rows as they were last written.
+    values: (N, ...), the rows as they were last written.
     clock, stamps: (2,) and (N, 2), see `core.decay`.
     as_rows: whether an optimizer looks for the gradient as rows.
     """
 
-    nodes: Variable
+    values: Variable
     clock: Variable
     stamps: Variable
     as_rows: bool
@@ -244,6 +244,22 @@ def rows_of_sorted(
         [*whole, *levels, LevelRows(leaves, None)],
         ops.reshape(leaf_slots, (num_trees, batch)),
     )
+
+
+def rows_of_sorted_ids(
+    ordered: tuple[Tensor, ...], num_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Finds the rows for ids (1, B) of one table that `in_order` has sorted.
+
+    Returns:
+        The rows to read (U,), distinct and ascending, with U = min(B, N), and
+        the slot (B,) among them of each id, in the order of the batch; int32.
+    """
+    ids, order = _taken_apart(ordered)
+    batch = ops.shape(ids)[1]
+    rows, slots = distinct_rows(ids, num_rows, _slots_of(batch, num_rows))
+    zeros = ops.zeros((batch,), dtype="int32")
+    return rows, set_at(zeros, ops.cast(order, "int32"), slots)
 
 
 def _at_leaves(

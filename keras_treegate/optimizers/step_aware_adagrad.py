@@ -101,8 +101,9 @@ class StepAwareAdagrad(StepAwareOptimizer):
     ) -> list[Tensor]:
         (accumulator,) = slots
         square = ops.square(gradient)
-        if self.rowwise and tuple(accumulator.shape[1:]) == (1, 1):
-            square = ops.mean(square, axis=(1, 2), keepdims=True)
+        axes = tuple(range(1, len(accumulator.shape)))
+        if self.rowwise and axes and {*accumulator.shape[1:]} == {1}:
+            square = ops.mean(square, axis=axes, keepdims=True)
         return [accumulator + square]
 
     def next_value(
