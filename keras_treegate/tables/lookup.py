@@ -1,0 +1,54 @@
+"""Lookups of rows by ids that may repeat."""
+
+from keras import ops
+
+from keras_treegate import backend
+from keras_treegate.core import decay
+from keras_treegate.core.numerics import at_least_float32
+from keras_treegate.core.rows import (
+    UNKNOWN_BATCH,
+    in_order,
+    rows_of_sorted_ids,
+)
+from keras_treegate.tables.row_table import RowTable
+from keras_treegate.types import Tensor
+
+
+def look_up(table: RowTable, ids: Tensor) -> Tensor:
+    """Returns the rows (B, ...) of ids (B,), with the decay that they owe.
+
+    Each row is read once, however often its id is in the batch, and has one
+    gradient: the sum of those of its places. A table of no more rows than ids
+    is read whole, with a dense gradient, because that is cheaper.
+
+    Args:
+        table: (N, ...).
+        ids: int32 (B,), in bounds.
+    """
+    count = ops.shape(ids)[0]
+    static = count if isinstance(count, int) else None
+    if static == 0:
+        # Of no rows there would be no gradient; that of this one is zero.
+        one = ops.concatenate([ids, ops.zeros((1,), ids.dtype)])
+        return look_up(table, one)[:0]
+    num_rows = table.values.shape[0]
+    if num_rows <= (UNKNOWN_BATCH if static is None else static):
+        return backend.spread_rows(table.read(), ids)
+    ordered = in_order(ops.expand_dims(ids, 0), num_rows, static)
+    rows, slots = backend.compiled(rows_of_sorted_ids)(ordered, num_rows)
+    return backend.spread_rows(table.read(rows), slots)
+
+
+def look_up_plainly(table: RowTable, ids: Tensor) -> Tensor:
+    """Returns the same in operations that any file can hold.
+
+    The ids may have any shape here.
+    """
+    rows = backend.gather(table.values.value, ids, 0)
+    stamps = backend.gather(table.stamps.value, ids, 0)
+    owed = decay.owed(table.clock.value, stamps)
+    for _ in range(len(rows.shape) - len(owed.shape)):
+        owed = owed[..., None]
+    dtype = at_least_float32(rows)
+    settled = ops.cast(rows, dtype) * ops.cast(owed, dtype)
+    return ops.cast(settled, rows.dtype)
