@@ -34,9 +34,9 @@ class SparseEmbedding(keras.layers.Layer):
     of no more rows than a batch has ids is read and updated whole, which is
     cheaper then.
 
-    Weights go from and to a `keras.layers.Embedding`: files have the same
-    content, in which all decay is paid, and
-    `keras_treegate.convert_embeddings` puts it into a model.
+    `keras_treegate.convert_embeddings` puts it into an existing model, weights
+    kept. A file has of it what it has of a `keras.layers.Embedding`: the rows,
+    with all decay paid.
 
     Reference: Z. Lipton and C. Elkan, "Efficient Elastic Net Regularization for
     Sparse Linear Models", arXiv 1505.06449, for decay that waits until a weight
@@ -233,7 +233,7 @@ class SparseEmbedding(keras.layers.Layer):
     def table(self) -> RowTable:
         """The table of the embeddings with the state of their decay."""
         if self._table is None:
-            raise AttributeError(
+            raise ValueError(
                 f"The layer {self.name!r} must be built before its embeddings "
                 "are read. Received: a layer that is not. Call it on a batch "
                 "first, or build it with `layer.build()`."

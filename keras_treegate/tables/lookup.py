@@ -31,6 +31,8 @@ def look_up(table: RowTable, ids: Tensor) -> Tensor:
         # Of no rows there would be no gradient; that of this one is zero.
         one = ops.concatenate([ids, ops.zeros((1,), ids.dtype)])
         return look_up(table, one)[:0]
+    if static is None and not ops.is_tensor(count):
+        return look_up_plainly(table, ids)  # no number of rows can be a symbol
     num_rows = table.values.shape[0]
     if num_rows <= (UNKNOWN_BATCH if static is None else static):
         return backend.spread_rows(table.read(), ids)
@@ -42,7 +44,8 @@ def look_up(table: RowTable, ids: Tensor) -> Tensor:
 def look_up_plainly(table: RowTable, ids: Tensor) -> Tensor:
     """Returns the same in operations that any file can hold.
 
-    The ids may have any shape here.
+    The ids may have any shape here. It is for outputs alone: the gradient of
+    the table is dense.
     """
     rows = backend.gather(table.values.value, ids, 0)
     stamps = backend.gather(table.stamps.value, ids, 0)
