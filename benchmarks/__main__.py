@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     callbacks,
     credit,
+    embedding,
     inference,
     levels,
     memory,
@@ -33,6 +34,7 @@ BENCHMARKS: tuple[Any, ...] = (
     callbacks,
     credit,
     transforms,
+    embedding,
     search,
 )
 
