@@ -246,20 +246,15 @@ def rows_of_sorted(
     )
 
 
-def rows_of_sorted_ids(
-    ordered: tuple[Tensor, ...], num_rows: int
-) -> tuple[Tensor, Tensor]:
-    """Finds the rows for ids (1, B) of one table that `in_order` has sorted.
+def rows_of_sorted_ids(ordered: Tensor, num_rows: int) -> Tensor:
+    """Finds the rows of one table for ids (B,) in ascending order.
 
     Returns:
-        The rows to read (U,), distinct and ascending, with U = min(B, N), and
-        the slot (B,) among them of each id, in the order of the batch; int32.
+        The rows to read (U,), distinct and ascending, int32; U = min(B, N).
     """
-    ids, order = _taken_apart(ordered)
-    batch = ops.shape(ids)[1]
-    rows, slots = distinct_rows(ids, num_rows, _slots_of(batch, num_rows))
-    zeros = ops.zeros((batch,), dtype="int32")
-    return rows, set_at(zeros, ops.cast(order, "int32"), slots)
+    size = _slots_of(ops.shape(ordered)[0], num_rows)
+    rows, _ = distinct_rows(ops.expand_dims(ordered, 0), num_rows, size)
+    return rows
 
 
 def _at_leaves(

@@ -38,13 +38,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     """Base of the optimizers that touch only the rows a batch touched.
 
     A subclass names its slots in `slot_kinds` and gives the rule for one step
-    in `next_slots` and `next_value`. The rule is the same for the rows of a
-    tree level, for any other variable, and on every backend; this class finds
-    the rows. Register a class of your own with
-    `keras.saving.register_keras_serializable`, and add its arguments to
+    in `next_slots` and `next_value`. It is the same for the rows of a tree
+    level (R, W, Q) or a `SparseEmbedding` (R, Q), for any other variable, and
+    on every backend; this class finds the rows. Register a class of your own
+    with `keras.saving.register_keras_serializable`, and add its arguments to
     `get_config`.
 
-    A row of a tree level is *touched* when its block of the gradient is not all
+    A row of such a table is *touched* when its block of the gradient is not all
     zero, whether the gradient came as rows or dense. In a step, a touched row
 
     1. pays the weight decay it owes, `row *= exp(clock - stamp)`, and gets a
@@ -135,7 +135,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns the slots after one step; called before `next_value`.
 
         Args:
-            gradient: of the variable, or of rows of it (R, W, Q).
+            gradient: of the variable, or of rows of it (R, ...).
             slots: one tensor for each of `slot_kinds`, as `gradient`.
             step: its number and learning rate.
 
@@ -150,7 +150,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns the value after one step, from the new slots.
 
         Args:
-            value: the variable, or rows of it (R, W, Q).
+            value: the variable, or rows of it (R, ...).
             gradient: as `value`.
             slots: what `next_slots` returned.
             step: its number and learning rate.
