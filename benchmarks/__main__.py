@@ -10,6 +10,7 @@ import sys
 from benchmarks import (
     callbacks,
     credit,
+    embedding,
     inference,
     levels,
     memory,
@@ -27,7 +28,7 @@ BENCHMARKS = {
     module.BENCHMARK.name: module.BENCHMARK
     for module in (
         *(step_time, inference, training, peers, memory, levels),
-        *(callbacks, credit, transforms, search),
+        *(callbacks, credit, transforms, embedding, search),
     )
 }
 

@@ -14,6 +14,7 @@ from keras_treegate import optimizers as optimizers
 from keras_treegate import plotting as plotting
 from keras_treegate import transforms as transforms
 from keras_treegate.saved_models import load_saved_model as load_saved_model
+from keras_treegate.transforms import convert_embeddings as convert_embeddings
 from keras_treegate.transforms import fold as fold
 from keras_treegate.transforms import grow as grow
 from keras_treegate.transforms import prune as prune
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "callbacks",
+    "convert_embeddings",
     "credit",
     "fold",
     "gates",

@@ -13,6 +13,7 @@ FLOORS = (
     {"types"},
     {"core"},
     {"backend"},
+    {"tables"},
     {"gates", "credit", "trees"},
     {"layers", "optimizers", "losses"},
     {"transforms", "callbacks"},

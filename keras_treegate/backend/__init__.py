@@ -12,7 +12,9 @@ from keras_treegate.backend.common.reference import take_slots as take_slots
 from keras_treegate.backend.common.row_gradient import (
     RowGradient as RowGradient,
 )
-from keras_treegate.backend.common.row_updates import RowTables as RowTables
+from keras_treegate.backend.common.row_updates import (
+    OptimizerTables as OptimizerTables,
+)
 from keras_treegate.backend.common.row_updates import RowUpdate as RowUpdate
 from keras_treegate.backend.common.row_updates import (
     SharedUpdate as SharedUpdate,
@@ -28,6 +30,7 @@ DECAY_STATE_IS_TRAINABLE = _running.DECAY_STATE_IS_TRAINABLE
 PRODUCT = _running.PRODUCT
 apply_gradients = _running.apply_gradients
 assign_in_step = _running.assign_in_step
+bounded_ids = _running.bounded_ids
 can_assign = _running.can_assign
 before_native_steps = _running.before_native_steps
 check_export = _running.check_export
@@ -44,9 +47,10 @@ owed_decay = _running.owed_decay
 path_product = _running.path_product
 quotient = _running.quotient
 read_clock = _running.read_clock
-read_level = _running.read_level
+read_table = _running.read_table
 read_rows = _running.read_rows
 settle = _running.settle
+spread_rows = _running.spread_rows
 take_rows = _running.take_rows
 updating_rows = _running.updating_rows
 watch = _running.watch
@@ -58,8 +62,8 @@ __all__ = [
     "NAME",
     "PRODUCT",
     "Backend",
+    "OptimizerTables",
     "RowGradient",
-    "RowTables",
     "RowUpdate",
     "SharedUpdate",
     "UpdateRows",
@@ -67,6 +71,7 @@ __all__ = [
     "as_row_gradient",
     "assign_in_step",
     "before_native_steps",
+    "bounded_ids",
     "can_assign",
     "check_export",
     "compiled",
@@ -81,9 +86,10 @@ __all__ = [
     "path_product",
     "quotient",
     "read_clock",
-    "read_level",
     "read_rows",
+    "read_table",
     "settle",
+    "spread_rows",
     "take_rows",
     "take_slots",
     "updating_rows",

@@ -1,13 +1,13 @@
 """The typed contract of a backend.
 
-Each framework has a folder of files: `rows` for the rows of tables and
-their gradients, `paths` for leaf sums and path products, and `updates`. Its
-`__init__` names what this contract asks for, and mypy holds it against it. A
-new backend is a new folder.
+Each framework has a folder of files: `rows` for the rows of tables and their
+gradients, `lookups` for ids that may repeat, `paths` for leaf sums and path
+products, and `updates`. Its `__init__` names what this contract asks for, and
+mypy holds it against it. A new backend is a new folder.
 
-`ids` are distinct, ascending and in bounds everywhere but in `count`. Functions
-take plain tensors, variables and tuples of them, and call nothing of the floors
-above.
+`ids` are distinct, ascending and in bounds everywhere but in `count` and
+`bounded_ids`. Functions take plain tensors, variables and tuples of them, and
+call nothing of the floors above.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,18 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from keras_treegate.backend.common.row_gradient import RowGradient
-from keras_treegate.backend.common.row_updates import RowTables, SharedUpdate
-from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.backend.common.row_updates import (
+    OptimizerTables,
+    SharedUpdate,
+)
+from keras_treegate.core.rows import BatchRows, TableVariables
 from keras_treegate.types import Shape, Tensor, Variable
 
 Result = TypeVar("Result")
 
-# Called with the tables of a level, the gradient of its nodes and an update.
+# Called with the tables of an update, the gradient of the first and an update.
 UpdateRows: TypeAlias = Callable[
-    [RowTables[Variable], Tensor | RowGradient, SharedUpdate], None
+    [OptimizerTables[Variable], Tensor | RowGradient, SharedUpdate], None
 ]
 
 
@@ -41,7 +44,7 @@ class Backend(Protocol):
     PRODUCT: str
 
     @staticmethod
-    def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
+    def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
         """Returns the sum of the rows along the path to each leaf slot.
 
         Args:
@@ -77,6 +80,23 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
+        """Returns the row (B, ...) of each slot (B,), of rows (R, ...).
+
+        Slots are in bounds, and may repeat: the gradients of equal ones add up,
+        to a dense gradient of the rows.
+        """
+
+    @staticmethod
+    def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
+        """Returns ids (B,) as int32 in bounds, and where they were outside.
+
+        Raises for ids outside of 0..num_rows - 1 where the framework can. Where
+        it cannot, their places are marked in the booleans (B,), and there are
+        other ids in their place; `None` where it always can.
+        """
+
+    @staticmethod
     def as_row_gradient(
         gradient: Tensor, variable: Variable
     ) -> tuple[Tensor | RowGradient, str | None]:
@@ -91,10 +111,10 @@ class Backend(Protocol):
         """Returns rows without a gradient; all where `ids` is `None`."""
 
     @staticmethod
-    def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
-        """Returns rows (R, W, Q) of a level with the decay that they owe.
+    def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
+        """Returns rows (R, ...) of a table with the decay that they owe.
 
-        The gradient for the nodes is that of the decayed rows, as if the decay
+        The gradient for the table is that of the decayed rows, as if the decay
         had been written each time: a row that owes half of itself does not get
         half the gradient. All rows where `ids` is `None`.
         """
@@ -142,7 +162,7 @@ class Backend(Protocol):
         """Returns `core.decay.read_clock`; the sign as a `bool` if known."""
 
     @staticmethod
-    def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
+    def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
         """Pays the decay that rows owe, and sets clock and stamps to zero.
 
         Does nothing where none is owed. Works in a step as well, eager or

@@ -101,18 +101,23 @@ def initializer(name: str, value: object) -> Callable[..., Tensor]:
     return found
 
 
-def unpenalized_nodes(kwargs: Config) -> None:
-    """Refuses the penalties of a Dense kernel; removes those that are `None`.
+def unpenalized(weight: str, rows_of: str, kwargs: Config) -> None:
+    """Refuses the penalties of a weight; removes those that are `None`.
 
-    A tree has no kernel, and a penalty on all nodes reads and writes every row
-    in each step.
+    A penalty on all rows reads and writes every row in each step.
+
+    Args:
+        weight: the name before `_regularizer` and `_constraint`.
+        rows_of: what has the rows, for the message.
+        kwargs: the keyword arguments, from which they are removed.
     """
-    for name in ("kernel_regularizer", "kernel_constraint"):
+    for name in (f"{weight}_regularizer", f"{weight}_constraint"):
         value = kwargs.pop(name, None)
         if value is not None:
             raise ValueError(
                 f"`{name}` must be left out: it would read and write every row "
-                f"of the trees in each step. Received: {name}={value!r}. Use "
+                f"of the {rows_of} in each step. Received: {name}={value!r}. "
+                "Use "
                 "the `weight_decay` of a step-aware optimizer, e.g. "
                 "`keras_treegate.optimizers.StepAwareAdam(weight_decay=0.01)`, "
                 "which decays rows when they are next used."
@@ -188,10 +193,28 @@ def tensor(name: str, value: object) -> None:
         )
 
 
+def unquantized(policy: keras.dtype_policies.DTypePolicy) -> None:
+    """Refuses the dtype policy of a quantized layer."""
+    if policy.quantization_mode is not None:
+        raise ValueError(
+            "`dtype` must not be the policy of a quantized layer. Received: "
+            f"dtype={policy.name!r}. Use e.g. "
+            '`dtype="mixed_bfloat16"`.'
+        )
+
+
+def is_sparse(value: object, is_dense: bool) -> bool:
+    """Returns whether a value is a sparse or ragged tensor, or stands for one.
+
+    `is_dense` is what the backend says of it.
+    """
+    symbol_of_none = any(getattr(value, k, False) for k in ("sparse", "ragged"))
+    return not is_dense or symbol_of_none or hasattr(value, "tocoo")
+
+
 def dense(name: str, value: object, is_dense: bool) -> None:
     """Refuses sparse and ragged tensors."""
-    symbol_of_none = any(getattr(value, k, False) for k in ("sparse", "ragged"))
-    if not is_dense or symbol_of_none or hasattr(value, "tocoo"):
+    if is_sparse(value, is_dense):
         raise ValueError(
             f"`{name}` must be a dense tensor: each example is multiplied with "
             "a kernel of its own. Received: a sparse or ragged tensor of type "

@@ -87,7 +87,7 @@ def signed(x: Tensor, negative: Tensor | bool) -> Tensor:
 
 
 def read(rows: Tensor, owed: Tensor) -> Tensor:
-    """Returns rows (R, W, Q) with their decay; the gradient is that of these.
+    """Returns rows (R, ...) with their decay; the gradient is that of these.
 
     It is as if the decay had been written each time: a row that owes half of
     itself does not get half the gradient.
@@ -97,7 +97,12 @@ def read(rows: Tensor, owed: Tensor) -> Tensor:
 
 
 def decayed(rows: Tensor, owed: Tensor) -> Tensor:
-    """Multiplies rows (R, W, Q), each by the factor that it owes (R,)."""
+    """Multiplies rows (R, ...), each by the factor that it owes (R,)."""
     dtype = at_least_float32(rows)
-    factors = ops.cast(owed, dtype)[:, None, None]
+    factors = of_rows(ops.cast(owed, dtype), rows)
     return ops.cast(ops.cast(rows, dtype) * factors, rows.dtype)
+
+
+def of_rows(numbers: Tensor, rows: Tensor) -> Tensor:
+    """Returns numbers (R,) as (R, 1, ...), one for each row of any shape."""
+    return ops.reshape(numbers, (-1, *[1] * (len(rows.shape) - 1)))

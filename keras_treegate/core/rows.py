@@ -119,15 +119,15 @@ def codes_from_bits(bits: Tensor) -> Tensor:
     return ops.sum(ops.cast(bits, "int32") * place_values, axis=-1)
 
 
-class LevelTables(NamedTuple):
-    """The variables of one level, as a backend takes them.
+class TableVariables(NamedTuple):
+    """The variables of a table of rows, as a backend takes them.
 
-    nodes: (N, W, Q), the rows as they were last written.
+    values: (N, ...), the rows as they were last written.
     clock, stamps: (2,) and (N, 2), see `core.decay`.
     as_rows: whether an optimizer looks for the gradient as rows.
     """
 
-    nodes: Variable
+    values: Variable
     clock: Variable
     stamps: Variable
     as_rows: bool
@@ -244,6 +244,17 @@ def rows_of_sorted(
         [*whole, *levels, LevelRows(leaves, None)],
         ops.reshape(leaf_slots, (num_trees, batch)),
     )
+
+
+def rows_of_sorted_ids(ordered: Tensor, num_rows: int) -> Tensor:
+    """Finds the rows of one table for ids (B,) in ascending order.
+
+    Returns:
+        The rows to read (U,), distinct and ascending, int32; U = min(B, N).
+    """
+    size = _slots_of(ops.shape(ordered)[0], num_rows)
+    rows, _ = distinct_rows(ops.expand_dims(ordered, 0), num_rows, size)
+    return rows
 
 
 def _at_leaves(

@@ -70,6 +70,21 @@ def check_table_size(
     _memory(size, "a table of leaves", num_trees, depth, width, units)
 
 
+def check_embedding_size(
+    input_dim: int, output_dim: int, itemsize: int
+) -> None:
+    """Refuses embeddings of too many bytes."""
+    size, limit = input_dim * output_dim * itemsize, max_layer_bytes()
+    if size > limit:
+        raise ValueError(
+            "`input_dim` and `output_dim` must make a table of at most "
+            f"{limit / 2**30:g} GiB. Received: input_dim={input_dim}, "
+            f"output_dim={output_dim}, which takes {size / 2**30:.1f} GiB "
+            f"({size} bytes). Lower one of them, or raise the bound with the "
+            f"environment variable `{MAX_LAYER_GIB_VARIABLE}`."
+        )
+
+
 def _level_size(num_trees: int, depth: int) -> None:
     # The bound on the exponent avoids computing a power of an absurd depth.
     if num_trees > MAX_ROWS or num_trees * 2 ** min(depth, 32) > MAX_ROWS:

@@ -149,7 +149,7 @@ class TreeGatedDense(RoutedDense):
         **kwargs: Any,
     ) -> None:
         seed = checks.optional_seed(seed)
-        checks.unpenalized_nodes(kwargs)
+        checks.unpenalized("kernel", "trees", kwargs)
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
         count_visits = checks.boolean("count_visits", count_visits)
         super().__init__(

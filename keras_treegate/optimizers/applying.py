@@ -1,6 +1,7 @@
 """The state of one `apply` of a step-aware optimizer.
 
-The way of a gradient, from the backward pass to the rows of a level:
+The way of a gradient, from the backward pass to the rows of a table, such as a
+level of a tree or the embeddings of a `SparseEmbedding`:
 
     backward pass          the framework carries the rows of the gradient: a
       |                    lazy tensor, `IndexedSlices`, or a record of an array
@@ -13,8 +14,8 @@ The way of a gradient, from the backward pass to the rows of a level:
     Applying.take_back     what Keras made of the rows, with their ids again
       |
     update_step            any other variable: the rule, and an assignment;
-      |                    a level: its clock advances, and its rows are queued
-    Applying.update_rows   the backend updates the rows of all levels together,
+      |                    a table: its clock advances, and its rows are queued
+    Applying.update_rows   the backend updates the rows of all tables together,
                            before `apply` ends
 """
 
@@ -97,18 +98,18 @@ def in_step(
 def warn_of_lost_rows(
     causes: dict[tuple[str, str], list[str]], warned: set[tuple[str, str]]
 ) -> None:
-    """Warns once of levels whose gradients are dense, with the cause.
+    """Warns once of tables whose gradients are dense, with the cause.
 
     Args:
-        causes: the levels, by the path of their layer and the cause.
+        causes: the tables, by the path of their layer and the cause.
         warned: the layers and causes that need no warning; added to.
     """
-    for (layer, cause), levels in causes.items():
+    for (layer, cause), tables in causes.items():
         if (layer, cause) not in warned:
             warned.add((layer, cause))
             warnings.warn(
-                f"The gradient of {', '.join(levels)} of the layer {layer!r} "
+                f"The gradient of {', '.join(tables)} of the layer {layer!r} "
                 f"is dense: {cause}. Updates are right, but every row of "
-                "these levels is read and written.",
+                "it is read and written.",
                 stacklevel=4,
             )

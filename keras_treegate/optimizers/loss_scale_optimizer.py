@@ -11,7 +11,7 @@ from keras_treegate.core import checks, saving
 from keras_treegate.core.saving import register
 from keras_treegate.optimizers.row_state import counting_steps
 from keras_treegate.optimizers.step_aware_optimizer import StepAwareOptimizer
-from keras_treegate.trees import level as tree_level
+from keras_treegate.tables import row_table
 from keras_treegate.types import Store, Tensor, Variable
 
 
@@ -145,7 +145,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
                 rows = _rows(gradient)
                 finite = ops.logical_and(finite, ops.all(ops.isfinite(rows)))
         scale = ops.convert_to_tensor(self.dynamic_scale.value)
-        with tree_level.step_aware():
+        with row_table.step_aware():
             unscaled = [
                 # A gradient that overwrites its variable is not of the loss.
                 gradient

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.trees import level as tree_level
+from keras_treegate.tables import row_table
 from keras_treegate.types import Store, Tensor, Variable
 
 
@@ -20,7 +20,7 @@ class Slot(NamedTuple):
         decay: The factor by which a step with a zero gradient multiplies it;
             `None` where such a step leaves it as it is. Defaults to `None`.
         initial: Its value at the start. Defaults to `0.0`.
-        per_row: Whether a row of a tree level has one number, and not one for
+        per_row: Whether a row of a table has one number, and not one for
             each weight. Defaults to `False`.
 
     Example:
@@ -61,7 +61,7 @@ class VariableState:
 
     Attributes:
         variable: The variable.
-        level: The `TreeLevel` that it holds the nodes of, or `None`.
+        table: The `RowTable` that it holds the rows of, or `None`.
         decays: Whether weight decay applies to it.
         slots: Variables, one for each kind.
         last_step: Variable (R,) with the step, from 1 on, in which each row was
@@ -73,7 +73,7 @@ class VariableState:
         self, variable: Variable, kinds: list[Slot], decays: bool
     ) -> None:
         self.variable = variable
-        self.level = tree_level.of(variable)
+        self.table = row_table.of(variable)
         self.decays = decays
         self.slots: list[Variable] = []
         self.last_step: Variable | None = None
@@ -82,12 +82,12 @@ class VariableState:
 
     def add_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Makes the slots, as variables of an optimizer."""
-        rows = None if self.level is None else self.variable.shape[0]
+        rows = None if self.table is None else self.variable.shape[0]
         for kind in self.kinds:
             initializer = keras.initializers.Constant(kind.initial)
             if kind.per_row and rows is not None:
                 slot = optimizer.add_variable(
-                    shape=(rows, 1, 1),
+                    shape=(rows, *[1] * (len(self.variable.shape) - 1)),
                     initializer=initializer,
                     dtype=self.variable.dtype,
                     name=self._name(kind.name),
@@ -116,16 +116,16 @@ class VariableState:
         return f"{self.variable.path.replace('/', '_')}_{name}"
 
 
-def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
-    """Counts the steps since each row of a level was written, (N,) int64.
+def idle_steps(table: row_table.RowTable) -> np.ndarray | None:
+    """Counts the steps since each row of a table was written, (N,) int64.
 
     The optimizer that has taken the most steps decides, if several listen to
-    the level; `None` where none of them keeps the last steps. A row that was
+    the table; `None` where none of them keeps the last steps. A row that was
     never written has been idle for all its steps.
     """
     counted: list[tuple[int, np.ndarray]] = []
-    for optimizer in level.listeners:
-        last_step = optimizer.last_steps(level.nodes)
+    for optimizer in table.listeners:
+        last_step = optimizer.last_steps(table.values)
         if last_step is not None:
             step = int(ops.convert_to_numpy(optimizer.steps_taken))
             last_step = ops.convert_to_numpy(last_step).astype("int64")
@@ -136,18 +136,17 @@ def idle_steps(level: tree_level.TreeLevel) -> np.ndarray | None:
 
 
 def check_decay_state(variables: list[Variable]) -> None:
-    """Raises for nodes without their clock and stamps, where these train."""
+    """Raises for tables without their clock and stamps, where these train."""
     given = {id(variable) for variable in variables}
     for variable in variables:
-        level = tree_level.of(variable)
-        if level is None or not level.clock.trainable:
+        table = row_table.of(variable)
+        if table is None or not table.clock.trainable:
             continue
-        if not {id(level.clock), id(level.stamps)} <= given:
+        if not {id(table.clock), id(table.stamps)} <= given:
             raise ValueError(
-                "`variables` must hold the clock and stamps of each tree level "
-                "along with its nodes. Received: nodes "
-                f"{variable.path!r} without them. Pass all of "
-                "`model.trainable_variables`."
+                "`variables` must hold the clock and stamps of each table of "
+                f"rows along with it. Received: {variable.path!r} without "
+                "them. Pass all of `model.trainable_variables`."
             )
 
 

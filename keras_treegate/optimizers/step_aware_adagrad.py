@@ -14,11 +14,11 @@ from keras_treegate.types import Config, Tensor
 
 @register
 class StepAwareAdagrad(StepAwareOptimizer):
-    """Adagrad that reads and writes only touched rows of tree levels.
+    """Adagrad that reads and writes only touched rows of a table.
 
     For every other variable it is `keras.optimizers.Adagrad`. A row of a level
-    of a `TreeGatedDense` that the batch touched, after `dt` steps, is updated
-    by
+    of a `TreeGatedDense`, or of a `SparseEmbedding`, that the batch touched,
+    after `dt` steps, is updated by
 
         row         = row * product over the dt steps of (1 - lr * weight_decay)
         accumulator = accumulator + gradient^2
@@ -26,7 +26,7 @@ class StepAwareAdagrad(StepAwareOptimizer):
 
     Rows that were not touched stay as they are, and are read with the decay
     they owe. A zero gradient moves nothing in Adagrad, so training is exactly
-    that of the dense optimizer. With `rowwise=True` a row of a level has one
+    that of the dense optimizer. With `rowwise=True` such a row has one
     accumulator, of the mean over the row of `gradient^2`: the choice when
     memory counts.
 
@@ -39,8 +39,8 @@ class StepAwareAdagrad(StepAwareOptimizer):
             or callable. Defaults to `0.001`.
         initial_accumulator_value: Float of at least 0. Defaults to `0.1`.
         epsilon: Float of at least 0. Defaults to `1e-07`.
-        rowwise: Boolean, one accumulator for each row of a tree level. Defaults
-            to `False`.
+        rowwise: Boolean, one accumulator for each such row. Defaults to
+            `False`.
         weight_decay: Float of at least 0, or `None`. Decoupled: weights are
             multiplied by `1 - learning_rate * weight_decay`. Defaults to
             `None`.
@@ -104,8 +104,9 @@ class StepAwareAdagrad(StepAwareOptimizer):
     ) -> list[Tensor]:
         (accumulator,) = slots
         square = ops.square(gradient)
-        if self.rowwise and tuple(accumulator.shape[1:]) == (1, 1):
-            square = ops.mean(square, axis=(1, 2), keepdims=True)
+        axes = tuple(range(1, len(accumulator.shape)))
+        if self.rowwise and axes and {*accumulator.shape[1:]} == {1}:
+            square = ops.mean(square, axis=axes, keepdims=True)
         return [accumulator + square]
 
     def next_value(

@@ -14,11 +14,11 @@ from keras_treegate.types import Config, Tensor
 
 @register
 class StepAwareAdam(StepAwareOptimizer):
-    """Adam that reads and writes only touched rows of tree levels.
+    """Adam that reads and writes only touched rows of a table.
 
     For every other variable it is `keras.optimizers.AdamW`. A row of a level of
-    a `TreeGatedDense` that the batch touched in step `t`, after `dt` steps, is
-    updated by
+    a `TreeGatedDense`, or of a `SparseEmbedding`, that the batch touched in
+    step `t`, after `dt` steps, is updated by
 
         row = row * product of (1 - lr_t * weight_decay) over the dt steps
         m   = beta_1^dt * m + (1 - beta_1) * gradient

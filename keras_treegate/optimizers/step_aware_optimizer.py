@@ -16,7 +16,6 @@ from keras_treegate.optimizers.applying import (
     warn_of_lost_rows,
 )
 from keras_treegate.optimizers.arguments import LearningRate
-from keras_treegate.optimizers.level_update import update_of
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -25,7 +24,8 @@ from keras_treegate.optimizers.row_state import (
     counting_steps,
     key_of_rule,
 )
-from keras_treegate.trees import level as tree_level
+from keras_treegate.optimizers.table_update import update_of
+from keras_treegate.tables import row_table
 from keras_treegate.types import Store, Tensor, Variable
 
 _NOT_DEFINED = (
@@ -38,13 +38,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     """Base of the optimizers that touch only the rows a batch touched.
 
     A subclass names its slots in `slot_kinds` and gives the rule for one step
-    in `next_slots` and `next_value`. The rule is the same for the rows of a
-    tree level, for any other variable, and on every backend; this class finds
-    the rows. Register a class of your own with
-    `keras.saving.register_keras_serializable`, and add its arguments to
+    in `next_slots` and `next_value`. It is the same for the rows of a tree
+    level (R, W, Q) or a `SparseEmbedding` (R, Q), for any other variable, and
+    on every backend; this class finds the rows. Register a class of your own
+    with `keras.saving.register_keras_serializable`, and add its arguments to
     `get_config`.
 
-    A row of a tree level is *touched* when its block of the gradient is not all
+    A row of such a table is *touched* when its block of the gradient is not all
     zero, whether the gradient came as rows or dense. In a step, a touched row
 
     1. pays the weight decay it owes, `row *= exp(clock - stamp)`, and gets a
@@ -135,7 +135,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns the slots after one step; called before `next_value`.
 
         Args:
-            gradient: of the variable, or of rows of it (R, W, Q).
+            gradient: of the variable, or of rows of it (R, ...).
             slots: one tensor for each of `slot_kinds`, as `gradient`.
             step: its number and learning rate.
 
@@ -150,7 +150,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns the value after one step, from the new slots.
 
         Args:
-            value: the variable, or rows of it (R, W, Q).
+            value: the variable, or rows of it (R, ...).
             gradient: as `value`.
             slots: what `next_slots` returned.
             step: its number and learning rate.
@@ -175,7 +175,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _build(self, variables: list[Variable]) -> None:
         check_decay_state(variables)
-        with tree_level.step_aware():
+        with row_table.step_aware():
             super().build(variables)
             kinds = self.slot_kinds()
             self.states = [
@@ -186,8 +186,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             ]
         for state in self.states:
             state.add_variables(self)
-            if state.level is not None:
-                state.level.listeners.add(self)
+            if state.table is not None:
+                state.table.listeners.add(self)
         if any(state.last_step is not None for state in self.states):
             # Kept apart from `iterations`, which a user may set. It is the last
             # variable, so that a file without it can be recognized.
@@ -259,7 +259,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         gradients = self.as_row_gradients(grads, variables)
         written_here = self._decay_variables()
         with (
-            tree_level.step_aware(),
+            row_table.step_aware(),
             backend.updating_rows() as update_rows,
             in_step(self._applying, update_rows, condition) as applying,
         ):
@@ -278,7 +278,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         grads: Sequence[Tensor | backend.RowGradient | None],
         trainable_variables: Iterable[Variable] | None = None,
     ) -> list[Tensor | backend.RowGradient | None]:
-        """Returns gradients, those of tree levels as rows if they are carried.
+        """Returns gradients, those of tables as rows if they are carried.
 
         Those of other variables are dense, and those of clocks and stamps,
         which are not updated by a gradient, are `None`.
@@ -290,13 +290,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is None or id(variable) in written_here:
                 gradient = None
-            elif tree_level.of(variable) is None:
+            elif row_table.of(variable) is None:
                 gradient = ops.convert_to_tensor(gradient)
             elif not isinstance(gradient, backend.RowGradient):
                 gradient, lost = backend.as_row_gradient(gradient, variable)
                 if lost is not None:
-                    layer, _, level = variable.path.rpartition("/")
-                    causes.setdefault((layer, lost), []).append(level)
+                    layer, _, table = variable.path.rpartition("/")
+                    causes.setdefault((layer, lost), []).append(table)
             row_gradients.append(gradient)
         warn_of_lost_rows(causes, self._warned)
         return row_gradients
@@ -319,8 +319,8 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
 
     def _decay_variables(self) -> set[int]:
         """Returns the clocks and stamps, by `id`; no gradient is for them."""
-        levels = [state.level for state in self.states if state.level]
-        return {id(v) for level in levels for v in (level.clock, level.stamps)}
+        tables = [state.table for state in self.states if state.table]
+        return {id(v) for table in tables for v in (table.clock, table.stamps)}
 
     def update_step(
         self, gradient: Tensor, variable: Variable, learning_rate: Tensor
@@ -339,7 +339,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         if state.decays and self._weight_decay:
             weight_decay = ops.cast(self._weight_decay, variable.dtype)
             rate = step.learning_rate * weight_decay
-        if state.level is None:
+        if state.table is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *state.slots)]
             slots = self.next_slots(gradient, old[1:], step)
             value = old[0] - old[0] * rate
@@ -349,38 +349,38 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             ):
                 self.assign(target, applying.if_applied(new, before))
         else:
-            self._update_rows(state, state.level, gradient, step, rate)
+            self._update_rows(state, state.table, gradient, step, rate)
 
     def _update_rows(
         self,
         state: VariableState,
-        level: tree_level.TreeLevel,
+        table: row_table.RowTable,
         gradient: Tensor | backend.RowGradient,
         step: Step,
         rate: Tensor | float,
     ) -> None:
         applying = self._applying[-1]
-        clock = before = ops.convert_to_tensor(level.clock.value)
+        clock = before = ops.convert_to_tensor(table.clock.value)
         if state.decays and self._weight_decay:
             clock = applying.if_applied(decay.advance(before, rate), before)
-            level.clock.assign(clock)
+            table.clock.assign(clock)
         update = update_of(self, state, clock, step, applying.condition)
-        tables = backend.RowTables(
-            level.nodes, level.stamps, state.slots, state.last_step
+        tables = backend.OptimizerTables(
+            table.values, table.stamps, state.slots, state.last_step
         )
         applying.update_rows(tables, gradient, update)
 
     def _state_of(self, variable: Variable) -> VariableState:
         return self.states[self._get_variable_index(variable)]
 
-    def last_steps(self, nodes: Variable) -> Variable | None:
-        """Returns the step in which each row of a level was last written.
+    def last_steps(self, variable: Variable) -> Variable | None:
+        """Returns the step in which each row of a table was last written.
 
         Steps are counted from 1, as `steps_taken` counts them; 0 stands for
         never. `None` where the optimizer does not keep them, because its slots
         owe nothing for the steps in between.
         """
-        return self._state_of(nodes).last_step
+        return self._state_of(variable).last_step
 
     @property
     def steps_taken(self) -> Variable | None:
@@ -395,6 +395,6 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list: list[Variable]) -> None:
         """Settles all decay that rows still owe; `fit` calls it at its end."""
         for state in self.states:
-            if state.level is not None:
-                state.level.settle()
+            if state.table is not None:
+                state.table.settle()
         untrained_gates.warn(self, self.states, self._gates_warned)

@@ -12,10 +12,11 @@ from keras_treegate.types import Config, Tensor
 
 @register
 class StepAwareSGD(StepAwareOptimizer):
-    """Gradient descent that reads and writes only touched rows of tree levels.
+    """Gradient descent that reads and writes only touched rows of a table.
 
     For every other variable it is `keras.optimizers.SGD`. A row of a level of a
-    `TreeGatedDense` that the batch touched, after `dt` steps, is updated by
+    `TreeGatedDense`, or of a `SparseEmbedding`, that the batch touched, after
+    `dt` steps, is updated by
 
         row      = row * product of (1 - lr_t * weight_decay) over the dt steps
         velocity = momentum^dt * velocity - lr * gradient

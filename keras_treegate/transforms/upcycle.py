@@ -1,6 +1,5 @@
 """The transform of Dense layers to trees that compute the same at first."""
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -12,10 +11,11 @@ from keras_treegate.core.rows import TreeShape
 from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
+from keras_treegate.transforms.convertible import convertible
 from keras_treegate.transforms.graphs import GateInputs
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.state import copied_activation, copy_variable
-from keras_treegate.transforms.sublayers import LayerSelection, select_layers
+from keras_treegate.transforms.sublayers import LayerSelection
 from keras_treegate.transforms.upcycle_gates import NewGates, check_gate_inputs
 from keras_treegate.types import Levels
 
@@ -134,9 +134,10 @@ def upcycle(
             f"Received: gate_threshold={gate_threshold!r}. Leave one of them "
             "out."
         )
-    convertible = _convertible(model, layers, num_trees, stored, gates)
+    why_not = partial(_why_not, num_trees=num_trees, levels=stored, gates=gates)
+    found = convertible(model, layers, keras.layers.Dense, why_not, "kernel")
     if gate_inputs is not None:
-        check_gate_inputs(model, gate_inputs, convertible)
+        check_gate_inputs(model, gate_inputs, found)
     made: list[TreeGatedDense] = []
     makers = {
         id(layer): partial(
@@ -149,11 +150,11 @@ def upcycle(
             gate=gates.make(number),
             sources=gates.sources(layer),
         )
-        for number, layer in enumerate(convertible)
+        for number, layer in enumerate(found)
     }
     read = None
     if gate_inputs is not None:
-        read = GateInputs(gate_inputs, convertible)
+        read = GateInputs(gate_inputs, found)
     new = rebuilt(model, makers, read).model
     if calibrate is not None:
         _calibrate(new, made, calibrate)
@@ -174,67 +175,13 @@ def _calibrate(
         layer.gate.set_means(mean.mean, mean.batches)
 
 
-def _convertible(
-    model: keras.Model,
-    layers: LayerSelection,
-    num_trees: int | str | None,
-    levels: tuple[int, ...],
-    gates: NewGates,
-) -> list[keras.layers.Dense]:
-    """Returns the layers to convert; names the others, with the reason."""
-    by_name = layers is not None and not callable(layers)
-    candidates = [
-        layer
-        for layer in select_layers(model, layers)
-        if by_name or isinstance(layer, keras.layers.Dense)
-    ]
-    reasons = [
-        _why_not(layer, num_trees, levels, gates) for layer in candidates
-    ]
-    found = [
-        layer
-        for layer, reason in zip(candidates, reasons, strict=True)
-        if reason is None
-    ]
-    others = "; ".join(
-        f"{layer.name!r} {reason}"
-        for layer, reason in zip(candidates, reasons, strict=True)
-        if reason is not None
-    )
-    if not found or (by_name and others):
-        raise ValueError(
-            "`layers` must be `keras.layers.Dense` layers that can be "
-            f"converted. Received: {others or 'no Dense layer'}. Choose others."
-        )
-    if others:
-        warnings.warn(f"Not converted: {others}.", stacklevel=3)
-    regularized = [layer.name for layer in found if layer.kernel_regularizer]
-    if regularized:
-        warnings.warn(
-            f"The `kernel_regularizer` of {', '.join(map(repr, regularized))} "
-            "is not carried over. Use the `weight_decay` of a step-aware "
-            "optimizer.",
-            stacklevel=3,
-        )
-    return found
-
-
 def _why_not(
-    layer: keras.layers.Layer,
+    layer: keras.layers.Dense,
     num_trees: int | str | None,
     levels: tuple[int, ...],
     gates: NewGates,
 ) -> str | None:
     """Returns why a layer cannot be converted, or `None`."""
-    if type(layer) is not keras.layers.Dense:
-        return f"is a {type(layer).__name__}, and not `keras.layers.Dense`"
-    if not layer.built:
-        return "is not built"
-    mode = getattr(layer, "quantization_mode", None)
-    if mode is not None:
-        return f"is quantized to {mode}"
-    if layer.lora_enabled:
-        return "has LoRA weights"
     if layer.kernel_constraint is not None:
         return "has a `kernel_constraint`, which sums of nodes would not keep"
     inputs, units = layer.kernel.shape

@@ -10,7 +10,7 @@ from keras_treegate.core import decay
 from keras_treegate.core.rows import (
     BatchRows,
     LevelRows,
-    LevelTables,
+    TableVariables,
     TreeShape,
     count_whole_levels,
     first_of_trees,
@@ -72,7 +72,7 @@ class Forest:
     ) -> "Forest":
         """Makes the trees of a layer's nodes, with the state of their decay."""
         levels = [
-            TreeLevel.of_layer(layer, level, variable)
+            TreeLevel.of_layer(layer, variable, f"_{level}")
             for level, variable in zip(trees.levels, nodes, strict=True)
         ]
         return cls(trees, levels)
@@ -213,9 +213,9 @@ class Forest:
             level.settle()
 
     @property
-    def tables(self) -> list[LevelTables]:
+    def tables(self) -> list[TableVariables]:
         """The variables of the levels, as a backend takes them."""
-        return [level.tables for level in self.levels]
+        return [level.variables for level in self.levels]
 
     @property
     def variables(self) -> list[Variable]:

@@ -1,156 +1,16 @@
-"""One level of nodes and the decay that its rows owe.
+"""One level of nodes, a table of rows with a name of its own for them."""
 
-A layer reads its levels through a `TreeLevel`, and a step-aware optimizer finds
-it on the variable of the nodes: that is all the two know of each other. Any
-other optimizer must find rows that owe nothing. It is not known beforehand
-which optimizer will make the next step. But before an optimizer of Keras writes
-a variable, it reads the variable's `overwrite_with_gradient`. There a level
-notices an optimizer that does not know of its decay, and settles in that step.
-"""
-
-import contextlib
-import threading
-import weakref
-from collections.abc import Iterator
-from typing import cast
-
-import keras
-
-from keras_treegate import backend
-from keras_treegate.core.rows import LevelTables
-from keras_treegate.types import Tensor, Variable
+from keras_treegate.tables.row_table import RowTable
+from keras_treegate.types import Variable
 
 
-class _Asking(threading.local):
-    """The step-aware optimizers that may be asking, counted in each thread."""
-
-    step_aware = 0
-
-
-_asking = _Asking()
-
-
-@contextlib.contextmanager
-def step_aware() -> Iterator[None]:
-    """Makes a context in which levels do not settle when they are asked."""
-    _asking.step_aware += 1
-    try:
-        yield
-    finally:
-        _asking.step_aware -= 1
-
-
-class LevelVariable(keras.Variable):
-    """A variable of a level, which the optimizers of Keras ask in each step.
-
-    `add_weight` makes plain variables; they become such by their `__class__`.
-    """
-
-    level: "weakref.ref[TreeLevel]"
-    tree_level: "TreeLevel"  # of nodes only
-
-    @property
-    def overwrite_with_gradient(self) -> bool:
-        """True where an optimizer assigns the gradient; settles the level."""
-        level = self.level()
-        if level is not None and not _asking.step_aware:
-            level.settle_in_step()
-        # Names the class, because `torch.compile` takes `super()` for something
-        # else here. To mypy a property of a class is a function.
-        return bool(
-            keras.Variable.overwrite_with_gradient.fget(self)  # type: ignore[attr-defined]
-        )
-
-    @overwrite_with_gradient.setter
-    def overwrite_with_gradient(self, value: bool) -> None:
-        keras.Variable.overwrite_with_gradient.fset(  # type: ignore[attr-defined]
-            self, value
-        )
-
-
-class TreeLevel:
+class TreeLevel(RowTable):
     """The variables of one level of nodes.
 
-    nodes: (N, W, Q), the rows as they were last written.
-    clock, stamps: (2,) and (N, 2) float32, see `keras_treegate.core.decay`.
-        Written by step-aware optimizers and by `settle`. Where an optimizer can
-        write only trainable weights, they are trainable, with
-        `overwrite_with_gradient` and zeros for a gradient, which is the value
-        that `settle` gives them.
-    listeners: the optimizers that look for gradients as rows.
+    Its rows are the nodes, (N, W, Q), tree by tree.
     """
 
-    def __init__(
-        self, nodes: Variable, clock: Variable, stamps: Variable
-    ) -> None:
-        self.nodes = nodes
-        self.clock = clock
-        self.stamps = stamps
-        self.listeners: weakref.WeakSet[keras.optimizers.Optimizer] = (
-            weakref.WeakSet()
-        )
-        for variable in (nodes, clock, stamps):
-            variable.__class__ = LevelVariable
-            level_variable = cast(LevelVariable, variable)
-            level_variable.level = weakref.ref(self)
-            if variable is nodes:
-                level_variable.tree_level = self
-        backend.before_native_steps(nodes, self.settle)
-
-    @classmethod
-    def of_layer(
-        cls, layer: keras.layers.Layer, number: int, nodes: Variable
-    ) -> "TreeLevel":
-        """Makes a level of a layer's nodes, with new weights for its decay."""
-
-        def state(name: str, shape: tuple[int, ...]) -> Variable:
-            return layer.add_weight(
-                name=f"{name}_{number}",
-                shape=shape,
-                dtype="float32",
-                initializer="zeros",
-                trainable=backend.DECAY_STATE_IS_TRAINABLE,
-                overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
-                autocast=False,
-            )
-
-        clock, stamps = state("clock", (2,)), (nodes.shape[0], 2)
-        return cls(nodes, clock, state("stamps", stamps))
-
     @property
-    def tables(self) -> LevelTables:
-        """The variables, as a backend takes them."""
-        as_rows = len(self.listeners) > 0
-        return LevelTables(self.nodes, self.clock, self.stamps, as_rows)
-
-    def read(self, ids: Tensor | None = None) -> Tensor:
-        """Returns the rows `ids` (R,) with their decay; `None` for all.
-
-        The rows are (R, W, Q), the ids distinct and ascending. The gradient for
-        the nodes then is carried as rows, see `keras_treegate.backend`.
-        """
-        return backend.read_level(self.tables, ids)
-
-    def read_owed(self, ids: Tensor | None = None) -> Tensor:
-        """Returns the factors (R,) that the rows `ids` owe; `None` for all."""
-        return backend.owed_decay(self.clock, self.stamps, ids)
-
-    def settle(self) -> None:
-        """Pays the decay into every row, and sets the clock back to zero."""
-        backend.settle(self.nodes, self.clock, self.stamps)
-
-    def settle_in_step(self) -> None:
-        """Settles for an optimizer that does not know of the decay."""
-        if self.clock.trainable and not self.nodes.trainable:
-            raise ValueError(
-                "The nodes of a tree level must be trained along with its "
-                f"clock and stamps. Received: nodes {self.nodes.path!r} that "
-                "are not trainable. Freeze the layer, `layer.trainable = "
-                "False`, and not one of its variables."
-            )
-        self.settle()
-
-
-def of(variable: Variable) -> TreeLevel | None:
-    """Returns the level whose nodes a variable holds, if it holds any."""
-    return getattr(variable, "tree_level", None)
+    def nodes(self) -> Variable:
+        """The variable of the rows, as they were last written."""
+        return self.values

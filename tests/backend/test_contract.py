@@ -62,7 +62,7 @@ def test_update_rows_replaces_these_rows_and_no_others(ids):
         keras.Variable(np.full((9, 2, 3), 5.0), dtype="float32"),
         keras.Variable(np.arange(9.0)[:, None, None], dtype="float32"),
     ]
-    tables = backend.RowTables(nodes, stamps, slots, last_step)
+    tables = backend.OptimizerTables(nodes, stamps, slots, last_step)
     expected = [table.numpy() for table in tables.as_list()]
     rows = slice(None) if ids is None else ids
     gradient = np.arange(54.0).reshape(9, 2, 3)[rows]
@@ -105,7 +105,7 @@ def test_tables_of_any_sizes_are_updated_together(chunk, monkeypatch):
     in_graph(updates)
     for table, values in zip(tables, expected, strict=True):
         np.testing.assert_allclose(
-            table.nodes.numpy(), values, rtol=1e-5, atol=1e-6
+            table.values.numpy(), values, rtol=1e-5, atol=1e-6
         )
 
 
@@ -181,7 +181,7 @@ def level_of(nodes, random):
 def sums_of_read_levels(levels, rows):
     """As a backend without a faster way would compute leaf sums."""
     ids = [needed.ids for needed in rows.levels]
-    return reference.leaf_sums(list(map(backend.read_level, levels, ids)), rows)
+    return reference.leaf_sums(list(map(backend.read_table, levels, ids)), rows)
 
 
 @pytest.mark.parametrize("form", ["auto", "all", "none"])
@@ -209,7 +209,7 @@ def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, depths, form):
     @compiled
     def product(codes, x):
         rows = batch_rows(codes, depths, form)
-        sums = leaf_sums([level.tables for level in levels], rows)
+        sums = leaf_sums([level.variables for level in levels], rows)
         return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
 
     actual = product(tensor(codes, "int32"), tensor(x))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_treegate.backend import RowTables, SharedUpdate
+from keras_treegate.backend import OptimizerTables, SharedUpdate
 
 
 class Doubling:
@@ -16,7 +16,7 @@ class Doubling:
         last_step = None if last_step is None else last_step + 1
         return [slot * 2 for slot in slots], last_step
 
-    def next_nodes(self, nodes, stamps, slots):
+    def next_values(self, nodes, stamps, slots):
         # Of the gradient's dtype, which may be larger than that of the table.
         nodes = keras.ops.cast(nodes, self.gradient.dtype) * 2 - self.gradient
         for slot in slots:
@@ -30,4 +30,4 @@ DOUBLING = SharedUpdate(Doubling)
 def plain_tables(nodes):
     """Tables of a level whose optimizer keeps nothing."""
     stamps = np.zeros((nodes.shape[0], 2))
-    return RowTables(nodes, keras.Variable(stamps, dtype="float32"), [])
+    return OptimizerTables(nodes, keras.Variable(stamps, dtype="float32"), [])

@@ -54,7 +54,7 @@ def apply(optimizer, gradients):
         if isinstance(gradient, np.ndarray):
             gradient = ops.convert_to_tensor(gradient, dtype="float32")
         pairs.append((gradient, variable))
-        level = getattr(variable, "tree_level", None)
+        level = getattr(variable, "row_table", None)
         if level is not None and level.clock.trainable:
             for state in (level.clock, level.stamps):
                 pairs.append((ops.zeros_like(state.value), state))

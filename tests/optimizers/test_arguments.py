@@ -249,7 +249,7 @@ if backend.DECAY_STATE_IS_TRAINABLE:
         ]
         parts = [
             "`variables` must hold the clock and stamps",
-            "Received: nodes '.*nodes_0' without them",
+            "Received: '.*nodes_0' without them",
             "Pass all of `model.trainable_variables`",
         ]
         with pytest.raises(ValueError, match=".*".join(parts)):

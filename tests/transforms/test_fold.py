@@ -11,9 +11,9 @@ import keras_treegate
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 from keras_treegate.optimizers import StepAwareSGD
+from keras_treegate.tables import row_table
 from keras_treegate.transforms import leaves
 from keras_treegate.transforms.sublayers import descendants
-from keras_treegate.trees import level as tree_level
 from tests import oracle
 from tests.transforms import models
 from tests.transforms.models import normal
@@ -114,7 +114,7 @@ def test_weight_decay_that_is_owed_is_paid():
     # Not `fit`, whose end settles all decay.
     for _ in range(3):
         model.train_on_batch(x, normal(3, 4))
-    level = tree_level.of(layer.nodes[3])
+    level = row_table.of(layer.nodes[3])
     owed = np.sum(level.clock.numpy() - level.stamps.numpy(), axis=-1)
     assert np.any(owed < -0.01)
     x = normal(50, 8, seed=4)

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.trees import level as tree_level
+from keras_treegate.tables import row_table
 from tests import gradients
 
 CLOCK = np.log([0.25, 1.0])  # the rows are worth a quarter since step 0
@@ -32,9 +32,9 @@ def numpy(x):
 
 
 def test_the_level_of_a_variable(level):
-    assert tree_level.of(level.nodes) is level
-    assert tree_level.of(level.clock) is None
-    assert tree_level.of(keras.Variable(np.zeros(3))) is None
+    assert row_table.of(level.nodes) is level
+    assert row_table.of(level.clock) is None
+    assert row_table.of(keras.Variable(np.zeros(3))) is None
 
 
 @pytest.mark.parametrize("ids", [None, [0, 1, 2, 3], [1, 2], [3]])

@@ -20,7 +20,7 @@ class RowGradient(NamedTuple):
     """A gradient that is zero outside the rows `ids`.
 
     ids: (R,) integers, distinct, ascending and in bounds.
-    rows: (R, W, Q), the gradient at these rows.
+    rows: (R, ...), the gradient at these rows.
     num_rows: the rows of the table.
     summands: what `rows` are sums of, where a backend can make use of it.
     """

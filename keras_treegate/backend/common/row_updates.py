@@ -9,17 +9,17 @@ Table = TypeVar("Table")
 Other = TypeVar("Other")
 
 
-class RowTables(NamedTuple, Generic[Table]):
-    """The tables of a level that an optimizer updates, or rows of them.
+class OptimizerTables(NamedTuple, Generic[Table]):
+    """The tables that an optimizer updates together, or rows of them.
 
-    nodes: (N, W, Q); of rows (R, W, Q), and so on.
+    values: (N, ...), the weights; of rows (R, ...), and so on.
     stamps: (N, 2), see `core.decay`.
-    slots: (N, W, Q) or (N, 1, 1) each, what the optimizer keeps of the rows.
+    slots: (N, ...) or (N, 1, ...) each, what the optimizer keeps of the rows.
     last_step: (N,), the step in which each row was last written; `None` where
         no slot needs it.
     """
 
-    nodes: Table
+    values: Table
     stamps: Table
     slots: list[Table]
     last_step: Table | None = None
@@ -27,19 +27,19 @@ class RowTables(NamedTuple, Generic[Table]):
     def as_list(self) -> list[Table]:
         """Returns the tables in their order, without one that is `None`."""
         steps = [] if self.last_step is None else [self.last_step]
-        return [self.nodes, self.stamps, *self.slots, *steps]
+        return [self.values, self.stamps, *self.slots, *steps]
 
-    def with_values(self, values: Iterable[Other]) -> "RowTables[Other]":
+    def with_values(self, values: Iterable[Other]) -> "OptimizerTables[Other]":
         """Puts values, in the order of `as_list`, in place of the tables."""
-        nodes, stamps, *rest = values
+        weights, stamps, *rest = values
         slots, steps = rest[: len(self.slots)], rest[len(self.slots) :]
-        return RowTables(nodes, stamps, slots, *steps)
+        return OptimizerTables(weights, stamps, slots, *steps)
 
 
 class RowUpdate(Protocol):
     """The change that one gradient makes to its rows.
 
-    Both methods return new rows and change nothing. `next_nodes` is given the
+    Both methods return new rows and change nothing. `next_values` is given the
     slots that `next_slots` returned.
     """
 
@@ -48,10 +48,10 @@ class RowUpdate(Protocol):
     ) -> tuple[list[Tensor], Tensor | None]:
         """Returns the slots (R, ...) and last steps (R,) after the update."""
 
-    def next_nodes(
-        self, nodes: Tensor, stamps: Tensor, slots: list[Tensor]
+    def next_values(
+        self, values: Tensor, stamps: Tensor, slots: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Returns the nodes (R, W, Q) and stamps (R, 2) after the update."""
+        """Returns the rows (R, ...) and stamps (R, 2) after the update."""
 
 
 class SharedUpdate(NamedTuple):
@@ -68,16 +68,16 @@ class SharedUpdate(NamedTuple):
     key: Hashable = None
 
     def of(self, gradient: Tensor) -> RowUpdate:
-        """Returns the update by a gradient (R, W, Q)."""
+        """Returns the update by a gradient (R, ...)."""
         return self.rule(gradient, *self.operands)
 
 
 def updated_tables(
-    tables: RowTables[Tensor],
+    tables: OptimizerTables[Tensor],
     update: RowUpdate,
     read: Callable[[Tensor], Tensor],
     write: Callable[[Tensor, Tensor], Tensor],
-) -> RowTables[Tensor]:
+) -> OptimizerTables[Tensor]:
     """Returns tables after an update of rows of them.
 
     Rows are read where they are used, the slots once more after they were
@@ -100,11 +100,11 @@ def updated_tables(
         )
         slots = list(map(write, slots, new))
         last_step = None if last_step is None else write(last_step, step)
-    nodes, stamps = update.next_nodes(
-        read(tables.nodes), read(tables.stamps), list(map(read, slots))
+    values, stamps = update.next_values(
+        read(tables.values), read(tables.stamps), list(map(read, slots))
     )
-    return RowTables(
-        write(tables.nodes, nodes),
+    return OptimizerTables(
+        write(tables.values, values),
         write(tables.stamps, stamps),
         slots,
         last_step,
@@ -112,7 +112,7 @@ def updated_tables(
 
 
 def updated_rows(
-    rows: RowTables[Tensor], update: RowUpdate
-) -> RowTables[Tensor]:
+    rows: OptimizerTables[Tensor], update: RowUpdate
+) -> OptimizerTables[Tensor]:
     """Returns rows that have been read already after an update of them."""
     return updated_tables(rows, update, lambda old: old, lambda _, new: new)

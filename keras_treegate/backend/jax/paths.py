@@ -30,7 +30,7 @@ from keras_treegate.backend.jax.rows import (
 )
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import at_least_float32
-from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.core.rows import BatchRows, TableVariables
 from keras_treegate.types import Tensor
 
 # The start and size of a part of an axis.
@@ -49,11 +49,11 @@ INPUTS_BLOCK = {"cpu": 2**17, "default": 2**25}
 SUMS_BLOCK = {"cpu": xla_loops.ADDED_PER_STEP, "default": 2**25}
 
 
-def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
+def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
     # Because each `value` is a read, each table is read once.
-    nodes = [level.nodes.value for level in levels]
+    nodes = [level.values.value for level in levels]
     states = [decay_state(level.clock, level.stamps) for level in levels]
-    keys = tuple(key_of(level.nodes) for level in levels)
+    keys = tuple(key_of(level.values) for level in levels)
     return _leaf_sums(nodes, states, rows, keys)
 
 

@@ -24,7 +24,7 @@ from keras_treegate.backend.common.row_gradient import (
 )
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
-from keras_treegate.core.rows import LevelTables
+from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
@@ -116,8 +116,8 @@ def as_row_gradient(
         )
     return gradient, (
         "something came between the backward pass and the optimizer (an inner "
-        "jit, vmap, scan or remat, a stock LossScaleOptimizer, or arithmetic "
-        "on the gradient)"
+        "jit, vmap, scan or remat, a stock LossScaleOptimizer, a use of the "
+        "whole table beside that of its rows, or arithmetic on the gradient)"
     )
 
 
@@ -125,12 +125,12 @@ def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     return variable.value if ids is None else rows_at(variable.value, ids)
 
 
-def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
     if ids is None:
-        rows = level.nodes.value
+        rows = table.values.value
     else:
-        rows = take_rows(level.nodes, ids, level.as_rows)
-    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+        rows = take_rows(table.values, ids, table.as_rows)
+    return decay.read(rows, owed_decay(table.clock, table.stamps, ids))
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -189,24 +189,24 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed(now, then if ids is None else rows_at(then, ids))
 
 
-def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
+def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
     try:
-        values = [variable.value for variable in (nodes, clock, stamps)]
+        values = [variable.value for variable in (table, clock, stamps)]
     except TypeError:
         # Some variables have no value: those that `fit` has lent to a step, and
         # those of a first step that failed, whose own error must be seen.
         return
-    table, now, then = values
+    rows, now, then = values
     if not isinstance(now, jax.core.Tracer) and not np.any(np.asarray(now)):
         return
     if len({isinstance(value, jax.core.Tracer) for value in values}) > 1:
         raise ValueError(
-            "An optimizer must be given the clock and stamps of each tree "
-            f"level along with its nodes. Received: nodes {nodes.path!r}, "
+            "An optimizer must be given the clock and stamps of each table of "
+            f"rows along with it. Received: {table.path!r}, "
             "whose rows owe weight decay, without them. Call `layer.settle()` "
             "before the step, or pass all of `model.trainable_variables`."
         )
-    nodes.assign(decay.decayed(table, decay.owed(now, then)))
+    table.assign(decay.decayed(rows, decay.owed(now, then)))
     stamps.assign(jnp.zeros_like(then))
     clock.assign(jnp.zeros_like(now))
 

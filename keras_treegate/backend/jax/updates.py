@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from keras_treegate.backend.common.row_gradient import RowGradient, Summands
 from keras_treegate.backend.common.row_updates import (
-    RowTables,
+    OptimizerTables,
     SharedUpdate,
     updated_rows,
     updated_tables,
@@ -45,7 +45,7 @@ def updating_rows() -> Iterator[UpdateRows]:
     updates: list[_Update] = []
 
     def update_rows(
-        tables: RowTables[Variable],
+        tables: OptimizerTables[Variable],
         gradient: Tensor | RowGradient,
         update: SharedUpdate,
     ) -> None:
@@ -67,8 +67,8 @@ def _update_together(updates: list["_Update"]) -> None:
     """Makes updates that have equal numbers of rows in one loop."""
 
     def step(
-        first: Tensor, count: int, all_tables: list[RowTables[Tensor]]
-    ) -> list[RowTables[Tensor]]:
+        first: Tensor, count: int, all_tables: list[OptimizerTables[Tensor]]
+    ) -> list[OptimizerTables[Tensor]]:
         return [
             update.updated(tables, first, count)
             for update, tables in zip(updates, all_tables, strict=True)
@@ -80,11 +80,13 @@ def _update_together(updates: list["_Update"]) -> None:
         _assign(update.tables, tables)
 
 
-def _values(tables: RowTables[Variable]) -> RowTables[Tensor]:
+def _values(tables: OptimizerTables[Variable]) -> OptimizerTables[Tensor]:
     return tables.with_values(table.value for table in tables.as_list())
 
 
-def _assign(tables: RowTables[Variable], values: RowTables[Tensor]) -> None:
+def _assign(
+    tables: OptimizerTables[Variable], values: OptimizerTables[Tensor]
+) -> None:
     for table, value in zip(tables.as_list(), values.as_list(), strict=True):
         table.assign(value.astype(table.dtype))
 
@@ -98,7 +100,7 @@ class _Update:
 
     def __init__(
         self,
-        tables: RowTables[Variable],
+        tables: OptimizerTables[Variable],
         gradient: RowGradient,
         update: SharedUpdate,
     ) -> None:
@@ -113,8 +115,8 @@ class _Update:
             self.chunk = per_tree * max(1, self.chunk // per_tree)
 
     def updated(
-        self, tables: RowTables[Tensor], first: Tensor, count: int
-    ) -> RowTables[Tensor]:
+        self, tables: OptimizerTables[Tensor], first: Tensor, count: int
+    ) -> OptimizerTables[Tensor]:
         """Returns the tables after the update of so many rows."""
         ids, rows, _, summands = self.gradient
         part = jax.lax.dynamic_slice_in_dim(ids, first, count)

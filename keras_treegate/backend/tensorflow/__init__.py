@@ -9,6 +9,8 @@ from keras_treegate.backend.tensorflow.exporting import (
     is_exporting as is_exporting,
 )
 from keras_treegate.backend.tensorflow.exporting import quotient as quotient
+from keras_treegate.backend.tensorflow.lookups import bounded_ids as bounded_ids
+from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.tensorflow.paths import path_product as path_product
@@ -30,8 +32,8 @@ from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
 from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
-from keras_treegate.backend.tensorflow.rows import read_level as read_level
 from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
+from keras_treegate.backend.tensorflow.rows import read_table as read_table
 from keras_treegate.backend.tensorflow.rows import settle as settle
 from keras_treegate.backend.tensorflow.rows import take_rows as take_rows
 from keras_treegate.backend.tensorflow.rows import watch as watch

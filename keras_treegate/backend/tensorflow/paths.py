@@ -14,13 +14,13 @@ from keras_treegate.backend.tensorflow.rows import (
     compiled,
     lies_in_place,
     native,
-    read_level,
     read_rows,
+    read_table,
     take_rows,
 )
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import at_least_float32
-from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.core.rows import BatchRows, TableVariables
 from keras_treegate.types import Tensor
 
 # The way a product is computed, and why.
@@ -34,20 +34,20 @@ PRODUCT = (
 SMALL = 2**22
 
 
-def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
+def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
     if tf.executing_eagerly():
-        parts = map(read_level, levels, (needed.ids for needed in rows.levels))
+        parts = map(read_table, levels, (needed.ids for needed in rows.levels))
         return reference.leaf_sums(list(parts), rows)
     tables, of_gradients, states = [], [], []
     for level, (ids, _) in zip(levels, rows.levels, strict=True):
-        table, stamps = native(level.nodes), native(level.stamps)
+        table, stamps = native(level.values), native(level.stamps)
         if ids is None:
-            of_gradients.append(read_rows(level.nodes, None))
+            of_gradients.append(read_rows(level.values, None))
             table, stamps = of_gradients[-1], read_rows(level.stamps, None)
         else:
             # Only gets the gradient where the table lies in place: a graph
             # leaves out what nothing reads.
-            of_gradients.append(take_rows(level.nodes, ids, level.as_rows))
+            of_gradients.append(take_rows(level.values, ids, level.as_rows))
             if not lies_in_place(table):
                 table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
         tables.append(table)

@@ -30,7 +30,7 @@ from keras_treegate.backend.common.row_gradient import (
 )
 from keras_treegate.backend.tensorflow.exporting import is_exporting
 from keras_treegate.core import decay
-from keras_treegate.core.rows import LevelTables
+from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
@@ -222,7 +222,8 @@ def as_row_gradient(
     return gradient, (
         "something came between the backward pass and the optimizer (a "
         "`tf.function` of its own around the loss, a stock LossScaleOptimizer, "
-        "or arithmetic on the gradient)"
+        "a use of the whole table beside that of its rows, or arithmetic on "
+        "the gradient)"
     )
 
 
@@ -246,12 +247,12 @@ def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     return tf.gather(native(variable), ids)
 
 
-def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
     if ids is None:
-        rows = tf.convert_to_tensor(native(level.nodes))
+        rows = tf.convert_to_tensor(native(table.values))
     else:
-        rows = take_rows(level.nodes, ids, level.as_rows)
-    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+        rows = take_rows(table.values, ids, table.as_rows)
+    return decay.read(rows, owed_decay(table.clock, table.stamps, ids))
 
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
@@ -266,50 +267,50 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
-    tables = [native(variable) for variable in (nodes, clock, stamps)]
-    if not all(isinstance(table, tf.Variable) for table in tables):
-        _pay(nodes, clock, stamps)  # in a `StatelessScope`
+def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
+    states = [native(variable) for variable in (table, clock, stamps)]
+    if not all(isinstance(state, tf.Variable) for state in states):
+        _pay(table, clock, stamps)  # in a `StatelessScope`
         return
     strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync == 1:
-        _pay_if_owed(*tables)
+        _pay_if_owed(*states)
     elif tf.distribute.in_cross_replica_context():
-        _settle_replicas(strategy, *tables)
+        _settle_replicas(strategy, *states)
     else:
         replica = tf.distribute.get_replica_context()
-        replica.merge_call(_settle_replicas, args=tables)
+        replica.merge_call(_settle_replicas, args=states)
 
 
 def _settle_replicas(
     strategy: tf.distribute.Strategy,
-    nodes: Tensor,
+    table: Tensor,
     clock: Tensor,
     stamps: Tensor,
 ) -> None:
     strategy.extended.update(
-        nodes, _pay_if_owed, args=(clock, stamps), group=False
+        table, _pay_if_owed, args=(clock, stamps), group=False
     )
 
 
-def _pay_if_owed(nodes: Tensor, clock: Tensor, stamps: Tensor) -> None:
+def _pay_if_owed(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
     is_owed = tf.reduce_any(clock != 0)
     if tf.executing_eagerly():
         if is_owed:
-            _pay(nodes, clock, stamps)
+            _pay(table, clock, stamps)
         return
 
     def pay() -> Tensor:
-        _pay(nodes, clock, stamps)
+        _pay(table, clock, stamps)
         return tf.constant(True)
 
     tf.cond(is_owed, pay, lambda: tf.constant(False))
 
 
-def _pay(nodes: Tensor, clock: Tensor, stamps: Tensor) -> None:
+def _pay(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
     now, then = read_rows(clock, None), read_rows(stamps, None)
-    rows = read_rows(nodes, None)
-    nodes.assign(decay.decayed(rows, decay.owed(now, then)))
+    rows = read_rows(table, None)
+    table.assign(decay.decayed(rows, decay.owed(now, then)))
     stamps.assign(tf.zeros_like(then))
     clock.assign(tf.zeros_like(now))
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import (
-    RowTables,
+    OptimizerTables,
     SharedUpdate,
     updated_rows,
     updated_tables,
@@ -76,7 +76,7 @@ class _Queued(NamedTuple):
     gradient: ids and rows, or a dense gradient.
     """
 
-    tables: RowTables[Tensor]
+    tables: OptimizerTables[Tensor]
     gradient: Gradient
     update: SharedUpdate
 
@@ -87,7 +87,7 @@ def _updating_together() -> Iterator[UpdateRows]:
     whole: list[_Queued] = []
 
     def update_rows(
-        tables: RowTables[Variable],
+        tables: OptimizerTables[Variable],
         gradient: Tensor | RowGradient,
         update: SharedUpdate,
     ) -> None:
@@ -254,14 +254,14 @@ class _Update:
 
     def __init__(
         self,
-        tables: RowTables[tf.Variable | _Table],
+        tables: OptimizerTables[tf.Variable | _Table],
         gradient: Gradient,
         update: SharedUpdate,
     ) -> None:
         self.tables = tables
         self.gradient = gradient
         self.update = update
-        self.shape = tables.nodes.shape[1:]
+        self.shape = tables.values.shape[1:]
 
     def update_whole(self) -> None:
         """Updates all rows, of a dense gradient."""
@@ -287,7 +287,11 @@ class _Update:
         """Returns the tables after the update of so many rows."""
         all_ids, all_rows = self.gradient
         ids = tf.slice(all_ids, [first], [count])
-        gradient = tf.slice(all_rows, [first, 0, 0], [count, *self.shape])
+        gradient = tf.slice(
+            all_rows,
+            [first, *[0] * len(self.shape)],
+            [count, *self.shape],
+        )
         new = updated_tables(
             self.tables.with_values(tables),
             self.update.of(gradient),
@@ -300,7 +304,7 @@ class _Update:
 
 
 def _update_at_once(
-    tables: RowTables[Variable],
+    tables: OptimizerTables[Variable],
     gradient: Tensor | RowGradient,
     update: SharedUpdate,
 ) -> None:

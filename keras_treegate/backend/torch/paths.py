@@ -9,9 +9,9 @@ from torch.autograd.function import FunctionCtx
 
 from keras_treegate.backend.common import reference
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
-from keras_treegate.backend.torch.rows import owed_decay, read_level
+from keras_treegate.backend.torch.rows import owed_decay, read_table
 from keras_treegate.core import decay
-from keras_treegate.core.rows import BatchRows, LevelTables
+from keras_treegate.core.rows import BatchRows, TableVariables
 from keras_treegate.types import Shape, Tensor, Variable
 
 # The way a product is computed, and why.
@@ -24,10 +24,10 @@ PRODUCT = (
 PART_SIZE = 2**22
 
 
-def leaf_sums(levels: list[LevelTables], rows: BatchRows) -> Tensor:
-    tables = [level.nodes.value for level in levels]
+def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
+    tables = [level.values.value for level in levels]
     if tables[0].is_meta or torch.compiler.is_compiling():
-        parts = map(read_level, levels, (needed.ids for needed in rows.levels))
+        parts = map(read_table, levels, (needed.ids for needed in rows.levels))
         return reference.leaf_sums(list(parts), rows)
     states = [(level.clock, level.stamps) for level in levels]
     return _LeafSums.apply(rows, states, *tables)

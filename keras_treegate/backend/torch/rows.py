@@ -9,11 +9,13 @@ import torch
 from torch.autograd.function import FunctionCtx
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from keras_treegate.backend.common.row_gradient import RowGradient
+from keras_treegate.backend.common.row_gradient import (
+    RowGradient,
+)
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
-from keras_treegate.core.rows import LevelTables
+from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
@@ -69,12 +71,12 @@ def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:
     return value if ids is None else value.index_select(0, ids)
 
 
-def read_level(level: LevelTables, ids: Tensor | None) -> Tensor:
+def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
     if ids is None:
-        rows = level.nodes.value
+        rows = table.values.value
     else:
-        rows = take_rows(level.nodes, ids, level.as_rows)
-    return decay.read(rows, owed_decay(level.clock, level.stamps, ids))
+        rows = take_rows(table.values, ids, table.as_rows)
+    return decay.read(rows, owed_decay(table.clock, table.stamps, ids))
 
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
@@ -96,14 +98,14 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed_at(*read_clock(now), then)
 
 
-def settle(nodes: Variable, clock: Variable, stamps: Variable) -> None:
-    if nodes.value.is_meta or torch.compiler.is_compiling():
+def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
+    if table.value.is_meta or torch.compiler.is_compiling():
         return
     now, then = read_rows(clock, None), read_rows(stamps, None)
     if not bool(torch.any(now != 0)):
         return
-    rows = read_rows(nodes, None)
-    nodes.assign(decay.decayed(rows, decay.owed(now, then)))
+    rows = read_rows(table, None)
+    table.assign(decay.decayed(rows, decay.owed(now, then)))
     stamps.assign(torch.zeros_like(then))
     clock.assign(torch.zeros_like(now))
 

@@ -9,7 +9,7 @@ import torch
 
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import (
-    RowTables,
+    OptimizerTables,
     SharedUpdate,
     updated_rows,
 )
@@ -35,7 +35,7 @@ def updating_rows() -> contextlib.AbstractContextManager[UpdateRows]:
 
 
 def _update_rows(
-    tables: RowTables[Variable],
+    tables: OptimizerTables[Variable],
     gradient: Tensor | RowGradient,
     update: SharedUpdate,
 ) -> None:
@@ -52,7 +52,7 @@ def _update_rows(
 
 
 def _update_part(
-    tables: RowTables[Variable],
+    tables: OptimizerTables[Variable],
     ids: Tensor | None,
     gradient: Tensor,
     update: SharedUpdate,

@@ -318,7 +318,7 @@ def test_nodes_without_the_state_of_their_decay_are_refused():
             level.settle_in_step()
         return nodes
 
-    match = "given the clock and stamps.*Received: nodes.*layer.settle"
+    match = "given the clock and stamps.*Received: '.*nodes.*layer.settle"
     with pytest.raises(ValueError, match=match):
         jax.jit(step)(level.nodes.value)
     level.settle()
@@ -328,7 +328,7 @@ def test_nodes_without_the_state_of_their_decay_are_refused():
 def test_nodes_that_are_frozen_by_themselves_are_refused():
     level = a_level_that_owes()
     level.nodes.trainable = False
-    match = "must be trained along with.*Received: nodes.*Freeze the layer"
+    match = "must be trained along with.*Received: '.*nodes.*Freeze the layer"
     with pytest.raises(ValueError, match=match):
         keras.optimizers.SGD(0.1, momentum=0.9).build(
             [level.clock, level.stamps]

@@ -468,14 +468,15 @@ def test_numbers_of_rows_that_are_not_known_are_updated(chunk, monkeypatch):
         for values, ids in zip(expected, (one, other), strict=True):
             values[ids] = values[ids] * 2 - 0.5
         for table, values in zip(tables, expected, strict=True):
-            np.testing.assert_allclose(table.nodes.numpy(), values, rtol=1e-6)
+            np.testing.assert_allclose(table.values.numpy(), values, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 17])
 def test_tables_are_written_in_place(count, monkeypatch):
     monkeypatch.setattr(tensorflow_updates, "CHUNK", 16)
     nodes, slot = (tf.Variable(tf.zeros((512, 2, 4))) for _ in range(2))
-    tables = backend.RowTables(nodes, tf.Variable(tf.zeros((512, 2))), [slot])
+    stamps = tf.Variable(tf.zeros((512, 2)))
+    tables = backend.OptimizerTables(nodes, stamps, [slot])
     ids = tf.constant(np.arange(count) * 3, "int32")
     gradient = ids, tf.ones((count, 2, 4))
     updates = [tensorflow_updates._Update(tables, gradient, DOUBLING)]

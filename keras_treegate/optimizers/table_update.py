@@ -1,4 +1,4 @@
-"""The update of the touched rows of a level by the rule of an optimizer."""
+"""The update of the touched rows of a table by the rule of an optimizer."""
 
 import math
 import weakref
@@ -38,14 +38,14 @@ def update_of(
     step: Step,
     condition: Tensor | None,
 ) -> backend.SharedUpdate:
-    """Returns the update that a backend makes of the tables of a level.
+    """Returns the update that a backend makes of a table of rows.
 
     A row with a gradient that is all zero stays as it is, and so do all of them
     where the `condition` is given and false.
 
     Args:
         rule: The optimizer.
-        state: The state that it keeps of the level.
+        state: The state that it keeps of the table.
         clock: The decay clock after this step.
         step: The step.
         condition: Boolean scalar or `None`.
@@ -60,7 +60,7 @@ def update_of(
 
 def _update_by(
     optimizer: weakref.ref[Rule], kinds: list[Slot]
-) -> Callable[..., "LevelUpdate"]:
+) -> Callable[..., "TableUpdate"]:
     """Returns the rule of a `SharedUpdate`, which keeps no optimizer alive."""
 
     def update(
@@ -71,23 +71,23 @@ def _update_by(
         learning_rate: Tensor,
         count: Tensor,
         condition: Tensor | None,
-    ) -> LevelUpdate:
+    ) -> TableUpdate:
         rule = cast(Rule, optimizer())  # It lives while it makes a step.
         step = Step(number, learning_rate, count)
-        return LevelUpdate(
+        return TableUpdate(
             rule, kinds, gradient, step, (time, negative), condition
         )
 
     return update
 
 
-class LevelUpdate:
+class TableUpdate:
     """The update of rows by one gradient, a `backend.RowUpdate`.
 
     Args:
         rule: The optimizer.
         kinds: The kinds of its slots.
-        gradient: (R, W, Q).
+        gradient: (R, ...).
         step: The step.
         clock: The decay clock after it, as `backend.read_clock` gives it.
         condition: Boolean scalar or `None`, see `update_of`.
@@ -106,7 +106,8 @@ class LevelUpdate:
         self.gradient, self.step = gradient, step
         self.time, self.negative = clock
         # The sum is faster than `ops.any`, and NaN is not zero either.
-        touched = ops.sum(ops.abs(gradient), axis=(1, 2)) != 0  # (R,)
+        axes = tuple(range(1, len(gradient.shape)))
+        touched = ops.sum(ops.abs(gradient), axis=axes) != 0  # (R,)
         if condition is not None:
             touched = ops.logical_and(touched, condition)
         self.touched = touched
@@ -122,23 +123,22 @@ class LevelUpdate:
             last_step = self._where_touched(count, last_step)
         return list(map(self._where_touched, new, slots)), last_step
 
-    def next_nodes(
-        self, nodes: Tensor, stamps: Tensor, slots: list[Tensor]
+    def next_values(
+        self, values: Tensor, stamps: Tensor, slots: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Returns the rows after the decay that they owe and this step."""
         owed = decay.owed_at(self.time, self.negative, stamps)
-        value = decay.decayed(nodes, owed)
+        value = decay.decayed(values, owed)
         value = self.rule.next_value(value, self.gradient, slots, self.step)
         value = decay.signed(value, self.negative)
         return (
-            self._where_touched(value, nodes),
+            self._where_touched(value, values),
             self._where_touched(self.time, stamps),
         )
 
     def _where_touched(self, new: Tensor, old: Tensor) -> Tensor:
         """Returns new rows of any rank where touched (R,), else the old."""
-        axes = (1,) * (len(old.shape) - 1)
-        return ops.where(ops.reshape(self.touched, (-1, *axes)), new, old)
+        return ops.where(decay.of_rows(self.touched, old), new, old)
 
 
 def caught_up(
@@ -162,6 +162,6 @@ def caught_up(
             # 0.
             rate = math.log(max(kind.decay, 1e-300))
             factors = ops.exp(rate * ops.cast(idle, slot.dtype))
-            slot = slot * factors[:, None, None]
+            slot = slot * decay.of_rows(factors, slot)
         decayed.append(slot)
     return decayed

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.optimizers import Slot
-from keras_treegate.optimizers.level_update import caught_up
+from keras_treegate.optimizers.table_update import caught_up
 
 
 def test_slots_decay_once_for_each_idle_step():

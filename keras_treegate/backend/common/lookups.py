@@ -1,0 +1,7 @@
+"""What the lookups of ids under the backends share."""
+
+# The error for ids of no row, with the largest id that there is.
+OUT_OF_BOUNDS = (
+    "`inputs` must be ids from 0 to {}, or negative ones that count from the "
+    "end. Clip them, or raise `input_dim`. Received:"
+)

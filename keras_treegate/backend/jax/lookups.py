@@ -1,0 +1,16 @@
+"""Lookups of ids that may repeat, under JAX."""
+
+import jax.numpy as jnp
+
+from keras_treegate.backend.jax.rows import rows_at
+from keras_treegate.types import Tensor
+
+
+def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
+    return rows_at(rows, slots, distinct=False)
+
+
+def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
+    # Because a compiled function cannot raise.
+    outside = (ids < 0) | (ids >= num_rows)
+    return jnp.clip(ids, 0, num_rows - 1).astype("int32"), outside

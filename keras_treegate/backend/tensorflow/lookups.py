@@ -1,0 +1,24 @@
+"""Lookups of ids that may repeat, under TensorFlow."""
+
+import tensorflow as tf
+
+from keras_treegate.backend.common.lookups import OUT_OF_BOUNDS
+from keras_treegate.types import Tensor
+
+
+def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
+    # Because of the third axis the gradient is one scatter, and not slices.
+    index = tf.reshape(slots, (-1, 1, 1))
+    return tf.squeeze(tf.gather_nd(rows, index), 1)
+
+
+def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
+    outside = tf.logical_or(ids < 0, ids >= num_rows)
+    check = tf.debugging.Assert(
+        tf.logical_not(tf.reduce_any(outside)),
+        [OUT_OF_BOUNDS.format(num_rows - 1), tf.boolean_mask(ids, outside)],
+    )
+    # XLA leaves the check out, so that places outside are marked as well.
+    with tf.control_dependencies([] if check is None else [check]):
+        bounded = tf.clip_by_value(ids, 0, num_rows - 1)
+        return tf.cast(bounded, tf.int32), outside

@@ -1,0 +1,21 @@
+"""Lookups of ids that may repeat, under PyTorch."""
+
+import torch
+
+from keras_treegate.backend.common.lookups import OUT_OF_BOUNDS
+from keras_treegate.types import Tensor
+
+
+def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
+    return rows.index_select(0, slots)
+
+
+def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
+    # Other devices raise by themselves; to ask them would mean to wait.
+    if ids.is_cpu and not torch.compiler.is_compiling():
+        outside = ids[(ids < 0) | (ids >= num_rows)]
+        if len(outside):
+            raise IndexError(
+                f"{OUT_OF_BOUNDS.format(num_rows - 1)} {outside[:8].tolist()}"
+            )
+    return ids.int(), None

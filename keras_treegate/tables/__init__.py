@@ -1,0 +1,1 @@
+"""Tables of which a step reads and writes some rows."""

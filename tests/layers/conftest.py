@@ -1,0 +1,3 @@
+"""The fixtures of the tests of the layers."""
+
+from tests.optimizers.lifted import lifted as lifted
