@@ -2,7 +2,7 @@
 
 python tutorials/build_notebooks.py [--text-only] [01_quickstart ...]
 
-Needs `pip install "keras_treegate[notebooks]"` and a backend. The notebooks
+Needs `pip install -e ".[notebooks]"` and a backend. The notebooks
 stand next to the scripts, have the same cells, and name no folder of the
 machine that made them.
 """

@@ -106,7 +106,7 @@ def build(name: str, *sizes: int) -> tuple:
     except ImportError as error:
         raise ImportError(
             f"The peer {name} is not installed ({error}). Install it with: "
-            'pip install "keras_treegate[peers]"'
+            'pip install -e ".[peers]"'
         ) from error
     return BUILDERS[name](module, peer)
 

@@ -128,7 +128,7 @@ def check_backends(names: Iterable[str]) -> None:
             raise ImportError(
                 f"`--backend` must name installed backends. Received: "
                 f"{name}, which is not. Install it with: "
-                f'pip install "keras_treegate[{package}]"'
+                f'pip install -e ".[{package}]"'
             )
 
 

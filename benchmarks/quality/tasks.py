@@ -147,7 +147,7 @@ def digits(seed: int, steps: int, batch: int = 128) -> Task:
     except ImportError as error:
         raise ImportError(
             "The digits come with scikit-learn, which is not installed. "
-            'Install it with: pip install "keras_treegate[tutorials]"'
+            'Install it with: pip install -e ".[tutorials]"'
         ) from error
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype("float32") / 16

@@ -208,7 +208,7 @@ def test_a_backend_that_is_missing_is_told_first(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["step-time", "--backend", BACKEND])
     error = capsys.readouterr().err
-    assert f'pip install "keras_treegate[{BACKEND}]"' in error
+    assert f'pip install -e ".[{BACKEND}]"' in error
 
 
 def test_matplotlib_that_is_missing_is_told_first(capsys, monkeypatch):
