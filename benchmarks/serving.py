@@ -23,11 +23,15 @@ from keras_treegate import fold, layers
 NAME = "serving"
 HELP = "time of one example through a network: Dense, folded, and in files"
 
-# What runs the networks of a framework, besides Keras.
+# What runs the networks of a framework, by their kind. PyTorch does not export
+# Keras's LayerNormalization, which the byte networks have.
 RUNTIMES = {
-    "jax": ("keras",),
-    "torch": ("keras", "onnxruntime"),
-    "tensorflow": ("keras", "litert"),
+    ("jax", "layer"): ("keras",),
+    ("jax", "bytes"): ("keras",),
+    ("torch", "layer"): ("keras", "onnxruntime"),
+    ("torch", "bytes"): ("keras",),
+    ("tensorflow", "layer"): ("keras", "litert"),
+    ("tensorflow", "bytes"): ("keras", "litert", "onnxruntime"),
 }
 DTYPES = ("float32", "bfloat16", "int8")
 BASE = "dense"
@@ -273,7 +277,7 @@ def hold(
     rows: list[dict] = []
     left_out = []
     told = process.call(frameworks.about)
-    for runtime in RUNTIMES[framework]:
+    for runtime in RUNTIMES[framework, contest.kind]:
         for name in (BASE, *dict.fromkeys(given.dtypes)):
             row: dict = contest._asdict() | told | {"engine": engine}
             row |= {"runtime": runtime, "name": name, "turns": []}

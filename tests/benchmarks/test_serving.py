@@ -40,7 +40,7 @@ def test_a_row_for_each_runtime_and_table(found):
     assert cases == [
         (kind, units, runtime, name)
         for kind, units in (("layer", 8), ("bytes", 32))
-        for runtime in serving.RUNTIMES[BACKEND]
+        for runtime in serving.RUNTIMES[BACKEND, kind]
         for name in ("dense", "float32", "int8")
     ]
     assert found["versions"][BACKEND]
