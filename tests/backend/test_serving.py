@@ -180,3 +180,44 @@ def test_a_gradient_changes_no_output(dtype):
         rtol=1e-6,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("inputs", [3, 8])
+def test_one_example_in_a_graph(inputs, dtype, monkeypatch):
+    """TensorFlow takes another way for it, some trees at a time."""
+    tables, _ = tables_of(inputs, dtype, False)
+    x = random().normal(size=(5, inputs)).astype("float32")
+    codes = random().integers(0, LEAVES, (5, TREES)).astype("int32")
+    expected = ops.convert_to_numpy(
+        without_a_gradient(
+            backend.folded_outputs,
+            ops.convert_to_tensor(x),
+            tables,
+            ops.convert_to_tensor(codes),
+        )
+    )
+    table = keras.Variable(tables.table, dtype=dtype, trainable=False)
+
+    def outputs(x, codes):
+        given = tables._replace(table=table.value)
+        return backend.folded_outputs(x, given, codes)
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        from keras_treegate.backend.tensorflow import serving
+
+        monkeypatch.setattr(serving, "PART_SIZE", 2 * UNITS * 3)
+        outputs = tf.function(outputs)
+    for place in range(5):
+        arrays = (x[place : place + 1], codes[place : place + 1])
+        found = without_a_gradient(
+            compiled(outputs), *map(ops.convert_to_tensor, arrays)
+        )
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found),
+            expected[place : place + 1],
+            rtol=1e-5,
+            atol=1e-5,
+        )

@@ -14,10 +14,16 @@ def outputs(
     tables: FoldedTables,
     codes: Tensor,
     path_product: Callable[[Tensor, Tensor, Tensor], Tensor],
+    table: Tensor | None = None,
 ) -> Tensor:
-    """Computes `folded_outputs` as `backend.contract` describes it."""
+    """Computes `folded_outputs` as `backend.contract` describes it.
+
+    The product is given the `table`, if there is one, as it is.
+    """
     x = ops.reshape(ops.cast(inputs, tables.dtype), (-1, tables.trees.inputs))
-    products = _products(x, tables, codes, path_product)
+    if table is None or tables.table.shape[0] == tables.trees.num_trees:
+        table = ops.convert_to_tensor(tables.table)
+    products = _products(x, tables, codes, path_product, table)
     if tables.bias is not None:
         products = products + ops.cast(tables.bias, tables.dtype)
     axes = (-1,) if len(inputs.shape) == 2 else ops.shape(inputs)[:-1]
@@ -29,10 +35,10 @@ def _products(
     tables: FoldedTables,
     codes: Tensor,
     path_product: Callable[[Tensor, Tensor, Tensor], Tensor],
+    table: Tensor,
 ) -> Tensor:
     """Multiplies each of the inputs (B, P) with its kernel: (B, Q)."""
     trees = tables.trees
-    table = ops.convert_to_tensor(tables.table)
     scale = tables.scale
     if scale is not None:
         scale = ops.convert_to_tensor(scale)
