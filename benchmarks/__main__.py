@@ -15,6 +15,7 @@ from benchmarks import (
     levels,
     memory,
     peers,
+    serving,
     step_time,
     training,
     transforms,
@@ -27,7 +28,7 @@ PROGRAM = "python -m benchmarks"
 BENCHMARKS = {
     module.BENCHMARK.name: module.BENCHMARK
     for module in (
-        *(step_time, inference, training, peers, memory, levels),
+        *(step_time, inference, training, peers, serving, memory, levels),
         *(callbacks, credit, transforms, embedding, search),
     )
 }

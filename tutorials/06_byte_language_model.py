@@ -26,7 +26,9 @@ from common import open_splits, parse_options, save
 from keras import layers, ops
 from matplotlib.figure import Figure
 from tfds_builders.python_source import PythonSource
+from writing import Cached, bytes_per_second, write
 
+from keras_treegate import fold
 from keras_treegate.gates import HashGate
 from keras_treegate.layers import TokenWindow, TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
@@ -209,26 +211,32 @@ for name, model in models.items():
 # likely, made a little more decided (`temperature=0.7`). So small a network,
 # trained for so short a time, picks up letters that go together, a few words
 # and the indents of source code. It writes no code that means anything.
+#
+# The trees are folded first: a byte then reads as many weights as in a Dense
+# layer. `Cached`, in `writing.py` next to this file, keeps the keys and values
+# of the bytes before: a byte costs the same however long the text is. What it
+# computes is what the network computes for a whole window.
 
 
 # %%
-def write(model, start, count, temperature=0.7, seed=0):
-    draw = np.random.default_rng(seed)
-    text = list(start.encode())
-    for _ in range(count):
-        seen = text[-window:]
-        tokens = np.zeros((1, window), dtype="int32")
-        tokens[0, : len(seen)] = seen
-        logits = model.predict_on_batch(tokens)[0, len(seen) - 1]
-        logits = np.asarray(logits, dtype="float64") / temperature
-        shares = np.exp(logits - logits.max())
-        text.append(int(draw.choice(256, p=shares / shares.sum())))
-    return bytes(text).decode("utf-8", errors="replace")
-
-
+served = models | {"trees 64": fold(models["trees 64"])}
+writers = {name: Cached(model) for name, model in served.items()}
+count = 20 if options.smoke else 250
 for start in ("    def __init__(self", "import "):
-    print(write(models["trees 64"], start, 20 if options.smoke else 250))
+    print(write(writers["trees 64"], start, count))
     print("-" * 60)
+
+text = validation[0][:1]
+whole = models["trees 64"].predict(text, verbose=0)[0, window // 2 - 1]
+step = writers["trees 64"].read(text[0, : window // 2])
+change = np.abs(whole - step).max()
+print(f"one step and a whole window differ by at most {change:.0e}")
+speeds = bytes_per_second(writers, count)
+for name, speed in speeds.items():
+    print(
+        f"{name:10} writes {speed:6,.0f} bytes per second, "
+        f"at {curves[name][-1]:.3f} bits per byte"
+    )
 
 # %% [markdown]
 # ## Save

@@ -36,7 +36,9 @@ before_native_steps = _running.before_native_steps
 check_export = _running.check_export
 compiled = _running.compiled
 count = _running.count
+folded_outputs = _running.folded_outputs
 gather = _running.gather
+hash_codes = _running.hash_codes
 is_dense = _running.is_dense
 is_exporting = _running.is_exporting
 is_of_trace = _running.is_of_trace
@@ -50,6 +52,7 @@ read_clock = _running.read_clock
 read_table = _running.read_table
 read_rows = _running.read_rows
 settle = _running.settle
+sign_codes = _running.sign_codes
 spread_rows = _running.spread_rows
 take_rows = _running.take_rows
 updating_rows = _running.updating_rows
@@ -76,7 +79,9 @@ __all__ = [
     "check_export",
     "compiled",
     "count",
+    "folded_outputs",
     "gather",
+    "hash_codes",
     "is_dense",
     "is_exporting",
     "is_of_trace",
@@ -89,6 +94,7 @@ __all__ = [
     "read_rows",
     "read_table",
     "settle",
+    "sign_codes",
     "spread_rows",
     "take_rows",
     "take_slots",

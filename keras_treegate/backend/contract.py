@@ -19,7 +19,7 @@ from keras_treegate.backend.common.row_updates import (
     OptimizerTables,
     SharedUpdate,
 )
-from keras_treegate.core.rows import BatchRows, TableVariables
+from keras_treegate.core.rows import BatchRows, FoldedTables, TableVariables
 from keras_treegate.types import Shape, Tensor, Variable
 
 Result = TypeVar("Result")
@@ -69,6 +69,54 @@ class Backend(Protocol):
 
         Returns:
             (B, Q), of the dtype of the inputs.
+        """
+
+    @staticmethod
+    def sign_codes(
+        inputs: Tensor,
+        units: Tensor,
+        thresholds: Tensor | None,
+        shape: tuple[int, int],
+    ) -> Tensor:
+        """Returns the leaf codes (..., G) of sign bits, int32.
+
+        Numbers next to 0 count as 0, whatever the dtype; NaN is bit 0.
+
+        Args:
+            inputs: (..., S).
+            units: (G, D), the inputs that are compared.
+            thresholds: (G, D); `None` for zeros.
+            shape: G and D, which a trace for a file would not know.
+        """
+
+    @staticmethod
+    def hash_codes(
+        tokens: Tensor,
+        token_multipliers: Tensor,
+        hash_multipliers: Tensor,
+        hashes: tuple[tuple[int, int], ...],
+    ) -> Tensor:
+        """Returns the leaf codes (..., G) of tokens (..., n), int32.
+
+        Args:
+            tokens: integers, the newest last.
+            token_multipliers: (4 * N, G), those of the N newest tokens' digits.
+            hash_multipliers: (3 * H, G), those of H hashes.
+            hashes: for each its order and how many of its bits are used.
+        """
+
+    @staticmethod
+    def folded_outputs(
+        inputs: Tensor, tables: FoldedTables, codes: Tensor
+    ) -> Tensor:
+        """Returns the outputs (..., Q) of a folded layer, before activation.
+
+        In the fewest operations where no gradient is asked for.
+
+        Args:
+            inputs: (..., P).
+            tables: what the layer stores.
+            codes: (..., G), integers.
         """
 
     @staticmethod

@@ -79,13 +79,17 @@ class TreeShape(NamedTuple):
         rows = self.num_trees * sum(2**level for level in self.levels)
         return rows * self.width * self.units
 
-    def blocks(self, x: Tensor) -> Tensor:
-        """Cuts inputs (B, P) into the blocks of the trees (B, G, W)."""
+    def padded(self, x: Tensor) -> Tensor:
+        """Adds to inputs (B, P) what the last block lacks: (B, G * W)."""
         padding = self.num_trees * self.width - self.inputs
         # Avoids `ops.pad`, with which torch.compile starts anew in each call.
         if padding:
             x = ops.concatenate([x, ops.zeros_like(x[:, :padding])], axis=1)
-        return ops.reshape(x, (-1, self.num_trees, self.width))
+        return x
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """Cuts inputs (B, P) into the blocks of the trees (B, G, W)."""
+        return ops.reshape(self.padded(x), (-1, self.num_trees, self.width))
 
     def kernels(self, blocks: Tensor) -> Tensor:
         """Puts blocks (..., G, W, Q) together to kernels (..., P, Q)."""
@@ -131,6 +135,25 @@ class TableVariables(NamedTuple):
     clock: Variable
     stamps: Variable
     as_rows: bool
+
+
+class FoldedTables(NamedTuple):
+    """What a folded layer stores, as a backend takes it.
+
+    table: (G * U, W, Q), of any dtype, the U stored leaves of each tree.
+    scale: (G * U, W), what the rows of the table are multiplied by, or `None`.
+    slots: (G * L,), the row of each leaf; `None` where every leaf has its own.
+    bias: (Q,), or `None`.
+    trees: their sizes.
+    dtype: that of the product and the outputs.
+    """
+
+    table: Tensor
+    scale: Tensor | None
+    slots: Tensor | None
+    bias: Tensor | None
+    trees: TreeShape
+    dtype: str
 
 
 class LevelRows(NamedTuple):

@@ -11,14 +11,10 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core import checks
+from keras_treegate.core.codes import PRIME, TOKEN_DIGITS
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
-from keras_treegate.gates.hashing import (
-    PRIME,
-    TOKEN_DIGITS,
-    leaf_codes,
-    leaf_codes_of_small_numbers,
-)
+from keras_treegate.gates.hashing import leaf_codes_of_small_numbers
 from keras_treegate.types import Config, Shape, Tensor, Variable
 
 # The bits that are taken of one hash. More would be less even: each of the
@@ -226,10 +222,10 @@ class HashGate(Gate):
     ) -> Tensor:
         checks.integers("inputs", inputs)
         hashes = tuple((order, bits) for order, _, bits in self._hashes())
-        codes = leaf_codes
+        codes = backend.hash_codes
         if backend.is_exporting():
             codes = leaf_codes_of_small_numbers
-        return backend.compiled(codes)(
+        return codes(
             inputs,
             self._token_multipliers.value,
             self._hash_multipliers.value,

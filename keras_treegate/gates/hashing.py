@@ -1,76 +1,21 @@
-"""The hashes of tokens, as formulas of tensors.
+"""The hashes of tokens, for files.
 
-There are two forms, with the same results. One has the fewest operations. The
-other, for files, has no number of more than 24 bits but the tokens, and no
-division of a negative number, which runtimes round in different directions:
-some of them compute integers as float32.
+`core.codes.hash_codes` has the same results in the fewest operations. This form
+has no number of more than 24 bits but the tokens, and no division of a negative
+number, which runtimes round in different directions: some of them compute
+integers as float32.
 """
 
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.core.codes import (
+    HASH_BITS,
+    HASH_RADIX,
+    PRIME,
+    TOKEN_DIGITS,
+)
 from keras_treegate.types import Tensor
-
-# A hash is a number below this prime, just below 2^20. Products of it with the
-# digits below, and sums of a few of them, stay below 2^31, so that integers of
-# 32 bits never overflow: frameworks and file formats differ in what they do.
-PRIME = 2**20 - 3
-HASH_BITS = 20
-
-# A token is four digits of eight bits; a hash is two of ten.
-TOKEN_DIGITS = 4
-HASH_RADIX = 2**10
-
-
-def leaf_codes(
-    tokens: Tensor,
-    token_multipliers: Tensor,
-    hash_multipliers: Tensor,
-    hashes: tuple[tuple[int, int], ...],
-) -> Tensor:
-    """Returns the leaf codes (..., G) of tokens (..., n), int32.
-
-    Args:
-        tokens: integers, the newest last.
-        token_multipliers: (4 * n, G), those of the digits of the newest tokens.
-        hash_multipliers: (3 * H, G), those of H hashes.
-        hashes: for each of them its order and how many of its bits are used.
-    """
-    tokens = ops.cast(tokens, "int32")
-    code: Tensor = ops.zeros_like(tokens[..., :1] * token_multipliers[0])
-    combined: Tensor = code
-    age = 0
-    for number, (order, bits) in enumerate(hashes):
-        while age < order:
-            token = tokens[..., tokens.shape[-1] - 1 - age, None]
-            first = TOKEN_DIGITS * age
-            multipliers = token_multipliers[first : first + TOKEN_DIGITS]
-            combined = ops.mod(combined + _hash_of(token, multipliers), PRIME)
-            age += 1
-        one, two, constant = (
-            hash_multipliers[3 * number + term] for term in range(3)
-        )
-        hashed = ops.mod(
-            one * ops.mod(combined, HASH_RADIX)
-            + two * ops.floor_divide(combined, HASH_RADIX)
-            + constant,
-            PRIME,
-        )
-        bits_of_hash = ops.floor_divide(hashed, 2 ** (HASH_BITS - bits))
-        code = code * 2**bits + bits_of_hash
-    return code
-
-
-def _hash_of(token: Tensor, multipliers: Tensor) -> Tensor:
-    """Returns the hash (..., G) of tokens (..., 1) by multipliers (4, G)."""
-    total: Tensor = 0
-    for digit in range(TOKEN_DIGITS):
-        # Floors, so that the digits of a negative token are not negative; the
-        # last one is of the sign.
-        rest = ops.mod(token, 256)
-        token = ops.floor_divide(token, 256)
-        total = total + multipliers[digit] * rest
-    return ops.mod(total, PRIME)
 
 
 def leaf_codes_of_small_numbers(
@@ -79,7 +24,7 @@ def leaf_codes_of_small_numbers(
     hash_multipliers: Tensor,
     hashes: tuple[tuple[int, int], ...],
 ) -> Tensor:
-    """Returns what `leaf_codes` returns; its numbers stay below 2^24."""
+    """Returns `core.codes.hash_codes`; its numbers stay below 2^24."""
     tokens = ops.cast(tokens, "int32")
     code: Tensor = 0
     combined: Tensor = 0

@@ -10,11 +10,9 @@ from numpy.typing import ArrayLike
 from keras_treegate import backend
 from keras_treegate.core import checks, masks
 from keras_treegate.core.numerics import (
-    SMALLEST_NORMAL,
     at_least_float32,
     without_subnormals,
 )
-from keras_treegate.core.rows import codes_from_bits
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
 from keras_treegate.types import Config, Shape, Tensor
@@ -201,9 +199,8 @@ class SignGate(Gate):
         mask: Tensor | None = None,
     ) -> Tensor:
         thresholds = self._thresholds(inputs, training, mask)
-        codes = _plain_codes if backend.is_exporting() else _leaf_codes
-        units = self._units.value
-        return backend.compiled(codes)(inputs, units, thresholds)
+        units = self._units
+        return backend.sign_codes(inputs, units.value, thresholds, units.shape)
 
     def activations(
         self,
@@ -335,10 +332,7 @@ class SignGate(Gate):
 def _gate_units(inputs: Tensor, units: Tensor) -> Tensor:
     """Returns the units (G, D) of inputs (..., S), as (..., G, D)."""
     source = backend.gather(inputs, ops.reshape(units, (-1,)), -1)
-    axes = ops.shape(inputs)[:-1]
-    if len(axes) == 1 and units.shape[1]:
-        axes = (-1,)  # needs no operations for the batch size in a file
-    return ops.reshape(source, (*axes, *units.shape))
+    return ops.reshape(source, (*ops.shape(inputs)[:-1], *units.shape))
 
 
 def _compared(
@@ -351,30 +345,6 @@ def _compared(
     if thresholds is None:
         return source, 0
     return source, without_subnormals(ops.cast(thresholds, dtype))
-
-
-def _leaf_codes(
-    inputs: Tensor, units: Tensor, thresholds: Tensor | None
-) -> Tensor:
-    source, thresholds = _compared(inputs, units, thresholds)
-    return codes_from_bits(source > thresholds)
-
-
-def _plain_codes(
-    inputs: Tensor, units: Tensor, thresholds: Tensor | None
-) -> Tensor:
-    """Computes `_leaf_codes` without a gradient, in few operations."""
-    if not units.shape[1]:
-        return ops.zeros((*ops.shape(inputs)[:-1], units.shape[0]), "int32")
-    source = _gate_units(inputs, units)
-    source = ops.cast(source, at_least_float32(source))
-    if thresholds is None:
-        return codes_from_bits(source >= SMALLEST_NORMAL)
-    source, thresholds = (
-        ops.where(ops.abs(numbers) < SMALLEST_NORMAL, 0.0, numbers)
-        for numbers in (source, ops.cast(thresholds, source.dtype))
-    )
-    return codes_from_bits(source > thresholds)
 
 
 def _unit_array(units: object) -> np.ndarray:

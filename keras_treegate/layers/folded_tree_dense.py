@@ -8,7 +8,7 @@ from keras import ops
 from keras_treegate import backend, gates
 from keras_treegate.core import checks, saving, sizes
 from keras_treegate.core.numerics import dequantize
-from keras_treegate.core.rows import TreeShape, first_of_trees
+from keras_treegate.core.rows import FoldedTables, TreeShape
 from keras_treegate.core.saving import register
 from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.trees import exported
@@ -57,8 +57,8 @@ class FoldedTreeDense(RoutedDense):
         inputs: (..., P), of a floating dtype and a rank of at least 2.
         gate_inputs: (..., S), as for `TreeGatedDense`. Defaults to `None`.
         training: Boolean, which changes nothing. Defaults to `None`.
-        mask: As for `TreeGatedDense`; it changes nothing either. Defaults to
-            `None`.
+        mask: Accepted as by `TreeGatedDense`, and not used: the outputs have
+            the mask of the inputs. Defaults to `None`.
 
     Output shape:
         (..., Q), of the compute dtype.
@@ -93,6 +93,8 @@ class FoldedTreeDense(RoutedDense):
     >>> bool(np.allclose(y, z, atol=1e-5))
     True
     """
+
+    _reads_mask = False
 
     def __init__(
         self,
@@ -174,7 +176,6 @@ class FoldedTreeDense(RoutedDense):
         inputs: Tensor,
         gate_inputs: Tensor | None = None,
         training: bool | None = None,
-        mask: Tensor | None = None,
     ) -> Tensor:
         if training and not self._warned:
             self._warned = True
@@ -184,45 +185,42 @@ class FoldedTreeDense(RoutedDense):
                 "`keras_treegate.fold`, and fold that again.",
                 stacklevel=2,
             )
-        codes = self.gate(
-            ops.stop_gradient(self._gate_source(inputs, gate_inputs))
-        )
-        return self._outputs(self._product(self._flat(inputs), codes), inputs)
+        source = ops.stop_gradient(self._gate_source(inputs, gate_inputs))
+        # Not by `__call__`, which takes longer than the product of an example.
+        codes = self.gate.call(source)
+        if backend.is_exporting():
+            products = self._exported_products(self._flat(inputs), codes)
+            return self._outputs(products, inputs)
+        outputs = backend.folded_outputs(inputs, self._tables(), codes)
+        return self.activation(outputs)
 
-    def _product(self, x: Tensor, codes: Tensor) -> Tensor:
-        """Multiplies each of the inputs (B, P) with its kernel: (B, Q)."""
+    def _tables(self) -> FoldedTables:
+        scale, slots, bias = (
+            None if variable is None else variable.value
+            for variable in (self.scale, self.slots, self.bias)
+        )
+        return FoldedTables(
+            *(self.table.value, scale, slots, bias),
+            self._built_trees,
+            self.compute_dtype,
+        )
+
+    def _exported_products(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Multiplies inputs (B, P) in operations that any file can hold."""
         trees = self._built_trees
-        table = ops.convert_to_tensor(self.table.value)
-        scale = self.scale
-        if scale is not None:
-            scale = ops.convert_to_tensor(scale.value)
+        table, scale = self.table.value, None
+        if self.scale is not None:
+            scale = ops.convert_to_tensor(self.scale.value)
+        table = ops.convert_to_tensor(table)
         if table.shape[0] == trees.num_trees:  # all leaves are equal
             blocks = dequantize(table, scale, x.dtype)
             return ops.matmul(x, trees.kernels(blocks))
-        codes = ops.reshape(codes, (-1, trees.num_trees))
-        if backend.is_exporting():
-            return self._exported_product(x, table, scale, codes)
-        codes = ops.transpose(codes)
-        slots = codes + first_of_trees(trees.num_trees, 2**self.depth)  # (G, B)
-        if self.slots is not None:
-            slots = ops.take(ops.convert_to_tensor(self.slots.value), slots)
-        x = trees.blocks(x)  # (B, G, W)
-        if scale is not None:  # A scale of a row is a factor of its input.
-            flat = ops.reshape(ops.transpose(slots), (-1,))
-            scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
-            x = x * ops.cast(scale, x.dtype)
-        return backend.path_product(x, table, slots)
-
-    def _exported_product(
-        self, x: Tensor, table: Tensor, scale: Tensor | None, codes: Tensor
-    ) -> Tensor:
-        """Computes the product in operations that any file can hold."""
-        slots = exported.rows_of(codes, 1, 2**self.depth)  # (B, G)
+        slots = exported.rows_of(codes, trees.num_trees, 1, 2**self.depth)
         if self.slots is not None:
             slots = backend.gather(self.slots.value, slots, 0)
         factors = None if scale is None else backend.gather(scale, slots, 0)
         parts = [exported.PathRows(table, slots, factors)]
-        return exported.multiply(self._built_trees, x, parts)
+        return exported.multiply(trees, x, parts)
 
     def _own_variables(self) -> dict[str, Variable]:
         variables = (self.table, self.scale, self.slots, self.bias)

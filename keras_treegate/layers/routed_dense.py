@@ -30,6 +30,9 @@ class RoutedDense(keras.layers.Layer):
     # The names of variables that a file may lack.
     _optional_variables: ClassVar[tuple[str, ...]] = ()
 
+    # Whether `call` takes a mask. Keras is slower with a layer that does.
+    _reads_mask: ClassVar[bool] = True
+
     def __init__(
         self,
         units: int,
@@ -103,6 +106,8 @@ class RoutedDense(keras.layers.Layer):
     ) -> Tensor:
         # Checked before `call`, which runs after the variables are made.
         check_input("inputs", inputs)
+        if not self._reads_mask:
+            kwargs.pop("mask", None)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
         self._check_gate_inputs(gate_inputs)
@@ -138,15 +143,18 @@ class RoutedDense(keras.layers.Layer):
             stored = [x.dtype for x in self._own_variables().values()]
             backend.check_export(inputs.shape, [self.compute_dtype, *stored])
         x = ops.cast(inputs, self.compute_dtype)
+        if len(inputs.shape) == 2:  # saves an operation in a file
+            return x
         return ops.reshape(x, (-1, self._built_trees.inputs))
 
     def _outputs(self, products: Tensor, inputs: Tensor) -> Tensor:
         """Returns the outputs (..., Q) for the products (B, Q) of inputs."""
         if self.bias is not None:
             products = products + ops.cast(self.bias.value, self.compute_dtype)
-        # A matrix needs no operations for the batch size, in a file too.
-        axes = (-1,) if len(inputs.shape) == 2 else ops.shape(inputs)[:-1]
-        return self.activation(ops.reshape(products, (*axes, self.units)))
+        if len(inputs.shape) > 2:
+            axes = ops.shape(inputs)[:-1]
+            products = ops.reshape(products, (*axes, self.units))
+        return self.activation(products)
 
     # A layer and an operation of Keras name the first argument differently.
     def rematerialized_call(  # type: ignore[override]

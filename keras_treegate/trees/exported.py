@@ -35,15 +35,15 @@ class PathRows(NamedTuple):
     factors: Tensor | None
 
 
-def rows_of(codes: Tensor, below: int, size: int) -> Tensor:
+def rows_of(codes: Tensor, trees: int, below: int, size: int) -> Tensor:
     """Returns the rows (B, G) of one level for leaf codes (B, G).
 
     Args:
         codes: the leaf codes.
+        trees: how many, `G`.
         below: the leaves below each row.
         size: the rows of each tree.
     """
-    trees = codes.shape[1]
     _check_size(trees * size * below)
     # An axis more, because OpenVINO computes a sum over an axis, as in a gate,
     # and an operation that follows on the same axes in one, and wrongly.
@@ -78,30 +78,34 @@ def multiply(trees: TreeShape, x: Tensor, parts: list[PathRows]) -> Tensor:
     Returns:
         (B, Q), of the dtype of `x`.
     """
-    blocks = trees.blocks(x)
     size = max(1, CHUNK // (trees.width * trees.units))
-    chunks = [
-        slice(first, min(first + size, trees.num_trees))
-        for first in range(0, trees.num_trees, size)
-    ]
+    size = min(size, trees.num_trees)
     total: Tensor = 0
     for table, ids, factors in parts:
-        scaled = blocks
+        scaled = trees.padded(x)
         if factors is not None:
-            scaled = blocks * ops.cast(factors, x.dtype)
-        for chunk in chunks:
-            of_chunk = scaled, ids
-            if len(chunks) > 1:
-                of_chunk = scaled[:, chunk], ids[:, chunk]
-            product = _product(*of_chunk, table, chunk.stop - chunk.start)
-            total = total + product
+            blocks = trees.blocks(x) * ops.cast(factors, x.dtype)
+            scaled = ops.reshape(blocks, (-1, trees.num_trees * trees.width))
+        for first in range(0, trees.num_trees, size):
+            last = min(first + size, trees.num_trees)
+            chunk = scaled, ids
+            if size < trees.num_trees:
+                columns = slice(first * trees.width, last * trees.width)
+                chunk = scaled[:, columns], ids[:, first:last]
+            rows = (last - first) * trees.width
+            total = total + _product(*chunk, table, (rows, trees.units))
     return total
 
 
-def _product(x: Tensor, ids: Tensor, table: Tensor, trees: int) -> Tensor:
-    """Multiplies (B, g, W) with the rows (B, g) of g trees: (B, Q)."""
-    width, units = table.shape[1:]
-    rows = ops.cast(backend.gather(table, ids, 0), x.dtype)  # (B, g, W, Q)
-    kernels = ops.reshape(rows, (-1, trees * width, units))
-    x = ops.reshape(x, (-1, 1, trees * width))
-    return ops.reshape(ops.matmul(x, kernels), (-1, units))
+def _product(
+    x: Tensor, ids: Tensor, table: Tensor, shape: tuple[int, int]
+) -> Tensor:
+    """Multiplies (B, g * W) with the rows (B, g) of g trees: (B, Q).
+
+    The shape is that of a kernel, (g * W, Q), which a trace would not know.
+    """
+    rows = backend.gather(table, ops.reshape(ids, (-1,)), 0)  # (B * g, W, Q)
+    rows = ops.cast(rows, x.dtype)
+    kernels = ops.reshape(rows, (-1, *shape))
+    product = ops.matmul(ops.reshape(x, (-1, 1, shape[0])), kernels)
+    return ops.reshape(product, (-1, shape[1]))

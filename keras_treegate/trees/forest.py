@@ -114,7 +114,7 @@ class Forest:
         parts = []
         for level, depth in zip(self.levels, self.trees.levels, strict=True):
             below = 2 ** (self.trees.depth - depth)
-            ids = exported.rows_of(codes, below, 2**depth)
+            ids = exported.rows_of(codes, self.trees.num_trees, below, 2**depth)
             stamps = backend.gather(level.stamps.value, ids, 0)  # (B, G, 2)
             factors = decay.owed(level.clock.value, stamps)[..., None]
             if scales is not None and depth:

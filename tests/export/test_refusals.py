@@ -84,9 +84,9 @@ def check_equal(model, file_format, folder):
 
 def test_more_leaves_than_float32_counts():
     codes = np.zeros((1, 2), "int32")
-    exported.rows_of(codes, 1, exported.MAX_ROWS // 2)
+    exported.rows_of(codes, 2, 1, exported.MAX_ROWS // 2)
     with pytest.raises(ValueError, match="at most 16,777,216 leaves"):
-        exported.rows_of(codes, 2, exported.MAX_ROWS // 2)
+        exported.rows_of(codes, 2, 2, exported.MAX_ROWS // 2)
 
 
 def test_unknown_sizes_of_three_axes(tmp_path):

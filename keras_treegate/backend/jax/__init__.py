@@ -35,6 +35,9 @@ from keras_treegate.backend.jax.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.jax.rows import write_rows as write_rows
+from keras_treegate.backend.jax.serving import folded_outputs as folded_outputs
+from keras_treegate.backend.jax.serving import hash_codes as hash_codes
+from keras_treegate.backend.jax.serving import sign_codes as sign_codes
 from keras_treegate.backend.jax.updates import (
     apply_gradients as apply_gradients,
 )

@@ -221,12 +221,17 @@ def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
     inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
-    dtype = at_least_float32(inputs)
+    dtype, stored = at_least_float32(inputs), table.dtype
+    if stored == jnp.bfloat16:  # else XLA would cast the whole table first
+        table = jax.lax.bitcast_convert_type(table, jnp.uint16)
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
             ids = xla_loops.rows_of_unit(first + unit, slots, width)
-            weights = rows_at(table, ids, distinct=False).astype(dtype)
+            weights = rows_at(table, ids, distinct=False)
+            if stored == jnp.bfloat16:
+                weights = jax.lax.bitcast_convert_type(weights, stored)
+            weights = weights.astype(dtype)
             outputs += inputs[first + unit][:, None].astype(dtype) * weights
         return outputs
 

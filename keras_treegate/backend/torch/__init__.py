@@ -35,6 +35,11 @@ from keras_treegate.backend.torch.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.torch.rows import write_rows as write_rows
+from keras_treegate.backend.torch.serving import (
+    folded_outputs as folded_outputs,
+)
+from keras_treegate.backend.torch.serving import hash_codes as hash_codes
+from keras_treegate.backend.torch.serving import sign_codes as sign_codes
 from keras_treegate.backend.torch.updates import (
     apply_gradients as apply_gradients,
 )
