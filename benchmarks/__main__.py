@@ -11,6 +11,7 @@ from benchmarks import (
     callbacks,
     credit,
     embedding,
+    first_step,
     inference,
     levels,
     memory,
@@ -28,7 +29,8 @@ PROGRAM = "python -m benchmarks"
 BENCHMARKS = {
     module.BENCHMARK.name: module.BENCHMARK
     for module in (
-        *(step_time, inference, training, peers, serving, memory, levels),
+        *(step_time, first_step, inference, training, peers, serving),
+        *(memory, levels),
         *(callbacks, credit, transforms, embedding, search),
     )
 }

@@ -31,6 +31,7 @@ class Case(NamedTuple):
     batches: distinct batches of data that take turns, so that each example
         brings rows of its own, as in use.
     levels: the levels of a tree that store nodes, "all" or "ends".
+    layers: how many layers follow one another.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case(NamedTuple):
     parameters: int = 0
     batches: int = 8
     levels: str = "all"
+    layers: int = 1
 
     @property
     def tree_parameters(self) -> int:
@@ -100,6 +102,13 @@ def build_for_fit(case: Case, **options: Any) -> keras.Model:
     model = keras.Sequential([inputs, layer])
     model.compile(build_optimizer(case.optimizer), "mse")
     return model
+
+
+def build_layer(case: Case) -> keras.layers.Layer:
+    """Builds one layer as it comes."""
+    if case.model == "dense":
+        return keras.layers.Dense(case.units)
+    return _tree(case, case.units, levels=case.levels)
 
 
 def _tree(case: Case, units: int, **options: Any) -> layers.TreeGatedDense:
