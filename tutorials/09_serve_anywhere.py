@@ -15,6 +15,7 @@
 
 # %%
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -41,6 +42,7 @@ options = parse_options(
     "Run trees without Keras.", "digits", ["mnist", "fashion_mnist"]
 )
 output = options.output
+logging.getLogger("tensorflow").setLevel("ERROR")  # tells of temporary folders
 epochs = 1 if options.smoke else 12
 most = 128 if options.smoke else 1152  # images of a split
 print(f"Keras {keras.__version__} on {keras.backend.backend()}")
@@ -232,6 +234,8 @@ figure.axes[0].set_ylabel("accuracy")
 save(figure, output / "serve_anywhere.png")
 
 # %% [markdown]
-# A network this small is all overhead: what a runtime does for each operation
-# takes longer than the operation. `python -m benchmarks serving` has layers of
-# 64 to 4,096 units, and `docs/serving.md` what it found.
+# The trees are better than the Dense network of their width; a wider Dense
+# network is better still, and faster. A network this small is all overhead:
+# what a runtime does for an operation takes longer than the operation, and a
+# folded layer has more of them. Trees pay where a wider Dense layer would cost
+# more memory traffic than that: see `docs/serving.md`.

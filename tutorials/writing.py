@@ -129,8 +129,9 @@ def compiled_step(model):
         call = jax.jit(
             lambda first, second, x: model.stateless_call(first, second, x)[0]
         )
+        # Copies, for `fit` and `predict` give the arrays of variables away.
         weights = [
-            [variable.value for variable in variables]
+            [jax.numpy.copy(variable.value) for variable in variables]
             for variables in (
                 model.trainable_variables,
                 model.non_trainable_variables,
