@@ -47,7 +47,8 @@ def sign_codes(
         bits = _without_subnormals(source) > _without_subnormals(thresholds)
     places = torch.arange(depth - 1, -1, -1, device=inputs.device)
     bits = bits.reshape(*axes, trees, depth)
-    return (bits << places).sum(-1, dtype=torch.int32)
+    # PyTorch compiles no shift of booleans.
+    return (bits.view(torch.uint8) << places).sum(-1, dtype=torch.int32)
 
 
 def _without_subnormals(numbers: Tensor) -> Tensor:
@@ -165,5 +166,5 @@ def _gathered_products(
         scale = tables.scale.index_select(0, ids)
         x = x * scale.reshape(x.shape).to(x.dtype)
     rows = tables.table.index_select(0, ids).to(x.dtype)
-    kernels = rows.reshape(x.shape[0], -1, rows.shape[2])
+    kernels = rows.reshape(*x.shape, rows.shape[2])
     return torch.bmm(x[:, None], kernels)[:, 0]
