@@ -181,7 +181,9 @@ def test_a_model_around_such_a_model_keeps_its_methods(transformed, pooled):
     assert new.preprocessor.words == ["a", "b"]
     models.assert_nothing_shared(model, new)
     expected = models.outputs(new, IDS)[0]
-    np.testing.assert_allclose(new.generate(IDS), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        new.generate(IDS), expected, rtol=1e-5, atol=1e-5
+    )
     if transform in SAME_OUTPUTS:
         models.assert_same_outputs(model, new, IDS)
 
@@ -270,7 +272,9 @@ def test_a_stack_of_ones_own_is_kept(transform):
     assert type(new) is Stack
     assert new.name == model.name
     x = normal(9, 6)
-    np.testing.assert_allclose(new.twice(x), 2 * models.outputs(new, x)[0])
+    np.testing.assert_allclose(
+        new.twice(x), 2 * models.outputs(new, x)[0], rtol=1e-6
+    )
     if transform in SAME_OUTPUTS:
         models.assert_same_outputs(model, new, x)
 
