@@ -129,6 +129,7 @@ if keras.backend.backend() == "tensorflow":
     endings["litert"] = ".tflite"
 files = {}
 for name, model in models.items():
+    model(test[0][:1])
     outputs = model.predict(test[0], verbose=0)
     word = name.replace(", ", "_").replace(" ", "_")
     data = output / f"served_{word}.npz"
