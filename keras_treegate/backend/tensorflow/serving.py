@@ -22,7 +22,8 @@ def sign_codes(
     thresholds: Tensor | None,
     shape: tuple[int, int],
 ) -> Tensor:
-    return compiled(_sign_codes)(inputs, units, thresholds, shape)
+    # Not compiled by itself: TensorFlow would keep a graph of each model.
+    return _sign_codes(inputs, units, thresholds, shape)
 
 
 def _sign_codes(
@@ -41,7 +42,10 @@ def hash_codes(
     hashes: tuple[tuple[int, int], ...],
 ) -> Tensor:
     return compiled(formulas.hash_codes)(
-        tokens, token_multipliers, hash_multipliers, hashes
+        tokens,
+        tf.convert_to_tensor(token_multipliers),
+        tf.convert_to_tensor(hash_multipliers),
+        hashes,
     )
 
 
