@@ -33,9 +33,8 @@ CONTESTANTS = {
     "Adam": BACKENDS,
     "SparseAdam": ("torch",),
 }
-EPOCHS = 5  # timed, after one that is not
 SECONDS = 8.0  # of timed steps, about
-MIN_STEPS, MAX_STEPS = 2, 128  # in an epoch
+MAX_STEPS = 128  # in an epoch
 DECAY = 0.01
 TABLES = 3  # the embeddings and their two slots
 BASE_ROWS = 10**5  # from where growth is told
@@ -125,10 +124,7 @@ def measure(case: Case, steps: int | None) -> dict:
     memory = machine.peak_memory()
     make = _sparse_adam if case.contestant == "SparseAdam" else _fit
     seconds_of = make(case)
-    steps = steps or models.affordable_steps(
-        seconds_of, SECONDS / (EPOCHS + 1), MIN_STEPS, MAX_STEPS
-    )
-    ms = np.array(seconds_of(steps, EPOCHS + 1)[1:]) / steps * 1e3
+    steps, ms = models.step_ms(seconds_of, steps, SECONDS, MAX_STEPS)
     return case._asdict() | {
         "steps": steps,
         "ms": tables.spread(ms),

@@ -15,14 +15,13 @@ from benchmarks.harness.models import Case
 from benchmarks.harness.tables import find, number
 
 BASE = "dense"
-EPOCHS = 5  # timed, after one that is not
 SECONDS = 2.0  # of timed steps, about
-MIN_STEPS, MAX_STEPS = 2, 256  # in an epoch
+MAX_STEPS = 256  # in an epoch
 
 LEGEND = """\
 fit     processor seconds to the end of the first `fit` step, with tracing and
         compilation; the model is built and compiled before
-predict processor seconds of the first `predict`, in a process of its own kind
+predict processor seconds of the first `predict`, after that step
 ms      time of a later `fit` step: median over epochs, and quartiles
 """
 
@@ -63,20 +62,14 @@ def measure(case: Case, given: argparse.Namespace) -> dict:
     model = build(case)
     x, y = models.draw_for_fit(case, 1)
     start = time.process_time()
-    model.predict(x, batch_size=case.batch, verbose=0)
-    predict = time.process_time() - start
-    start = time.process_time()
     model.fit(x, y, batch_size=case.batch, verbose=0)
     fit = time.process_time() - start
-
-    def seconds_of(steps: int, epochs: int = 2) -> list[float]:
-        data = frameworks.feed(*models.draw_for_fit(case, steps), case.batch)
-        return models.epoch_seconds(model, data, epochs)
-
-    steps = given.steps or models.affordable_steps(
-        seconds_of, SECONDS / (EPOCHS + 1), MIN_STEPS, MAX_STEPS
+    start = time.process_time()
+    model.predict(x, batch_size=case.batch, verbose=0)
+    predict = time.process_time() - start
+    steps, ms = models.step_ms(
+        models.fit_seconds(model, case), given.steps, SECONDS, MAX_STEPS
     )
-    ms = np.array(seconds_of(steps, EPOCHS + 1)[1:]) / steps * 1e3
     return case._asdict() | {
         "fit_seconds": fit,
         "predict_seconds": predict,

@@ -20,7 +20,7 @@ from benchmarks.harness.tables import distinct, find, number
 
 EPOCHS = 5  # timed, after one that is not
 SECONDS = 8.0  # of timed steps, about
-MIN_STEPS, MAX_STEPS = 2, 256  # in an epoch
+MAX_STEPS = 256  # in an epoch
 BASE_DEPTH = 10  # from where growth is told, if it was measured
 
 LEGEND = f"""\
@@ -45,14 +45,9 @@ def measure(case: Case, given: argparse.Namespace) -> dict:
     model.fit(*data, batch_size=case.batch, verbose=0)
     first = time.perf_counter() - start
 
-    def seconds_of(steps: int, epochs: int = 2) -> list[float]:
-        data = frameworks.feed(*models.draw_for_fit(case, steps), case.batch)
-        return models.epoch_seconds(model, data, epochs)
-
-    steps = given.steps or models.affordable_steps(
-        seconds_of, SECONDS / (EPOCHS + 1), MIN_STEPS, MAX_STEPS
+    steps, ms = models.step_ms(
+        models.fit_seconds(model, case), given.steps, SECONDS, MAX_STEPS, EPOCHS
     )
-    ms = np.array(seconds_of(steps, EPOCHS + 1)[1:]) / steps * 1e3
     memory = machine.peak_memory() - memory
     # Only now, for all this needs memory too.
     (layer,) = model.layers

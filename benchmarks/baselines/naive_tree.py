@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core.rows import TreeShape
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.gates import SignGate
 
 

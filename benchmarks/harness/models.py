@@ -257,6 +257,38 @@ def epoch_seconds(
     return [stop - start for start, stop in zip(begins, ends, strict=True)]
 
 
+def fit_seconds(model: keras.Model, case: Case) -> Callable[..., list[float]]:
+    """Returns a function that times epochs of a `fit` of so many steps."""
+
+    def seconds_of(steps: int, epochs: int = 2) -> list[float]:
+        data = frameworks.feed(*draw_for_fit(case, steps), case.batch)
+        return epoch_seconds(model, data, epochs)
+
+    return seconds_of
+
+
+def step_ms(
+    seconds_of: Callable[..., list[float]],
+    steps: int | None,
+    budget: float,
+    most: int,
+    epochs: int = 5,
+) -> tuple[int, np.ndarray]:
+    """Returns the steps of an epoch, and the milliseconds of one by epoch.
+
+    Args:
+        seconds_of: returns the seconds of so many epochs of so many steps.
+        steps: of an epoch; `None` for what the budget allows.
+        budget: seconds of all epochs.
+        most: steps, at most.
+        epochs: how many are timed, after one that is not.
+    """
+    steps = steps or affordable_steps(
+        seconds_of, budget / (epochs + 1), 2, most
+    )
+    return steps, np.array(seconds_of(steps, epochs + 1)[1:]) / steps * 1e3
+
+
 def affordable_steps(
     seconds_of: Callable[[int], list[float]],
     budget: float,

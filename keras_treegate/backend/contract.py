@@ -19,7 +19,8 @@ from keras_treegate.backend.common.row_updates import (
     OptimizerTables,
     SharedUpdate,
 )
-from keras_treegate.core.rows import BatchRows, FoldedTables, TableVariables
+from keras_treegate.core.rows import BatchRows, TableVariables
+from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Shape, Tensor, Variable
 
 Result = TypeVar("Result")
@@ -100,7 +101,7 @@ class Backend(Protocol):
 
         Args:
             tokens: integers, the newest last.
-            token_multipliers: (4 * N, G), those of the N newest tokens' digits.
+            token_multipliers: (4 * n, G), those of the tokens' digits.
             hash_multipliers: (3 * H, G), those of H hashes.
             hashes: for each its order and how many of its bits are used.
         """

@@ -1,1 +1,1 @@
-"""What the floors above share: rows, decay, checks of arguments, saving."""
+"""Arithmetic on shapes and rows, decay, checks of arguments, and saving."""

@@ -199,8 +199,11 @@ class SignGate(Gate):
         mask: Tensor | None = None,
     ) -> Tensor:
         thresholds = self._thresholds(inputs, training, mask)
-        units = self._units
-        return backend.sign_codes(inputs, units.value, thresholds, units.shape)
+        # Plain integers: a shape object of TensorFlow would be traced anew.
+        trees, depth = self._units.shape
+        return backend.sign_codes(
+            inputs, self._units.value, thresholds, (trees, depth)
+        )
 
     def activations(
         self,

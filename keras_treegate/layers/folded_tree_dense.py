@@ -8,8 +8,8 @@ from keras import ops
 from keras_treegate import backend, gates
 from keras_treegate.core import checks, saving, sizes
 from keras_treegate.core.numerics import dequantize
-from keras_treegate.core.rows import FoldedTables, TreeShape
 from keras_treegate.core.saving import register
+from keras_treegate.core.tree_shape import FoldedTables, TreeShape
 from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.trees import exported
 from keras_treegate.types import Activation, Config, Shape, Tensor, Variable

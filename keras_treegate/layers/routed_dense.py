@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_treegate import backend, gates
 from keras_treegate.core import checks, saving, sizes
-from keras_treegate.core.rows import TreeShape
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.types import (
     Activation,
     Config,

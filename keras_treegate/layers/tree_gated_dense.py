@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_treegate import gates, types
 from keras_treegate.core import checks, masks, sizes
-from keras_treegate.core.rows import TreeShape
 from keras_treegate.core.saving import register
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.credit import Credit, Route, scores
 from keras_treegate.credit import get as get_credit
 from keras_treegate.layers.routed_dense import RoutedDense

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_treegate.core import checks, sizes
-from keras_treegate.core.rows import TreeShape
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.gates import Gate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means

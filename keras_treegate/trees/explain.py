@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from keras_treegate import backend
 from keras_treegate.core import checks
-from keras_treegate.core.rows import TreeShape, count_whole_levels
+from keras_treegate.core.rows import count_whole_levels
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.trees.forest import Forest
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core.rows import TreeShape
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.types import Tensor
 
 # The numbers that are gathered at a time for one example. So few stay in a

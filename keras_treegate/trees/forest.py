@@ -11,12 +11,12 @@ from keras_treegate.core.rows import (
     BatchRows,
     LevelRows,
     TableVariables,
-    TreeShape,
     count_whole_levels,
     first_of_trees,
     in_order,
     rows_of_sorted,
 )
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.trees import exported
 from keras_treegate.trees.level import TreeLevel
 from keras_treegate.types import Tensor, Variable

@@ -8,7 +8,8 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.core.numerics import COUNTER_RADIX
-from keras_treegate.core.rows import TreeShape, first_of_trees
+from keras_treegate.core.rows import first_of_trees
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.types import Tensor, Variable
 
 

@@ -10,7 +10,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.backend.common import reference
 from keras_treegate.backend.common.row_gradient import RowGradient, merged
-from keras_treegate.core import rows as tree
+from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.trees import level as tree_level
 from keras_treegate.trees.forest import batch_rows
 from tests import oracle
@@ -194,7 +194,7 @@ def sums_of_read_levels(levels, rows):
 def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, depths, form):
     depth, trees, batch, inputs, units = 3, 2, 5, 5, 2
     random = np.random.default_rng(0)
-    shape = tree.TreeShape.of(trees, inputs, depth, units, depths)
+    shape = TreeShape.of(trees, inputs, depth, units, depths)
     sizes = oracle.node_shapes(inputs, units, depth, trees)
     levels = [
         level_of(random.normal(size=sizes[stored]), random) for stored in depths

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from keras import ops
 
 from keras_treegate.core.numerics import dequantize
-from keras_treegate.core.rows import FoldedTables, first_of_trees
+from keras_treegate.core.rows import first_of_trees
+from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Tensor
 
 

@@ -1,4 +1,4 @@
-"""What the lookups of ids under the backends share."""
+"""The error that lookups of ids share on all backends."""
 
 # The error for ids of no row, with the largest id that there is.
 OUT_OF_BOUNDS = (

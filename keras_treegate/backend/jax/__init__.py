@@ -1,11 +1,14 @@
 """The backend of JAX: the functions of `backend.contract`."""
 
+from keras_treegate.backend.jax.codes import hash_codes as hash_codes
+from keras_treegate.backend.jax.codes import sign_codes as sign_codes
 from keras_treegate.backend.jax.exporting import (
     check_export as check_export,
 )
 from keras_treegate.backend.jax.exporting import gather as gather
 from keras_treegate.backend.jax.exporting import is_exporting as is_exporting
 from keras_treegate.backend.jax.exporting import quotient as quotient
+from keras_treegate.backend.jax.folded import folded_outputs as folded_outputs
 from keras_treegate.backend.jax.lookups import bounded_ids as bounded_ids
 from keras_treegate.backend.jax.lookups import spread_rows as spread_rows
 from keras_treegate.backend.jax.paths import PRODUCT as PRODUCT
@@ -35,9 +38,6 @@ from keras_treegate.backend.jax.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.jax.rows import write_rows as write_rows
-from keras_treegate.backend.jax.serving import folded_outputs as folded_outputs
-from keras_treegate.backend.jax.serving import hash_codes as hash_codes
-from keras_treegate.backend.jax.serving import sign_codes as sign_codes
 from keras_treegate.backend.jax.updates import (
     apply_gradients as apply_gradients,
 )

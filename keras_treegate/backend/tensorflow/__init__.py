@@ -1,5 +1,7 @@
 """The backend of TensorFlow: the functions of `backend.contract`."""
 
+from keras_treegate.backend.tensorflow.codes import hash_codes as hash_codes
+from keras_treegate.backend.tensorflow.codes import sign_codes as sign_codes
 from keras_treegate.backend.tensorflow.counts import count as count
 from keras_treegate.backend.tensorflow.exporting import (
     check_export as check_export,
@@ -9,6 +11,9 @@ from keras_treegate.backend.tensorflow.exporting import (
     is_exporting as is_exporting,
 )
 from keras_treegate.backend.tensorflow.exporting import quotient as quotient
+from keras_treegate.backend.tensorflow.folded import (
+    folded_outputs as folded_outputs,
+)
 from keras_treegate.backend.tensorflow.lookups import bounded_ids as bounded_ids
 from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
@@ -41,11 +46,6 @@ from keras_treegate.backend.tensorflow.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
-from keras_treegate.backend.tensorflow.serving import (
-    folded_outputs as folded_outputs,
-)
-from keras_treegate.backend.tensorflow.serving import hash_codes as hash_codes
-from keras_treegate.backend.tensorflow.serving import sign_codes as sign_codes
 from keras_treegate.backend.tensorflow.updates import (
     apply_gradients as apply_gradients,
 )

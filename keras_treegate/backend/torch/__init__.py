@@ -1,11 +1,14 @@
 """The backend of PyTorch: the functions of `backend.contract`."""
 
+from keras_treegate.backend.torch.codes import hash_codes as hash_codes
+from keras_treegate.backend.torch.codes import sign_codes as sign_codes
 from keras_treegate.backend.torch.exporting import (
     check_export as check_export,
 )
 from keras_treegate.backend.torch.exporting import gather as gather
 from keras_treegate.backend.torch.exporting import is_exporting as is_exporting
 from keras_treegate.backend.torch.exporting import quotient as quotient
+from keras_treegate.backend.torch.folded import folded_outputs as folded_outputs
 from keras_treegate.backend.torch.lookups import bounded_ids as bounded_ids
 from keras_treegate.backend.torch.lookups import spread_rows as spread_rows
 from keras_treegate.backend.torch.paths import PRODUCT as PRODUCT
@@ -35,11 +38,6 @@ from keras_treegate.backend.torch.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.torch.rows import write_rows as write_rows
-from keras_treegate.backend.torch.serving import (
-    folded_outputs as folded_outputs,
-)
-from keras_treegate.backend.torch.serving import hash_codes as hash_codes
-from keras_treegate.backend.torch.serving import sign_codes as sign_codes
 from keras_treegate.backend.torch.updates import (
     apply_gradients as apply_gradients,
 )

@@ -8,7 +8,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import codes as formulas
 from keras_treegate.core.numerics import dequantize, quantize
-from keras_treegate.core.rows import FoldedTables, TreeShape
+from keras_treegate.core.tree_shape import FoldedTables, TreeShape
 from tests import oracle
 from tests.compiled import compiled
 
@@ -56,10 +56,10 @@ def test_outputs_are_the_products_with_the_leaves(
     inputs, dtype, pruned, small, monkeypatch
 ):
     if keras.backend.backend() == "torch":
-        from keras_treegate.backend.torch import serving
+        from keras_treegate.backend.torch import folded
 
-        monkeypatch.setattr(serving, "SMALL", small)
-        monkeypatch.setattr(serving, "PART_SIZE", 2 * UNITS)
+        monkeypatch.setattr(folded, "SMALL", small)
+        monkeypatch.setattr(folded, "PART_SIZE", 2 * UNITS)
     tables, leaves = tables_of(inputs, dtype, pruned)
     x = random().normal(size=(2, 3, inputs)).astype("float32")
     codes = random().integers(0, LEAVES, (2, 3, TREES)).astype("int32")
@@ -206,9 +206,9 @@ def test_one_example_in_a_graph(inputs, dtype, monkeypatch):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        from keras_treegate.backend.tensorflow import serving
+        from keras_treegate.backend.tensorflow import folded
 
-        monkeypatch.setattr(serving, "PART_SIZE", 2 * UNITS * 3)
+        monkeypatch.setattr(folded, "PART_SIZE", 2 * UNITS * 3)
         outputs = tf.function(outputs)
     for place in range(5):
         arrays = (x[place : place + 1], codes[place : place + 1])

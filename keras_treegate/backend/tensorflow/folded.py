@@ -1,52 +1,17 @@
-"""Leaf codes and the outputs of a folded layer."""
+"""The outputs of a folded layer."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from keras_treegate.backend.common import folded
-from keras_treegate.backend.tensorflow.exporting import gather
 from keras_treegate.backend.tensorflow.paths import path_product
-from keras_treegate.backend.tensorflow.rows import compiled, lies_in_place
-from keras_treegate.core import codes as formulas
-from keras_treegate.core.rows import FoldedTables
+from keras_treegate.backend.tensorflow.rows import lies_in_place
+from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Tensor
 
 # The numbers that are gathered at a time for one example.
 PART_SIZE = 2**18
-
-
-def sign_codes(
-    inputs: Tensor,
-    units: Tensor,
-    thresholds: Tensor | None,
-    shape: tuple[int, int],
-) -> Tensor:
-    # Not compiled by itself: TensorFlow would keep a graph of each model.
-    return _sign_codes(inputs, units, thresholds, shape)
-
-
-def _sign_codes(
-    inputs: Tensor,
-    units: Tensor,
-    thresholds: Tensor | None,
-    shape: tuple[int, int],
-) -> Tensor:
-    return formulas.sign_codes(inputs, units, thresholds, shape, gather)
-
-
-def hash_codes(
-    tokens: Tensor,
-    token_multipliers: Tensor,
-    hash_multipliers: Tensor,
-    hashes: tuple[tuple[int, int], ...],
-) -> Tensor:
-    return compiled(formulas.hash_codes)(
-        tokens,
-        tf.convert_to_tensor(token_multipliers),
-        tf.convert_to_tensor(hash_multipliers),
-        hashes,
-    )
 
 
 def folded_outputs(
