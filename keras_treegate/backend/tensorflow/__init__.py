@@ -39,13 +39,13 @@ from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
 from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
 from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
 from keras_treegate.backend.tensorflow.rows import read_table as read_table
-from keras_treegate.backend.tensorflow.rows import settle as settle
 from keras_treegate.backend.tensorflow.rows import take_rows as take_rows
 from keras_treegate.backend.tensorflow.rows import watch as watch
 from keras_treegate.backend.tensorflow.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
+from keras_treegate.backend.tensorflow.settling import settle as settle
 from keras_treegate.backend.tensorflow.updates import (
     apply_gradients as apply_gradients,
 )

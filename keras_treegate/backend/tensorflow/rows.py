@@ -267,54 +267,6 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
 
 
-def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
-    states = [native(variable) for variable in (table, clock, stamps)]
-    if not all(isinstance(state, tf.Variable) for state in states):
-        _pay(table, clock, stamps)  # in a `StatelessScope`
-        return
-    strategy = tf.distribute.get_strategy()
-    if strategy.num_replicas_in_sync == 1:
-        _pay_if_owed(*states)
-    elif tf.distribute.in_cross_replica_context():
-        _settle_replicas(strategy, *states)
-    else:
-        replica = tf.distribute.get_replica_context()
-        replica.merge_call(_settle_replicas, args=states)
-
-
-def _settle_replicas(
-    strategy: tf.distribute.Strategy,
-    table: Tensor,
-    clock: Tensor,
-    stamps: Tensor,
-) -> None:
-    strategy.extended.update(
-        table, _pay_if_owed, args=(clock, stamps), group=False
-    )
-
-
-def _pay_if_owed(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
-    is_owed = tf.reduce_any(clock != 0)
-    if tf.executing_eagerly():
-        if is_owed:
-            _pay(table, clock, stamps)
-        return
-
-    def pay() -> Tensor:
-        _pay(table, clock, stamps)
-        return tf.constant(True)
-
-    tf.cond(is_owed, pay, lambda: tf.constant(False))
-
-
-def _pay(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
-    now, then = read_rows(clock, None), read_rows(stamps, None)
-    rows = read_rows(table, None)
-    table.assign(decay.decayed(rows, decay.owed(now, then)))
-    stamps.assign(tf.zeros_like(then))
-    clock.assign(tf.zeros_like(now))
-
-
 def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
     pass  # TensorFlow has no optimizers but Keras's
 

@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from keras_treegate.backend.common.row_gradient import (
     RowGradient,
 )
+from keras_treegate.backend.common.settling import pay_in_parts
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
@@ -80,8 +81,17 @@ def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
 
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
+    _write_from(variable.value, start, rows)
+
+
+def _write_from(table: Tensor, start: int, rows: Tensor) -> None:
     with torch.no_grad():
-        variable.value[start : start + rows.shape[0]] = rows
+        table[start : start + rows.shape[0]] = rows
+
+
+def _is_lent(variable: Variable) -> bool:
+    """Returns whether a `StatelessScope` put a tensor of the caller there."""
+    return not isinstance(variable.value, torch.nn.Parameter)
 
 
 def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
@@ -104,8 +114,14 @@ def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
     now, then = read_rows(clock, None), read_rows(stamps, None)
     if not bool(torch.any(now != 0)):
         return
-    rows = read_rows(table, None)
-    table.assign(decay.decayed(rows, decay.owed(now, then)))
+    time, negative = read_clock(now)
+    if negative or _is_lent(table):
+        rows = read_rows(table, None)
+        table.assign(decay.decayed(rows, decay.owed(now, then)))
+    else:
+        pay_in_parts(
+            table.value.detach(), stamps.value.detach(), time, _write_from
+        )
     stamps.assign(torch.zeros_like(then))
     clock.assign(torch.zeros_like(now))
 
@@ -149,8 +165,7 @@ def count(
 ) -> None:
     ids = ids.long()
     words = [low.value, high.value]
-    # In a `StatelessScope`, the tensors of the caller are not written.
-    stateless = not all(isinstance(word, torch.nn.Parameter) for word in words)
+    stateless = _is_lent(low) or _is_lent(high)
     if stateless:
         words = [word.clone() for word in words]
     with torch.no_grad():
