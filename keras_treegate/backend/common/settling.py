@@ -16,23 +16,28 @@ def pay_in_parts(
     table: Tensor,
     stamps: Tensor,
     time: Tensor,
+    read: Callable[[Tensor, int, int], Tensor],
     write: Callable[[Tensor, int, Tensor], None],
 ) -> None:
     """Pays what rows owe at a time, and writes it to their stamps.
 
-    Each part gets its stamps at once. So an interrupt loses no decay, and no
-    row pays twice.
+    Each part gets its stamps when it is written. So an interrupt between two
+    parts loses no decay, and no row pays twice.
 
     Args:
         table: (N, ...), a variable of the framework, or its tensor.
         stamps: (N, 2), the same.
         time: (2,), of a clock whose sign is not negative.
-        write: A function that writes rows into a table from a number on.
+        read: A function that returns the rows of a table from a number to
+            another, without a copy of the whole table.
+        write: A function that writes rows into a table from a number on,
+            without such a copy.
     """
-    size = max(1, PART // max(1, math.prod(table.shape[1:])))
-    for start in range(0, table.shape[0], size):
-        then = stamps[start : start + size]
+    num_rows, *row_shape = table.shape
+    size = max(1, PART // max(1, math.prod(row_shape)))
+    for start in range(0, num_rows, size):
+        end = min(start + size, num_rows)
+        then = read(stamps, start, end)
         owed = decay.owed_at(time, False, then)
-        rows = decay.decayed(table[start : start + size], owed)
-        write(table, start, rows)
+        write(table, start, decay.decayed(read(table, start, end), owed))
         write(stamps, start, ops.broadcast_to(time, then.shape))

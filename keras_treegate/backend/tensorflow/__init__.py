@@ -28,9 +28,6 @@ from keras_treegate.backend.tensorflow.rows import (
 from keras_treegate.backend.tensorflow.rows import (
     assign_in_step as assign_in_step,
 )
-from keras_treegate.backend.tensorflow.rows import (
-    before_native_steps as before_native_steps,
-)
 from keras_treegate.backend.tensorflow.rows import can_assign as can_assign
 from keras_treegate.backend.tensorflow.rows import compiled as compiled
 from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
@@ -45,6 +42,9 @@ from keras_treegate.backend.tensorflow.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
+from keras_treegate.backend.tensorflow.settling import (
+    before_native_steps as before_native_steps,
+)
 from keras_treegate.backend.tensorflow.settling import settle as settle
 from keras_treegate.backend.tensorflow.updates import (
     apply_gradients as apply_gradients,

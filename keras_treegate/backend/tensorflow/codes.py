@@ -31,8 +31,5 @@ def hash_codes(
     hashes: tuple[tuple[int, int], ...],
 ) -> Tensor:
     return compiled(formulas.hash_codes)(
-        tokens,
-        token_multipliers,
-        hash_multipliers,
-        hashes,
+        tokens, token_multipliers, hash_multipliers, hashes
     )

@@ -257,7 +257,10 @@ def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
     table = native(variable)
-    table[start : start + rows.shape[0]].assign(tf.cast(rows, table.dtype))
+    rows = tf.cast(rows, table.dtype)
+    # A slice is assigned by a copy of the whole variable.
+    ids = tf.range(start, start + rows.shape[0])
+    table.scatter_update(tf.IndexedSlices(rows, ids))
 
 
 read_clock = decay.read_clock
@@ -265,10 +268,6 @@ read_clock = decay.read_clock
 
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed(read_rows(clock, None), read_rows(stamps, ids))
-
-
-def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
-    pass  # TensorFlow has no optimizers but Keras's
 
 
 def watch(

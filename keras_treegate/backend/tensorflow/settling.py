@@ -1,5 +1,7 @@
 """Settlement under TensorFlow: eager, in a graph, and of replicas."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from keras_treegate.backend.common.settling import pay_in_parts
@@ -58,8 +60,13 @@ def _pay_eagerly(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
     if negative:
         _pay(table, clock, stamps)
     else:
-        pay_in_parts(table, stamps, time, write_rows)
+        pay_in_parts(table, stamps, time, _read_part, write_rows)
         _clear(clock, stamps)
+
+
+def _read_part(table: Tensor, start: int, end: int) -> Tensor:
+    # A slice is read by a copy of the whole variable.
+    return read_rows(table, tf.range(start, end))
 
 
 def _pay(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
@@ -71,3 +78,7 @@ def _pay(table: Tensor, clock: Tensor, stamps: Tensor) -> None:
 def _clear(clock: Tensor, stamps: Tensor) -> None:
     for state in (stamps, clock):
         state.assign(tf.zeros(state.shape))
+
+
+def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
+    pass  # TensorFlow has no optimizers but Keras's

@@ -19,9 +19,6 @@ from keras_treegate.backend.torch.rows import (
 )
 from keras_treegate.backend.torch.rows import as_row_gradient as as_row_gradient
 from keras_treegate.backend.torch.rows import assign_in_step as assign_in_step
-from keras_treegate.backend.torch.rows import (
-    before_native_steps as before_native_steps,
-)
 from keras_treegate.backend.torch.rows import can_assign as can_assign
 from keras_treegate.backend.torch.rows import compiled as compiled
 from keras_treegate.backend.torch.rows import count as count
@@ -31,13 +28,16 @@ from keras_treegate.backend.torch.rows import owed_decay as owed_decay
 from keras_treegate.backend.torch.rows import read_clock as read_clock
 from keras_treegate.backend.torch.rows import read_rows as read_rows
 from keras_treegate.backend.torch.rows import read_table as read_table
-from keras_treegate.backend.torch.rows import settle as settle
 from keras_treegate.backend.torch.rows import take_rows as take_rows
 from keras_treegate.backend.torch.rows import watch as watch
 from keras_treegate.backend.torch.rows import (
     watch_ends_with_gradient as watch_ends_with_gradient,
 )
 from keras_treegate.backend.torch.rows import write_rows as write_rows
+from keras_treegate.backend.torch.settling import (
+    before_native_steps as before_native_steps,
+)
+from keras_treegate.backend.torch.settling import settle as settle
 from keras_treegate.backend.torch.updates import (
     apply_gradients as apply_gradients,
 )

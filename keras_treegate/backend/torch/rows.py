@@ -1,18 +1,14 @@
 """Row gradients under PyTorch, as a tensor that is dense only on demand."""
 
-import functools
-import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch.autograd.function import FunctionCtx
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from keras_treegate.backend.common.row_gradient import (
     RowGradient,
 )
-from keras_treegate.backend.common.settling import pay_in_parts
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
@@ -81,17 +77,17 @@ def read_table(table: TableVariables, ids: Tensor | None) -> Tensor:
 
 
 def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
-    _write_from(variable.value, start, rows)
+    write_from(variable.value, start, rows)
 
 
-def _write_from(table: Tensor, start: int, rows: Tensor) -> None:
+def write_from(table: Tensor, start: int, rows: Tensor) -> None:
     with torch.no_grad():
         table[start : start + rows.shape[0]] = rows
 
 
-def _is_lent(variable: Variable) -> bool:
-    """Returns whether a `StatelessScope` put a tensor of the caller there."""
-    return not isinstance(variable.value, torch.nn.Parameter)
+def is_lent(value: Tensor) -> bool:
+    """Returns whether the value of a variable is that of a `StatelessScope`."""
+    return not isinstance(value, torch.nn.Parameter)
 
 
 def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
@@ -108,64 +104,12 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
     return decay.owed_at(*read_clock(now), then)
 
 
-def settle(table: Variable, clock: Variable, stamps: Variable) -> None:
-    if table.value.is_meta or torch.compiler.is_compiling():
-        return
-    now, then = read_rows(clock, None), read_rows(stamps, None)
-    if not bool(torch.any(now != 0)):
-        return
-    time, negative = read_clock(now)
-    if negative or _is_lent(table):
-        rows = read_rows(table, None)
-        table.assign(decay.decayed(rows, decay.owed(now, then)))
-    else:
-        pay_in_parts(
-            table.value.detach(), stamps.value.detach(), time, _write_from
-        )
-    stamps.assign(torch.zeros_like(then))
-    clock.assign(torch.zeros_like(now))
-
-
-# The variables that are settled before a step of an optimizer of PyTorch's own,
-# by id, each with the method that settles it.
-_settled_before_steps: dict[
-    int, tuple[weakref.ref[Variable], weakref.WeakMethod[Callable[[], None]]]
-] = {}
-
-
-def before_native_steps(variable: Variable, settle: Callable[[], None]) -> None:
-    _listen_to_steps()
-    key = id(variable)
-    _settled_before_steps[key] = (
-        weakref.ref(variable),
-        weakref.WeakMethod(settle),
-    )
-    weakref.finalize(variable, _settled_before_steps.pop, key, None)
-
-
-@functools.cache
-def _listen_to_steps() -> None:
-    register_optimizer_step_pre_hook(_settle_before_step)
-
-
-def _settle_before_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    written = {
-        id(parameter)
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for variable, settle in list(_settled_before_steps.values()):
-        held, method = variable(), settle()
-        if held is not None and method and id(held.value) in written:
-            method()
-
-
 def count(
     low: Variable, high: Variable, ids: Tensor, added: Tensor | None
 ) -> None:
     ids = ids.long()
     words = [low.value, high.value]
-    stateless = _is_lent(low) or _is_lent(high)
+    stateless = any(map(is_lent, words))
     if stateless:
         words = [word.clone() for word in words]
     with torch.no_grad():

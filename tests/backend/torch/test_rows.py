@@ -12,7 +12,7 @@ import torch
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.backend.torch import rows as torch_rows
+from keras_treegate.backend.torch import settling as torch_settling
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.optimizers import StepAwareSGD
 from tests.optimizers.routing import inputs_for, make_layer, make_model
@@ -484,9 +484,9 @@ def test_optimizers_of_pytorch_meet_rows_that_owe_nothing(native):
 
 def test_levels_that_are_gone_leave_nothing_to_settle():
     gc.collect()
-    before = len(torch_rows._settled_before_steps)
+    before = len(torch_settling._settled_before_steps)
     layer = make_layer(3, 1, 2)
-    assert len(torch_rows._settled_before_steps) == before + 3
+    assert len(torch_settling._settled_before_steps) == before + 3
     del layer
     gc.collect()
-    assert len(torch_rows._settled_before_steps) == before
+    assert len(torch_settling._settled_before_steps) == before
