@@ -8,7 +8,12 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_models():
-    """Lets go of the models of a file, and of what was compiled for them."""
+    """Lets go of the models of a file, and of what was compiled for them.
+
+    What is left then is what Python need not look through again: modules, and
+    what the frameworks keep. It would take minutes of each run.
+    """
     yield
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     gc.collect()
+    gc.freeze()

@@ -46,24 +46,27 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
     trees, row_levels = forest.trees, forest.row_levels
     row = trees.width * trees.units * checks.itemsize(dtype)
     num_whole = count_whole_levels(trees.levels, batch, row_levels)
+    total = sum(trees.num_trees * 2**level * row for level in trees.levels)
+    unit, scale = ("MB", 1e6) if total >= 1e6 else ("kB", 1e3)
     lines = [
         f"{trees.num_trees} trees of depth {trees.depth} and width "
         f"{trees.width}, {trees.inputs} inputs, {trees.units} units; a batch "
         f"of {batch}.",
         "",
-        _aligned("level", "rows", "read", "touched MB", "stored MB"),
+        _aligned("level", "rows", "read", f"touched {unit}", f"stored {unit}"),
     ]
-    touched = stored = 0.0
+    touched = 0.0
     for number, level in enumerate(trees.levels):
         rows = trees.num_trees * 2**level
         used = trees.num_trees * min(2**level, batch)
         how = "by row" if number >= num_whole else "whole"
         read = used if number >= num_whole else rows
-        touched += read * row / 1e6
-        stored += rows * row / 1e6
-        sizes = (f"{read * row / 1e6:.2f}", f"{rows * row / 1e6:.2f}")
+        touched += read * row / scale
+        sizes = (f"{read * row / scale:.2f}", f"{rows * row / scale:.2f}")
         lines.append(_aligned(level, rows, how, *sizes))
-    lines.append(_aligned("all", "", "", f"{touched:.2f}", f"{stored:.2f}"))
+    lines.append(
+        _aligned("all", "", "", f"{touched:.2f}", f"{total / scale:.2f}")
+    )
     product = trees.inputs * trees.units
     leaves = trees.num_trees * min(2**trees.depth, max(batch, 1))
     if num_whole == len(trees.levels):
@@ -82,8 +85,8 @@ def explanation(forest: Forest, batch: int, dtype: str) -> str:
         f"{(len(trees.levels) - 1) * product:,} additions along the paths, "
         "which a folded "
         "layer does not need.",
-        f"Memory for the sums of paths: {leaves * row / 1e6:.2f} MB; as much "
-        "again for their gradient in training.",
+        f"Memory for the sums of paths: {leaves * row / scale:.2f} {unit}; as "
+        "much again for their gradient in training.",
     ]
     return "\n".join(lines)
 
