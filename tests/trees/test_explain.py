@@ -27,19 +27,31 @@ def test_the_table_is_what_a_batch_reads(levels, batch, row_levels):
     rows = batch_rows(
         ops.convert_to_tensor(codes.astype("int32")), layer.levels, row_levels
     )
+    text = explained(layer, batch)
+    assert "touched kB  stored kB" in text
     table = re.findall(
-        r"^ +(\d+) +(\d+) +(whole|by row) +([\d.]+) +([\d.]+)$",
-        explained(layer, batch),
-        re.M,
+        r"^ +(\d+) +(\d+) +(whole|by row) +([\d.]+) +([\d.]+)$", text, re.M
     )
     assert tuple(int(level) for level, *_ in table) == layer.levels
+    row = 4 * 3 * 4 / 1e3
     for line, needed in zip(table, rows.levels, strict=True):
-        level, stored, how, touched, _ = line
+        level, stored, how, touched, stored_size = line
         level = int(level)
         assert int(stored) == 2 * 2**level
         assert (how == "whole") == (needed.ids is None)
         read = 2 * 2**level if needed.ids is None else needed.ids.shape[0]
-        assert float(touched) == pytest.approx(read * 4 * 3 * 4 / 1e6, abs=5e-3)
+        assert float(touched) == pytest.approx(read * row, abs=6e-3)
+        assert float(stored_size) == pytest.approx(int(stored) * row, abs=6e-3)
+
+
+def test_large_layers_are_told_in_megabytes():
+    layer = TreeGatedDense(64, depth=10, seed=0)
+    layer.build((None, 64))
+    total = sum(64 * 2**level for level in range(11)) * 64 * 4
+    assert f"{total / 1e6:.2f}" == "33.54"
+    lines = explained(layer, 32).splitlines()
+    assert lines[2].endswith("touched MB  stored MB")
+    assert lines[14].split()[::2] == ["all", "33.54"]
 
 
 def test_the_work_is_that_of_the_layer():
