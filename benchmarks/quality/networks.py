@@ -9,6 +9,7 @@ OPTIMIZERS = ("StepAwareAdam", "Adam")
 
 WIDTH = {"bytes": 256, "digits": 16} | dict.fromkeys(OF_CONTEXT, 128)
 DECAY = 0.1
+STRONG_DECAYS = (1.0, 10.0)
 
 # Steps of training: what is done in an hour on two cores, and in five minutes.
 STEPS = {"bytes": 500, "digits": 660} | dict.fromkeys(OF_CONTEXT, 3000)
@@ -193,6 +194,8 @@ def more_of_context(task: str) -> list[Network]:
         Network(task, "mixture", width, experts=16),
         tree(task, 6, 64)._replace(levels="ends"),
     ]
+    if task == "flights":
+        return few + against_overfitting(task)
     if task != "context":
         return few
     deep = hashed(task, 9, "1,2,3", "0,3,6,9")
@@ -213,6 +216,20 @@ def more_of_context(task: str) -> list[Network]:
         *(
             one._replace(width=2 * width)
             for one in (hashed(task, 6, "2", "ends"), deep)
+        ),
+    ]
+
+
+def against_overfitting(task: str) -> list[Network]:
+    """Returns smaller trees, and weight decay for trees and a Dense network."""
+    leaves = hashed(task, 6, "2", "ends")
+    dense = Network(task, "dense", WIDTH[task])
+    return [
+        *(hashed(task, depth, "1", "ends") for depth in (2, 4)),
+        *(
+            one._replace(weight_decay=decay)
+            for one in (dense, leaves)
+            for decay in STRONG_DECAYS
         ),
     ]
 
