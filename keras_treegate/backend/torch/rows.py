@@ -10,6 +10,7 @@ from keras_treegate.backend.common.row_gradient import (
     RowGradient,
 )
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
+from keras_treegate.backend.torch.processes import ids_of_processes
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import TableVariables
@@ -107,7 +108,9 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
 def count(
     low: Variable, high: Variable, ids: Tensor, added: Tensor | None
 ) -> None:
-    ids = ids.long()
+    if added is not None:
+        added = ids_of_processes(low, added)
+    ids = ids_of_processes(low, ids.long())
     words = [low.value, high.value]
     stateless = any(map(is_lent, words))
     if stateless:
