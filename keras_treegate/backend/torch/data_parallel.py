@@ -33,37 +33,64 @@ TABLES_ONLY = (
 # The form of a gradient in a process; all others are numbers of rows.
 NONE, DENSE = -1, -2
 
+NO_JOIN = (
+    "`join` must not be called of a model of `data_parallel`, because a process "
+    "that has joined exchanges no rows. Received: {} tables of rows. Give all "
+    "processes the same number of batches."
+)
+
+
 def data_parallel(
     model: torch.nn.Module,
     tables: list[Variable],
     statistics: list[Variable],
     options: dict[str, object],
-) -> DistributedDataParallel:
+) -> "RowParallel":
     if not distributed.is_available() or not distributed.is_initialized():
         raise ValueError(NO_GROUP)
-    group = options.get("process_group") or distributed.group.WORLD
     ids = {id(table.value) for table in tables}
     others = (p for p in model.parameters() if id(p) not in ids)
     if tables and not any(p.requires_grad for p in others):
         raise ValueError(TABLES_ONLY.format([table.path for table in tables]))
-    # A parameter has a name in each layer and model that it is in.
-    names = [
-        f"{module_name}.{name}".removeprefix(".")
-        for module_name, module in model.named_modules(remove_duplicate=False)
-        for name, parameter in module.named_parameters(recurse=False)
-        if id(parameter) in ids
-    ]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-        model, names
-    )
-    parallel = DistributedDataParallel(model, **options)
-    for table in tables:
-        distributed.broadcast(table.value.detach(), group=group, group_src=0)
-    for variable in statistics:
-        share(variable, group)
-    if tables:
-        parallel.register_forward_hook(RowExchange(tables, group).listen)
-    return parallel
+    return RowParallel(model, tables, statistics, options)
+
+
+class RowParallel(DistributedDataParallel):
+    """A `DistributedDataParallel` that leaves tables to a `RowExchange`."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tables: list[Variable],
+        statistics: list[Variable],
+        options: dict[str, object],
+    ) -> None:
+        ids = {id(table.value) for table in tables}
+        # A parameter has a name in each layer and model that it is in.
+        modules = model.named_modules(remove_duplicate=False)
+        names = [
+            f"{module_name}.{name}".removeprefix(".")
+            for module_name, module in modules
+            for name, parameter in module.named_parameters(recurse=False)
+            if id(parameter) in ids
+        ]
+        self._set_params_and_buffers_to_ignore_for_model(model, names)
+        super().__init__(model, **options)
+        group = self.process_group
+        if options.get("init_sync", True):
+            for table in tables:
+                values = table.value.detach()
+                distributed.broadcast(values, group=group, group_src=0)
+        for variable in statistics:
+            share(variable, group)
+        self.num_tables = len(tables)
+        if tables:
+            exchange = RowExchange(tables, group)
+            self.register_forward_hook(exchange.listen)
+
+    def join(self, *args: object, **kwargs: object) -> object:
+        """Raises, because a process that has joined would be waited for."""
+        raise ValueError(NO_JOIN.format(self.num_tables))
 
 
 class RowExchange:
@@ -78,7 +105,7 @@ class RowExchange:
         self._waits_for_backward = False
 
     def listen(
-        self, model: DistributedDataParallel, inputs: object, outputs: object
+        self, model: RowParallel, inputs: object, outputs: object
     ) -> None:
         """Waits for the backward pass of outputs; a hook of forward passes."""
         if not (torch.is_grad_enabled() and model.require_backward_grad_sync):

@@ -18,6 +18,13 @@ from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
 
+# Why a gradient was rows no more when an optimizer got it.
+DENSE_BECAUSE = (
+    "an operation on the gradient came before the optimizer, such as the "
+    "average of DistributedDataParallel, which "
+    "keras_treegate.distribution.data_parallel makes of rows"
+)
+
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
 
@@ -59,8 +66,7 @@ def as_row_gradient(
         return gradient, None
     part = gradient.merged()
     if part is None:
-        cause = "an operation on the gradient came before the optimizer"
-        return gradient.to_dense(), cause
+        return gradient.to_dense(), DENSE_BECAUSE
     return RowGradient(part[0], part[1], gradient.shape[0]), None
 
 

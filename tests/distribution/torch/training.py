@@ -1,12 +1,12 @@
 """A network with tables, its data, and its training in one or more processes.
 
-`python -m tests.distribution.torch.training FOLDER` is a process of a group,
-started as `torchrun` starts it. It trains each of the cases and writes what it
-ends with into the folder.
+`python -m tests.distribution.torch.training FOLDER RANK` is one of two processes.
+It trains each of the cases and writes what it ends with into the folder.
 """
 
 import sys
-import traceback
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,14 @@ from keras_treegate.layers import SparseEmbedding, TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from tests.optimizers.routing import inputs_for, zipf_codes
 
-STEPS, TREES, DEPTH, IDS = 60, 2, 7, 300
+STEPS, TREES, DEPTH, IDS = 50, 2, 6, 300
+# A batch of 4 reads the first two whole, and the others row by row.
+LEVELS = (0, 2, 4, 6)
 JOINT = 8  # examples of all processes together
+
+
+def stock_optimizer():
+    return keras.optimizers.SGD(0.1)
 
 
 class Case(NamedTuple):
@@ -36,17 +42,24 @@ class Case(NamedTuple):
     shares: the examples of each process.
     threshold: that of the gates.
     without: a process that looks up no embedding in every third step.
+    parts: the parts of a share whose gradients are accumulated.
     """
 
     optimizer: type
     shares: tuple = (4, 4)
     threshold: str = "zero"
     without: int | None = None
+    parts: int = 1
 
     @property
     def keeps_rows(self):
-        """Whether each gradient has the same form in all processes."""
-        return len(set(self.shares)) == 1
+        """Whether no gradient of rows is made dense.
+
+        A process makes one dense where another read all rows, and so does an
+        optimizer that knows no rows.
+        """
+        alike = len(set(self.shares)) == 1
+        return alike and self.optimizer is not stock_optimizer
 
 
 CASES = {
@@ -61,12 +74,15 @@ CASES = {
             0.1, rowwise=True, weight_decay=0.1, global_clipnorm=0.5
         )
     ),
-    "stock": Case(lambda: keras.optimizers.SGD(0.1)),
+    "stock": Case(stock_optimizer),
     "one process without ids": Case(
         lambda: optimizers.StepAwareAdam(0.01, weight_decay=0.1), without=1
     ),
     "shares of other sizes": Case(
         lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1), shares=(7, 1)
+    ),
+    "parts of a batch": Case(
+        lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1), parts=2
     ),
     "running means": Case(
         lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1),
@@ -86,6 +102,7 @@ class Network(keras.Model):
             3,
             depth=DEPTH,
             num_trees=TREES,
+            levels=LEVELS,
             gate=SignGate(units=units, threshold=threshold),
             count_visits=True,
         )
@@ -126,24 +143,33 @@ def train(case, rank=None, seed=0):
     """Returns the network and the optimizer after the training of a case."""
     network = make_network(case.threshold, seed)
     optimizer = case.optimizer()
-    called, part, share = network, slice(None), 1.0
+    called, share, scale = network, slice(None), 1.0
     if rank is not None:
         called = data_parallel(network)
         first = sum(case.shares[:rank])
-        part = slice(first, first + case.shares[rank])
-        share = case.shares[rank] * len(case.shares) / JOINT
+        share = slice(first, first + case.shares[rank])
+        scale = case.shares[rank] * len(case.shares) / JOINT
     for batch in batches(STEPS, case.without):
-        inputs = [ops.convert_to_tensor(array[part]) for array in batch]
-        step(network, called, optimizer, inputs, share)
+        network.zero_grad()
+        *parts, last = zip(
+            *(np.split(array[share], case.parts) for array in batch),
+            strict=True,
+        )
+        for part in parts:
+            with called.no_sync() if rank is not None else nullcontext():
+                add_gradients(called, part, scale / case.parts)
+        add_gradients(called, last, scale / case.parts)
+        apply_gradients(network, optimizer)
     return network, optimizer
 
 
-def step(network, called, optimizer, batch, share=1.0):
-    network.zero_grad()
-    *inputs, targets = batch
+def add_gradients(called, batch, scale):
+    *inputs, targets = map(ops.convert_to_tensor, batch)
     outputs = called(inputs, training=True)
-    loss = ops.mean(ops.square(outputs - targets)) * share
-    loss.backward()
+    (ops.mean(ops.square(outputs - targets)) * scale).backward()
+
+
+def apply_gradients(network, optimizer):
     weights = network.trainable_variables
     with torch.no_grad():
         optimizer.apply([weight.value.grad for weight in weights], weights)
@@ -158,24 +184,66 @@ def state_of(network, optimizer):
     }
 
 
+def reinforced(rank):
+    """Returns the losses of steps of `Reinforce` and the baseline after each.
+
+    Each process has targets of another size, so that their losses differ.
+    """
+    keras.utils.set_random_seed(rank)
+    layer = TreeGatedDense(2, depth=3, num_trees=2, credit=Reinforce())
+    model = keras.Sequential([keras.Input((6,)), layer])
+    parallel = data_parallel(model)
+    loss, optimizer = ReinforceLoss("mse"), optimizers.StepAwareSGD(0.01)
+    random = np.random.default_rng(rank)
+    losses, baselines = [], []
+    for _ in range(3):
+        x = ops.convert_to_tensor(random.normal(size=(4, 6)).astype("float32"))
+        targets = ops.full((4, 2), 1.0 + rank)
+        model.zero_grad()
+        value = loss(targets, parallel(x, training=True))
+        value.backward()
+        apply_gradients(model, optimizer)
+        losses.append(float(value.detach()))
+        baselines.append(ops.convert_to_numpy(layer.credit.moving_means)[0])
+    return {"losses": losses, "baselines": baselines}
+
+
 def refuse(self):
     raise AssertionError("A gradient of rows was made dense.")
 
 
-def main(folder):
-    distributed.init_process_group("gloo")
-    rank = distributed.get_rank()
+class Sent:
+    """Notes the bytes that a process sends, in place of a function."""
+
+    def __init__(self, send):
+        self.send = send
+        self.largest = 0
+
+    def __call__(self, *args, **kwargs):
+        tensor = args[1] if isinstance(args[0], list) else args[0]
+        self.largest = max(self.largest, tensor.numel() * tensor.itemsize)
+        return self.send(*args, **kwargs)
+
+
+def main(folder, rank):
+    warnings.simplefilter("error", UserWarning)
+    distributed.init_process_group(
+        "gloo", f"file://{folder / 'group'}", rank=rank, world_size=2
+    )
     to_dense, become_dense = LazyGradient.to_dense, LazyGradient.become_dense
+    all_gather, all_reduce = distributed.all_gather, distributed.all_reduce
     for name, case in CASES.items():
-        if case.keeps_rows and name != "stock":
-            LazyGradient.to_dense = LazyGradient.become_dense = refuse
-        else:
-            LazyGradient.to_dense = to_dense
-            LazyGradient.become_dense = become_dense
+        LazyGradient.to_dense, LazyGradient.become_dense = (
+            (refuse, refuse) if case.keeps_rows else (to_dense, become_dense)
+        )
+        distributed.all_gather = gathers = Sent(all_gather)
+        distributed.all_reduce = reduces = Sent(all_reduce)
         state = state_of(*train(case, rank, seed=rank))
-        np.savez(folder / f"{name} {rank}.npz", **state)
+        largest = [gathers.largest, reduces.largest]
+        np.savez(folder / f"{name} {rank}.npz", largest=largest, **state)
+    np.savez(folder / f"reinforced {rank}.npz", **reinforced(rank))
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
