@@ -26,8 +26,8 @@ __version__ = "0.1.0"
 __all__ = [
     "callbacks",
     "convert_embeddings",
-    "distribution",
     "credit",
+    "distribution",
     "fold",
     "gates",
     "grow",

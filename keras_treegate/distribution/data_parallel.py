@@ -51,7 +51,7 @@ def data_parallel(model: keras.layers.Layer, **kwargs: Any) -> Any:
     Example:
 
     >>> import keras, keras_treegate
-    >>> layer = keras_treegate.layers.TreeGatedDense(1, depth=10)
+    >>> layer = keras_treegate.layers.TreeGatedDense(1, depth=6)
     >>> model = keras.Sequential([keras.Input((8,)), layer])
     >>> if keras.config.backend() == "torch":
     ...     from torch import distributed

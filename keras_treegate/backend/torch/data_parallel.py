@@ -34,8 +34,8 @@ TABLES_ONLY = (
 NONE, DENSE = -1, -2
 
 NO_JOIN = (
-    "`join` must not be called of a model of `data_parallel`, because a process "
-    "that has joined exchanges no rows. Received: {} tables of rows. Give all "
+    "`join` must not be called of a model of `data_parallel`: a process that "
+    "has joined exchanges no rows. Received: {} tables of rows. Give all "
     "processes the same number of batches."
 )
 
@@ -170,7 +170,7 @@ class RowExchange:
         parts = [_rows_of(parameter) for parameter, _ in tables]
         counts = list(zip(*(numbers for _, numbers in tables), strict=True))
         widths = [parameter[:1].numel() for parameter, _ in tables]
-        ids = gathered(
+        ids = gathered(  # by rank
             torch.cat([ids for ids, _ in parts]),
             [sum(numbers) for numbers in counts],
             self._group,
@@ -184,16 +184,14 @@ class RowExchange:
             list(map(sum, sizes)),
             self._group,
         )
-        # By rank at first, then by table.
-        ids = [x.split(numbers) for x, numbers in zip(ids, counts, strict=True)]
-        rows = [x.split(numbers) for x, numbers in zip(rows, sizes, strict=True)]
-        for (parameter, _), of_ids, of_rows in zip(
-            tables, zip(*ids, strict=True), zip(*rows, strict=True), strict=True
-        ):
+        ids = [x.split(n) for x, n in zip(ids, counts, strict=True)]
+        rows = [x.split(n) for x, n in zip(rows, sizes, strict=True)]
+        for number, (parameter, _) in enumerate(tables):
             shape = parameter.shape
-            of_rows = [x.reshape(-1, *shape[1:]) for x in of_rows]
+            of_ids = [parts[number] for parts in ids]
+            of_rows = [parts[number].reshape(-1, *shape[1:]) for parts in rows]
             parameter.grad = LazyGradient.of_rows(
-                shape, *summed(list(of_ids), of_rows)
+                shape, *summed(of_ids, of_rows)
             )
 
 

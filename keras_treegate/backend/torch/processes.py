@@ -13,18 +13,24 @@ if TYPE_CHECKING:  # because some builds of PyTorch lack it
 
 # The processes that share a variable which each of them writes in a forward
 # pass, by the id of the variable.
-_groups: dict[int, "ProcessGroup"] = {}
+_groups: dict[int, tuple[weakref.ref[Variable], "ProcessGroup"]] = {}
 
 
 def share(variable: Variable, group: "ProcessGroup") -> None:
     """Has the processes of a group agree on what they write to a variable."""
-    if id(variable) not in _groups:
-        weakref.finalize(variable, _groups.pop, id(variable), None)
-    _groups[id(variable)] = group
+    key = id(variable)
+
+    def forget(reference: weakref.ref[Variable]) -> None:
+        _groups.pop(key, None)
+
+    _groups[key] = weakref.ref(variable, forget), group
 
 
 def _group_of(variable: Variable) -> "ProcessGroup | None":
-    return _groups.get(id(variable)) if _groups else None
+    if not _groups:
+        return None
+    reference, group = _groups.get(id(variable), (None, None))
+    return group if reference and reference() is variable else None
 
 
 def mean_of_processes(variable: Variable, tensor: Tensor) -> Tensor:
@@ -47,7 +53,9 @@ def ids_of_processes(variable: Variable, ids: Tensor) -> Tensor:
     return torch.cat(gathered(ids, sizes, group))
 
 
-def gathered(here: Tensor, sizes: list[int], group: "ProcessGroup") -> list[Tensor]:
+def gathered(
+    here: Tensor, sizes: list[int], group: "ProcessGroup"
+) -> list[Tensor]:
     """Returns a tensor (n,) of all processes, of these sizes by rank."""
     longest = max(sizes)
     if not longest:

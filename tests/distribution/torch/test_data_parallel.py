@@ -1,5 +1,6 @@
 """Two processes train as one does on the joint batch, and keep rows."""
 
+import json
 import os
 import socket
 import subprocess
@@ -13,25 +14,33 @@ from torch import distributed
 
 from keras_treegate.distribution import data_parallel
 from keras_treegate.layers import SparseEmbedding
-from tests.distribution.torch import training
+from tests.distribution.torch import restarting, training
 from tests.distribution.torch.training import CASES
 
 PROCESSES = 2
 each_case = pytest.mark.parametrize("name", CASES)
 
 
+def environment():
+    """Returns that of a process that knows others by a loopback address."""
+    names = [name for _, name in socket.if_nameindex()]
+    loopback = next(name for name in names if name.startswith("lo"))
+    return os.environ | {
+        "GLOO_SOCKET_IFNAME": loopback,
+        "OMP_NUM_THREADS": "1",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+
+
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     """Returns a function that reads what the processes ended with."""
     folder = tmp_path_factory.mktemp("processes")
-    names = [name for _, name in socket.if_nameindex()]
-    loopback = next(name for name in names if name.startswith("lo"))
-    environment = {"GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
     module = "tests.distribution.torch.training"
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", module, str(folder), str(rank)],
-            env=os.environ | environment,
+            env=environment(),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -177,3 +186,22 @@ def test_join_is_refused(group):
     parallel = data_parallel(training.make_network("zero", 0))
     with pytest.raises(ValueError, match=r"`join`.*5 tables.*same number"):
         parallel.join()
+
+
+def test_a_process_that_is_killed_and_started_again_loses_nothing(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(PROCESSES), "--max-restarts", "1"),
+            *("-m", "tests.distribution.torch.restarting", str(tmp_path)),
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in range(PROCESSES):
+        result = json.loads((tmp_path / f"result {rank}.json").read_text())
+        assert result["restarts"] == 1
+        assert 0 < result["first_step"] < restarting.DIES_AT
+        assert result["largest_difference"] < 1e-6

@@ -1,7 +1,8 @@
 """A network with tables, its data, and its training in one or more processes.
 
-`python -m tests.distribution.torch.training FOLDER RANK` is one of two processes.
-It trains each of the cases and writes what it ends with into the folder.
+`python -m tests.distribution.torch.training FOLDER RANK` is one of two
+processes. It trains each of the cases and writes what it ends with into the
+folder.
 """
 
 import sys
