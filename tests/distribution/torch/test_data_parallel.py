@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -167,6 +169,21 @@ def test_plain_data_parallelism_is_dense_and_says_what_to_use(group):
     training.add_gradients(parallel, training.batches(1, None)[0], 1.0)
     with pytest.warns(UserWarning, match="distribution.data_parallel"):
         training.apply_gradients(network, CASES["adam"].optimizer())
+
+
+def test_the_program_of_the_page_runs(monkeypatch):
+    page = Path(__file__).parents[3] / "docs" / "distribution.md"
+    (program,) = re.findall(
+        r"^```{code-block} python\n(.*?)^```",
+        page.read_text("utf-8"),
+        re.M | re.S,
+    )
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    group = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in (group | {"MASTER_PORT": store.port}).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    exec(compile(program, page.name, "exec"), {"__name__": "__main__"})
 
 
 def test_a_process_without_a_group_is_refused():
