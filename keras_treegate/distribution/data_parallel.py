@@ -19,10 +19,10 @@ def data_parallel(model: keras.layers.Layer, **kwargs: Any) -> Any:
     apply the gradients with a step-aware optimizer.
 
     After `loss.backward()` the gradient of a table is, as that of any weight,
-    the mean over the `P` processes, here row by row:
+    the mean over the processes, here row by row:
 
-        ids     = the distinct ids that any process touched
-        row[i]  = (sum over the processes of its row i, 0 if untouched) / P
+        ids    = the distinct ids that any process touched
+        row[i] = sum over the processes of their row i / number of processes
 
     It is the same in each process to the last bit. With batches of equal size,
     training is that of one process on the joint batch: weights, slots, decay
