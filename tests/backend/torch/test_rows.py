@@ -186,7 +186,8 @@ def test_a_zeroed_gradient_has_no_rows(table, ord, monkeypatch):
     table.value.grad.zero_()
     monkeypatch.setattr(LazyGradient, "to_dense", None)
     ids, rows = table.value.grad.merged()
-    assert ids.shape == (0,) and rows.shape == (0, *SHAPE[1:])
+    assert ids.shape == (0,)
+    assert rows.shape == (0, *SHAPE[1:])
     assert torch.linalg.vector_norm(table.value.grad, ord) == 0
 
 
