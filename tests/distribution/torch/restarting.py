@@ -28,14 +28,21 @@ from keras_treegate.layers import SparseEmbedding, TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests.distribution.torch import training
 
-STEPS, SAVES_EVERY, DIES_AT = 40, 8, 21
+STEPS, SAVES_EVERY, DIES_AT = 30, 8, 21
 
 
 def make_model():
     x = keras.Input((6,))
     ids = keras.Input((), dtype="int32")
     gate = SignGate(threshold="running_mean", seed=0)
-    tree = TreeGatedDense(3, depth=6, num_trees=2, gate=gate, count_visits=True)
+    tree = TreeGatedDense(
+        3,
+        depth=6,
+        num_trees=2,
+        levels=(0, 3, 6),
+        gate=gate,
+        count_visits=True,
+    )
     outputs = keras.layers.Dense(2)(tree(x) + SparseEmbedding(300, 3)(ids))
     model = keras.Model([x, ids], outputs)
     model.compile(StepAwareAdam(0.01, weight_decay=0.1), "mse")

@@ -7,6 +7,7 @@ folder.
 
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +47,7 @@ class Case(NamedTuple):
     parts: the parts of a share whose gradients are accumulated.
     """
 
-    optimizer: type
+    optimizer: Callable
     shares: tuple = (4, 4)
     threshold: str = "zero"
     without: int | None = None
@@ -65,9 +66,6 @@ class Case(NamedTuple):
 
 CASES = {
     "sgd": Case(lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1)),
-    "momentum": Case(
-        lambda: optimizers.StepAwareSGD(0.05, momentum=0.9, weight_decay=0.1)
-    ),
     "adam": Case(lambda: optimizers.StepAwareAdam(0.01, weight_decay=0.1)),
     "adagrad": Case(lambda: optimizers.StepAwareAdagrad(0.1, weight_decay=0.1)),
     "rowwise": Case(
@@ -83,7 +81,8 @@ CASES = {
         lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1), shares=(7, 1)
     ),
     "parts of a batch": Case(
-        lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1), parts=2
+        lambda: optimizers.StepAwareSGD(0.05, momentum=0.9, weight_decay=0.1),
+        parts=2,
     ),
     "running means": Case(
         lambda: optimizers.StepAwareSGD(0.1, weight_decay=0.1),
