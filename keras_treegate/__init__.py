@@ -7,6 +7,7 @@ Capacity-to-Computation Ratio for Conditional Computation in Deep Learning"
 
 from keras_treegate import callbacks as callbacks
 from keras_treegate import credit as credit
+from keras_treegate import distribution as distribution
 from keras_treegate import gates as gates
 from keras_treegate import layers as layers
 from keras_treegate import losses as losses
@@ -26,6 +27,7 @@ __all__ = [
     "callbacks",
     "convert_embeddings",
     "credit",
+    "distribution",
     "fold",
     "gates",
     "grow",

@@ -16,7 +16,7 @@ FLOORS = (
     {"tables"},
     {"gates", "credit", "trees"},
     {"layers", "optimizers", "losses"},
-    {"transforms", "callbacks"},
+    {"transforms", "callbacks", "distribution"},
     {"plotting", "saved_models"},
     {"keras_treegate"},  # the package's own `__init__.py`
 )
@@ -150,6 +150,10 @@ PRIVATE = {
     "parent_trace": "backend/jax/rows.py",
     "_C": "backend/torch/lazy_gradient.py",
     "_make_wrapper_subclass": "backend/torch/lazy_gradient.py",
+    "_set_params_and_buffers_to_ignore_for_model": (
+        "backend/torch/data_parallel.py"
+    ),
+    "_execution_engine": "backend/torch/data_parallel.py",
     "_schema": "backend/torch/lazy_gradient.py",
 }
 

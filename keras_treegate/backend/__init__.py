@@ -36,6 +36,7 @@ before_native_steps = _running.before_native_steps
 check_export = _running.check_export
 compiled = _running.compiled
 count = _running.count
+data_parallel = _running.data_parallel
 folded_outputs = _running.folded_outputs
 gather = _running.gather
 hash_codes = _running.hash_codes
@@ -43,6 +44,7 @@ is_dense = _running.is_dense
 is_exporting = _running.is_exporting
 is_of_trace = _running.is_of_trace
 leaf_sums = _running.leaf_sums
+mean_of_processes = _running.mean_of_processes
 as_row_gradient = _running.as_row_gradient
 outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
@@ -79,6 +81,7 @@ __all__ = [
     "check_export",
     "compiled",
     "count",
+    "data_parallel",
     "folded_outputs",
     "gather",
     "hash_codes",
@@ -86,6 +89,7 @@ __all__ = [
     "is_exporting",
     "is_of_trace",
     "leaf_sums",
+    "mean_of_processes",
     "outside_of_traces",
     "owed_decay",
     "path_product",

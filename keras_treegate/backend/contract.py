@@ -236,7 +236,36 @@ class Backend(Protocol):
 
         The counts are `high * COUNTER_RADIX + low`, in two variables (N,).
         Where `added` is not `None`, it holds the number to add for each id, 0
-        or 1 (int32). The counts of replicas add up.
+        or 1 (int32). The counts of replicas and of processes add up.
+        """
+
+    @staticmethod
+    def data_parallel(
+        model: Any,
+        tables: list[Variable],
+        statistics: list[Variable],
+        options: dict[str, object],
+    ) -> Any:
+        """Returns a model wrapped to train in several processes.
+
+        The gradients of the tables then are, after each backward pass, the
+        means over the processes, carried as rows where they are so in each of
+        them. Raises where the framework has no such processes.
+
+        Args:
+            model: a built Keras model.
+            tables: those of it whose gradients are carried as rows.
+            statistics: the variables for which `mean_of_processes` is asked,
+                and the low words of `count`.
+            options: those of the framework's own wrapper.
+        """
+
+    @staticmethod
+    def mean_of_processes(variable: Variable, tensor: Tensor) -> Tensor:
+        """Returns the mean of a float tensor over the processes of a variable.
+
+        These are the ones that `data_parallel` was called in. The tensor itself
+        where one process computes for all devices.
         """
 
     @staticmethod

@@ -182,6 +182,7 @@ class Reinforce(keras.layers.Layer, Credit):
             return
         means, updates = self.moving_means.value, self.updates.value
         mean = ops.cast(ops.stop_gradient(mean), "float32")
+        mean = backend.mean_of_processes(self.moving_means, mean)
         slot = np.eye(MAX_BASELINES, dtype="float32")[
             min(loss, MAX_BASELINES - 1)
         ]

@@ -245,10 +245,13 @@ class SignGate(Gate):
             used = ops.logical_and(used, mask[..., None, None])
         axes = tuple(range(len(source.shape) - 2))
         count = ops.sum(ops.cast(used, source.dtype), axis=axes)
+        # The mean of a process may be a fraction.
+        count = backend.mean_of_processes(self.moving_mean, count)
         # Divides before it sums, because a sum of large values
         # may overflow.
-        shares = ops.where(used, source, 0) / ops.maximum(count, 1)
+        shares = ops.where(used, source, 0) / ops.where(count > 0, count, 1)
         mean = ops.cast(ops.sum(shares, axis=axes), "float32")
+        mean = backend.mean_of_processes(self.moving_mean, mean)
         mean = ops.where(count > 0, mean, self.moving_mean.value)
         rate = ops.maximum(1 - self.momentum, 1 / (self.updates.value + 1))
         self.moving_mean.assign(

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.skipif(
     keras.backend.backend() == "torch",
-    reason="each process of PyTorch counts what it sees",
+    reason="tests/distribution/torch counts in processes of PyTorch",
 )
 def test_two_devices_count_the_examples_of_both():
     flags = "--xla_force_host_platform_device_count=2"

@@ -1,5 +1,11 @@
 """The backend of TensorFlow: the functions of `backend.contract`."""
 
+from keras_treegate.backend.common.processes import (
+    data_parallel as data_parallel,
+)
+from keras_treegate.backend.common.processes import (
+    mean_of_processes as mean_of_processes,
+)
 from keras_treegate.backend.tensorflow.codes import hash_codes as hash_codes
 from keras_treegate.backend.tensorflow.codes import sign_codes as sign_codes
 from keras_treegate.backend.tensorflow.counts import count as count

@@ -2,6 +2,9 @@
 
 from keras_treegate.backend.torch.codes import hash_codes as hash_codes
 from keras_treegate.backend.torch.codes import sign_codes as sign_codes
+from keras_treegate.backend.torch.data_parallel import (
+    data_parallel as data_parallel,
+)
 from keras_treegate.backend.torch.exporting import (
     check_export as check_export,
 )
@@ -14,6 +17,9 @@ from keras_treegate.backend.torch.lookups import spread_rows as spread_rows
 from keras_treegate.backend.torch.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.torch.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.torch.paths import path_product as path_product
+from keras_treegate.backend.torch.processes import (
+    mean_of_processes as mean_of_processes,
+)
 from keras_treegate.backend.torch.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )

@@ -73,8 +73,13 @@ class LazyGradient(torch.Tensor):
     def merged(self) -> tuple[Tensor, Tensor] | None:
         """Returns distinct ids and their rows; `None` for a dense gradient."""
         parts = self._store.parts
-        if not parts:
+        if parts is None:
             return None
+        if not parts:
+            ids = torch.empty(0, dtype=torch.int64, device=self.device)
+            size = (0, *self.shape[1:])
+            rows = torch.empty(size, dtype=self.dtype, device=self.device)
+            return ids, rows
         if len(parts) > 1:
             ids, slots = torch.unique(
                 torch.cat([ids for ids, _ in parts]), return_inverse=True
@@ -223,6 +228,8 @@ def _norm(
     part = x.merged()
     if part is None or dim or keepdim or ord not in (1, 2, float("inf")):
         return NotImplemented
+    if not len(part[0]):
+        return torch.zeros((), dtype=dtype or x.dtype, device=x.device)
     return torch.linalg.vector_norm(part[1], ord, dtype=dtype)
 
 

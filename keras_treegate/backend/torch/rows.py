@@ -10,12 +10,20 @@ from keras_treegate.backend.common.row_gradient import (
     RowGradient,
 )
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
+from keras_treegate.backend.torch.processes import ids_of_processes
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")
+
+# Why a gradient was rows no more when an optimizer got it.
+DENSE_BECAUSE = (
+    "an operation on the gradient came before the optimizer, such as the "
+    "average of DistributedDataParallel, which "
+    "keras_treegate.distribution.data_parallel makes of rows"
+)
 
 # Optimizers write any variable here.
 DECAY_STATE_IS_TRAINABLE = False
@@ -58,8 +66,7 @@ def as_row_gradient(
         return gradient, None
     part = gradient.merged()
     if part is None:
-        cause = "an operation on the gradient came before the optimizer"
-        return gradient.to_dense(), cause
+        return gradient.to_dense(), DENSE_BECAUSE
     return RowGradient(part[0], part[1], gradient.shape[0]), None
 
 
@@ -107,7 +114,9 @@ def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
 def count(
     low: Variable, high: Variable, ids: Tensor, added: Tensor | None
 ) -> None:
-    ids = ids.long()
+    if added is not None:
+        added = ids_of_processes(low, added)
+    ids = ids_of_processes(low, ids.long())
     words = [low.value, high.value]
     stateless = any(map(is_lent, words))
     if stateless:

@@ -180,6 +180,17 @@ def test_zero_grad(table, set_to_none):
     assert_is(table.value.grad, dense_gradient(OTHER_IDS))
 
 
+@pytest.mark.parametrize("ord", [1, 2, float("inf")])
+def test_a_zeroed_gradient_has_no_rows(table, ord, monkeypatch):
+    loss_of(table).backward()
+    table.value.grad.zero_()
+    monkeypatch.setattr(LazyGradient, "to_dense", None)
+    ids, rows = table.value.grad.merged()
+    assert ids.shape == (0,)
+    assert rows.shape == (0, *SHAPE[1:])
+    assert torch.linalg.vector_norm(table.value.grad, ord) == 0
+
+
 def test_a_zeroed_gradient_is_lifted_as_zeros(table):
     table.value.grad.zero_()
     lifted, _ = backend.as_row_gradient(table.value.grad, table)
