@@ -2,14 +2,14 @@
 # # Hashed n-grams
 #
 # At the end, a network that foretells the bytes of Python source code has a
-# memory: tables of what it read after the last two, three and four bytes. Beside
+# memory: tables of what came after the last two, three and four bytes. Beside
 # it are the same network without them, with trees, and with both, and what each
 # of them costs. In `tutorials/output/` there is
 #
 # - `hashed_n_grams.png`: bits per byte on held-out files, over the parameters.
 #
-# It takes one or two minutes. Nothing is downloaded: the text is the standard library of
-# the Python that runs this.
+# It takes one or two minutes. Nothing is downloaded: the text is the standard
+# library of the Python that runs this.
 #
 #     python tutorials/10_hashed_n_grams.py
 
@@ -63,9 +63,9 @@ test = windows(splits["validation"], 32 if options.smoke else 512)
 # ## The memory
 #
 # There are billions of sequences of four bytes, and most are never seen. So a
-# hash gives each n-gram one of the rows of a table; several n-grams share a row.
-# Two hashes, each with a table of its own, tell apart most of those that meet
-# in one of them. fastText ([arXiv 1607.01759](https://arxiv.org/abs/1607.01759))
+# hash gives each n-gram one row of a table, which several n-grams share. Two
+# hashes, each with a table of its own, tell apart most of those that meet in
+# one of them. fastText ([arXiv 1607.01759](https://arxiv.org/abs/1607.01759))
 # classifies texts with such tables, and Engram
 # ([arXiv 2601.07372](https://arxiv.org/abs/2601.07372)) gives them to a
 # Transformer.
@@ -81,7 +81,8 @@ class NGrams(layers.Layer):
 
     def __init__(self, length, hashes=2, bits=16, units=32, **kwargs):
         super().__init__(**kwargs)
-        self.config = dict(length=length, hashes=hashes, bits=bits, units=units)
+        self.config = {"length": length, "hashes": hashes}
+        self.config |= {"bits": bits, "units": units}
         self.window = TokenWindow(length)
         self.hash = HashGate(orders=length, seed=0)
         self.hash.setup(hashes, bits)
@@ -188,6 +189,6 @@ save(figure, options.output / "hashed_n_grams.png")
 
 # %% [markdown]
 # The tables are worth more than the trees, which have a hundredth of their
-# parameters, and both together are best. A tree reads more: its rows are kernels,
-# which make something of the hidden layer, while a row of a table is only added
-# to it.
+# parameters, and both together are best. A tree reads more: its rows are parts
+# of a kernel, which is multiplied with the hidden layer, while a row of a table
+# is only added to it.
