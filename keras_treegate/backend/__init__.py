@@ -37,6 +37,7 @@ check_export = _running.check_export
 compiled = _running.compiled
 count = _running.count
 data_parallel = _running.data_parallel
+distinct_ids = _running.distinct_ids
 folded_outputs = _running.folded_outputs
 gather = _running.gather
 hash_codes = _running.hash_codes
@@ -82,6 +83,7 @@ __all__ = [
     "compiled",
     "count",
     "data_parallel",
+    "distinct_ids",
     "folded_outputs",
     "gather",
     "hash_codes",

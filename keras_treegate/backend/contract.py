@@ -146,6 +146,19 @@ class Backend(Protocol):
         """
 
     @staticmethod
+    def distinct_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Returns the rows that ids (B,) are of, and the slot of each id (B,).
+
+        The rows are distinct and ascending: min(B, num_rows) of them, with
+        spare ones, or only those that are used, where shapes may depend on
+        the ids.
+
+        Args:
+            ids: int32, at least one, in bounds.
+            num_rows: of the table.
+        """
+
+    @staticmethod
     def as_row_gradient(
         gradient: Tensor, variable: Variable
     ) -> tuple[Tensor | RowGradient, str | None]:

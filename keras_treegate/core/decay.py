@@ -105,4 +105,5 @@ def decayed(rows: Tensor, owed: Tensor) -> Tensor:
 
 def of_rows(numbers: Tensor, rows: Tensor) -> Tensor:
     """Returns numbers (R,) as (R, 1, ...), one for each row of any shape."""
-    return ops.reshape(numbers, (-1, *[1] * (len(rows.shape) - 1)))
+    # Faster under PyTorch than `ops.reshape`.
+    return numbers[(slice(None), *[None] * (len(rows.shape) - 1))]

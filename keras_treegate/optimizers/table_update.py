@@ -105,12 +105,17 @@ class TableUpdate:
         self.rule, self.kinds = rule, kinds
         self.gradient, self.step = gradient, step
         self.time, self.negative = clock
+        self.condition = condition
+
+    @property
+    def touched(self) -> Tensor:
+        """Whether each row has a gradient, in a step that is made (R,)."""
         # The sum is faster than `ops.any`, and NaN is not zero either.
-        axes = tuple(range(1, len(gradient.shape)))
-        touched = ops.sum(ops.abs(gradient), axis=axes) != 0  # (R,)
-        if condition is not None:
-            touched = ops.logical_and(touched, condition)
-        self.touched = touched
+        axes = tuple(range(1, len(self.gradient.shape)))
+        touched = ops.sum(ops.abs(self.gradient), axis=axes) != 0
+        if self.condition is not None:
+            touched = ops.logical_and(touched, self.condition)
+        return touched
 
     def next_slots(
         self, slots: list[Tensor], last_step: Tensor | None
@@ -120,8 +125,8 @@ class TableUpdate:
         new = caught_up(self.kinds, slots, count, last_step)
         new = self.rule.next_slots(self.gradient, new, self.step)
         if last_step is not None:
-            last_step = self._where_touched(count, last_step)
-        return list(map(self._where_touched, new, slots)), last_step
+            last_step = ops.broadcast_to(count, ops.shape(last_step))
+        return new, last_step
 
     def next_values(
         self, values: Tensor, stamps: Tensor, slots: list[Tensor]
@@ -131,14 +136,7 @@ class TableUpdate:
         value = decay.decayed(values, owed)
         value = self.rule.next_value(value, self.gradient, slots, self.step)
         value = decay.signed(value, self.negative)
-        return (
-            self._where_touched(value, values),
-            self._where_touched(self.time, stamps),
-        )
-
-    def _where_touched(self, new: Tensor, old: Tensor) -> Tensor:
-        """Returns new rows of any rank where touched (R,), else the old."""
-        return ops.where(decay.of_rows(self.touched, old), new, old)
+        return value, ops.broadcast_to(self.time, ops.shape(stamps))
 
 
 def caught_up(

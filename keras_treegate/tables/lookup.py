@@ -5,7 +5,7 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import at_least_float32
-from keras_treegate.core.rows import UNKNOWN_BATCH, rows_of_sorted_ids
+from keras_treegate.core.rows import UNKNOWN_BATCH
 from keras_treegate.tables.row_table import RowTable
 from keras_treegate.types import Tensor
 
@@ -32,10 +32,7 @@ def look_up(table: RowTable, ids: Tensor) -> Tensor:
     num_rows = table.values.shape[0]
     if num_rows <= (UNKNOWN_BATCH if static is None else static):
         return backend.spread_rows(table.read(), ids)
-    rows = backend.compiled(rows_of_sorted_ids)(ops.sort(ids), num_rows)
-    # Faster than to sort an index along with the ids. It is not compiled,
-    # because XLA under TensorFlow compares each id with each row.
-    slots = ops.cast(ops.searchsorted(rows, ids), "int32")
+    rows, slots = backend.distinct_ids(ids, num_rows)
     return backend.spread_rows(table.read(rows), slots)
 
 

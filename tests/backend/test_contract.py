@@ -14,7 +14,7 @@ from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.trees import level as tree_level
 from keras_treegate.trees.forest import batch_rows
 from tests import oracle
-from tests.backend.updating import DOUBLING, plain_tables
+from tests.backend.updating import DOUBLING, Doubling, plain_tables
 from tests.compiled import compiled
 from tests.optimizers.feeding import INDEX
 
@@ -241,3 +241,61 @@ def test_the_backend_keeps_the_signatures_of_the_contract(name):
 def test_the_package_hands_on_the_whole_contract():
     names = {*CONTRACT, *backend.Backend.__annotations__}
     assert names <= set(backend.__all__)
+
+
+class OfTouchedRows(Doubling):
+    """The same, of those rows alone whose gradient is not zero."""
+
+    @property
+    def touched(self):
+        return ops.any(self.gradient != 0, axis=(1, 2))
+
+
+# All rows at once, and rows in parts of which some have none that is touched.
+@pytest.mark.parametrize("ids", [IDS, None])
+@pytest.mark.parametrize("chunk", [6, 12, 2**18])
+@pytest.mark.parametrize("idle", [[], [0, 2], [0, 1, 2, 3]])
+def test_rows_that_are_not_touched_keep_every_bit(
+    ids, chunk, idle, monkeypatch
+):
+    path = f"keras_treegate.backend.{backend.NAME}.updates.CHUNK"
+    monkeypatch.setattr(path, chunk)
+    nodes, stamps, last_step = variables()
+    slot = keras.Variable(np.full((9, 2, 3), 5.0), dtype="float32")
+    tables = backend.OptimizerTables(nodes, stamps, [slot], last_step)
+    before = [table.numpy().copy() for table in tables.as_list()]
+    gradient = np.ones((9 if ids is None else 4, 2, 3))
+    gradient[idle] = 0
+    rows = np.arange(9) if ids is None else np.array(ids)
+
+    given = tensor(gradient)
+    if ids is not None:
+        given = RowGradient(tensor(ids, INDEX), given, 9)
+    update = backend.SharedUpdate(OfTouchedRows)
+
+    def updates():
+        with backend.updating_rows() as update_rows:
+            update_rows(tables, given, update)
+
+    in_graph(updates)
+    touched = np.delete(rows, idle)
+    others = np.delete(np.arange(9), touched)
+    for table, values in zip(tables.as_list(), before, strict=True):
+        found = table.numpy()
+        np.testing.assert_array_equal(found[others], values[others])
+        assert np.all(found[touched] != values[touched]) or table is stamps
+    np.testing.assert_allclose(
+        stamps.numpy()[touched], before[1][touched] * 2, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("ids", [[5], [7, 0, 7, 3, 3, 0], [2, 2, 2], range(9)])
+def test_distinct_ids(ids):
+    rows, slots = map(
+        ops.convert_to_numpy, backend.distinct_ids(tensor(ids, "int32"), 9)
+    )
+    np.testing.assert_array_equal(rows[slots], list(ids))
+    assert np.all(np.diff(rows) > 0)
+    assert len(rows) <= min(len(ids), 9)
+    assert rows.min() >= 0
+    assert rows.max() < 9

@@ -9,6 +9,8 @@ from keras_treegate.backend import OptimizerTables, SharedUpdate
 class Doubling:
     """Doubles all numbers, takes the gradient off and adds the new slots."""
 
+    touched = None
+
     def __init__(self, gradient):
         self.gradient = gradient
 

@@ -23,6 +23,7 @@ PICTURES = {
     "05_watching_the_gates": 5,
     "07_upcycle_and_fold": 2,
     "08_trees_on_pixels": 3,
+    "10_hashed_n_grams": 1,
 }
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from keras import ops
+
+from keras_treegate.core import decay
 from keras_treegate.types import Tensor
 
 Table = TypeVar("Table")
@@ -39,9 +42,13 @@ class OptimizerTables(NamedTuple, Generic[Table]):
 class RowUpdate(Protocol):
     """The change that one gradient makes to its rows.
 
-    Both methods return new rows and change nothing. `next_values` is given the
-    slots that `next_slots` returned.
+    Both methods return new rows and change nothing, as if all of them were
+    touched. `next_values` is given the slots that `next_slots` returned.
     """
+
+    @property
+    def touched(self) -> Tensor | None:
+        """Whether each row changes (R,), boolean; `None` where all do."""
 
     def next_slots(
         self, slots: list[Tensor], last_step: Tensor | None
@@ -75,10 +82,11 @@ class SharedUpdate(NamedTuple):
 def updated_tables(
     tables: OptimizerTables[Tensor],
     update: RowUpdate,
+    touched: Tensor | None,
     read: Callable[[Tensor], Tensor],
     write: Callable[[Tensor, Tensor], Tensor],
 ) -> OptimizerTables[Tensor]:
-    """Returns tables after an update of rows of them.
+    """Returns tables after an update of those rows of them that are touched.
 
     Rows are read where they are used, the slots once more after they were
     written. So each gather has one use, and XLA on CPU makes one loop of both,
@@ -89,30 +97,41 @@ def updated_tables(
     Args:
         tables: the tables.
         update: the update of the rows.
+        touched: whether each row changes (R,), boolean; `None` where all do.
         read: returns the rows of a table.
         write: returns a table with new rows.
     """
+
+    def written(table: Tensor, new: Tensor, old: Tensor) -> Tensor:
+        """Returns a table with its new rows where touched, else the old."""
+        if touched is not None:
+            new = ops.where(decay.of_rows(touched, old), new, old)
+        return write(table, new)
+
     slots, last_step = tables.slots, tables.last_step
     if slots:
-        new, step = update.next_slots(
-            list(map(read, slots)),
-            None if last_step is None else read(last_step),
-        )
-        slots = list(map(write, slots, new))
-        last_step = None if last_step is None else write(last_step, step)
-    values, stamps = update.next_values(
-        read(tables.values), read(tables.stamps), list(map(read, slots))
+        old = list(map(read, slots))
+        before = None if last_step is None else read(last_step)
+        new, step = update.next_slots(old, before)
+        slots = list(map(written, slots, new, old))
+        if last_step is not None:
+            last_step = written(last_step, step, before)
+    values, stamps = read(tables.values), read(tables.stamps)
+    new_values, new_stamps = update.next_values(
+        values, stamps, list(map(read, slots))
     )
     return OptimizerTables(
-        write(tables.values, values),
-        write(tables.stamps, stamps),
+        written(tables.values, new_values, values),
+        written(tables.stamps, new_stamps, stamps),
         slots,
         last_step,
     )
 
 
 def updated_rows(
-    rows: OptimizerTables[Tensor], update: RowUpdate
+    rows: OptimizerTables[Tensor], update: RowUpdate, touched: Tensor | None
 ) -> OptimizerTables[Tensor]:
     """Returns rows that have been read already after an update of them."""
-    return updated_tables(rows, update, lambda old: old, lambda _, new: new)
+    return updated_tables(
+        rows, update, touched, lambda old: old, lambda _, new: new
+    )

@@ -52,8 +52,8 @@ def updating_rows() -> Iterator[UpdateRows]:
         if isinstance(gradient, RowGradient):
             updates.append(_Update(tables, gradient, update))
         else:
-            rows = updated_rows(_values(tables), update.of(gradient))
-            _assign(tables, rows)
+            change, old = update.of(gradient), _values(tables)
+            _assign(tables, updated_rows(old, change, change.touched))
 
     yield update_rows
     loops: dict[tuple[int, int], list[_Update]] = {}
@@ -124,9 +124,11 @@ class _Update:
             gradient = jax.lax.dynamic_slice_in_dim(rows, first, count)
         else:
             gradient = _sums(summands, len(ids), first, count)
+        change = self.update.of(gradient)
         return updated_tables(
             tables,
-            self.update.of(gradient),
+            change,
+            change.touched,
             read=lambda table: rows_at(table, part),
             write=partial(_written, ids=part, own=self.own),
         )

@@ -21,6 +21,9 @@ from keras_treegate.backend.tensorflow.folded import (
     folded_outputs as folded_outputs,
 )
 from keras_treegate.backend.tensorflow.lookups import bounded_ids as bounded_ids
+from keras_treegate.backend.tensorflow.lookups import (
+    distinct_ids as distinct_ids,
+)
 from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums

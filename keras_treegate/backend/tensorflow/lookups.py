@@ -2,7 +2,10 @@
 
 import tensorflow as tf
 
+from keras_treegate.backend.common import lookups
 from keras_treegate.backend.common.lookups import OUT_OF_BOUNDS
+from keras_treegate.backend.tensorflow.rows import compiled
+from keras_treegate.core.rows import rows_of_sorted_ids
 from keras_treegate.types import Tensor
 
 
@@ -22,3 +25,7 @@ def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
     with tf.control_dependencies([] if check is None else [check]):
         bounded = tf.clip_by_value(ids, 0, num_rows - 1)
         return tf.cast(bounded, tf.int32), outside
+
+
+def distinct_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    return lookups.distinct_ids(ids, num_rows, compiled(rows_of_sorted_ids))

@@ -268,7 +268,8 @@ class _Update:
         rows = self.tables.with_values(
             table.read_value() for table in self.tables.as_list()
         )
-        new = updated_rows(rows, self.update.of(self.gradient))
+        change = self.update.of(self.gradient)
+        new = updated_rows(rows, change, change.touched)
         self.assign(new.as_list())
 
     def assign(self, values: list[Tensor]) -> None:
@@ -292,9 +293,11 @@ class _Update:
             [first, *[0] * len(self.shape)],
             [count, *self.shape],
         )
+        change = self.update.of(gradient)
         new = updated_tables(
             self.tables.with_values(tables),
-            self.update.of(gradient),
+            change,
+            change.touched,
             read=lambda table: tf.gather(table, ids),
             write=lambda table, rows: tf.tensor_scatter_nd_update(
                 table, ids[:, None], tf.cast(rows, table.dtype)
@@ -319,8 +322,9 @@ def _update_at_once(
     def updated(
         rows: list[Tensor], gradient: Tensor, operands: Operands
     ) -> list[Tensor]:
+        change = rule(gradient, *operands)
         return updated_rows(
-            layout.with_values(rows), rule(gradient, *operands)
+            layout.with_values(rows), change, change.touched
         ).as_list()
 
     if tf.executing_eagerly():

@@ -13,6 +13,7 @@ from keras_treegate.backend.torch.exporting import is_exporting as is_exporting
 from keras_treegate.backend.torch.exporting import quotient as quotient
 from keras_treegate.backend.torch.folded import folded_outputs as folded_outputs
 from keras_treegate.backend.torch.lookups import bounded_ids as bounded_ids
+from keras_treegate.backend.torch.lookups import distinct_ids as distinct_ids
 from keras_treegate.backend.torch.lookups import spread_rows as spread_rows
 from keras_treegate.backend.torch.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.torch.paths import leaf_sums as leaf_sums

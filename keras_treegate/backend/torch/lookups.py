@@ -2,7 +2,9 @@
 
 import torch
 
+from keras_treegate.backend.common import lookups
 from keras_treegate.backend.common.lookups import OUT_OF_BOUNDS
+from keras_treegate.core.rows import rows_of_sorted_ids
 from keras_treegate.types import Tensor
 
 
@@ -19,3 +21,11 @@ def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
                 f"{OUT_OF_BOUNDS.format(num_rows - 1)} {outside[:8].tolist()}"
             )
     return ids.int(), None
+
+
+def distinct_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    # Other devices would have to be asked how many there are.
+    if ids.is_cpu and not torch.compiler.is_compiling():
+        rows, slots = torch.unique(ids, return_inverse=True)
+        return rows, slots
+    return lookups.distinct_ids(ids, num_rows, rows_of_sorted_ids)

@@ -19,7 +19,7 @@ from keras_treegate.types import Tensor, Variable
 
 # The numbers of a table that are updated at a time on CPU, where they stay in
 # cache. With fewer, the overhead of the operations outweighs their work.
-CHUNK = 2**18
+CHUNK = 2**17
 
 
 def outside_of_traces() -> contextlib.AbstractContextManager[None]:
@@ -57,18 +57,49 @@ def _update_part(
     gradient: Tensor,
     update: SharedUpdate,
 ) -> None:
+    change = update.of(gradient)
+    touched = change.touched
+    if touched is not None and _can_ask(touched) and bool(touched.all()):
+        touched = None
+    elif touched is not None and _can_ask(touched) and ids is not None:
+        kept = touched.nonzero()[:, 0]
+        ids, gradient = ids[kept], gradient.index_select(0, kept)
+        change, touched = update.of(gradient), None
     variables = tables.as_list()
     rows = tables.with_values(read_rows(table, ids) for table in variables)
-    new = updated_rows(rows, update.of(gradient)).as_list()
+    new = updated_rows(rows, change, touched).as_list()
     for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 
 
+def _can_ask(tensor: Tensor) -> bool:
+    """Returns whether to read a tensor takes no wait for a device."""
+    return tensor.is_cpu and not torch.compiler.is_compiling()
+
+
 def _write_rows(variable: Variable, ids: Tensor | None, rows: Tensor) -> None:
-    with torch.no_grad():
-        value = variable.value
-        rows = rows.to(value.dtype)
-        if ids is None:
-            value.copy_(rows)
-        else:
-            value.index_copy_(0, ids, rows)
+    value = variable.value.detach()
+    rows = rows.to(value.dtype)
+    if ids is None:
+        value.copy_(rows)
+        return
+    wide = _wide_dtype(value)
+    if wide is not None:
+        value, rows = value.view(wide), rows.contiguous().view(wide)
+    value.index_copy_(0, ids, rows)
+
+
+def _wide_dtype(table: Tensor) -> torch.dtype | None:
+    """Returns a dtype that a table can be written in with fewer numbers.
+
+    PyTorch writes rows on CPU one number after the other, which takes longer
+    than to move their bytes.
+    """
+    if not table.is_cpu or table.ndim < 2 or not table.is_contiguous():
+        return None
+    row_bytes = table.shape[-1] * table.element_size()
+    start = table.storage_offset() * table.element_size()
+    for dtype in (torch.complex128, torch.int64):
+        if row_bytes % dtype.itemsize == start % dtype.itemsize == 0:
+            return dtype
+    return None

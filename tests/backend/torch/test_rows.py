@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.backend.torch import settling as torch_settling
+from keras_treegate.backend.torch import updates as torch_updates
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.optimizers import StepAwareSGD
 from tests.optimizers.routing import inputs_for, make_layer, make_model
@@ -501,3 +502,42 @@ def test_levels_that_are_gone_leave_nothing_to_settle():
     del layer
     gc.collect()
     assert len(torch_settling._settled_before_steps) == before
+
+
+# --- What is written -------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("columns", [(4,), (3,), (2,), (2, 8), (1, 1), ()])
+def test_rows_of_any_width_are_written(dtype, columns):
+    """As wide numbers where rows are made of these, else as they are."""
+    draw = np.random.default_rng(0)
+    table = keras.Variable(draw.normal(size=(9, *columns)), dtype=dtype)
+    expected = table.numpy().copy()
+    rows = draw.normal(size=(4, *columns)).astype(dtype)
+    torch_updates._write_rows(table, torch.tensor(IDS), torch.tensor(rows))
+    expected[IDS] = rows
+    np.testing.assert_array_equal(table.numpy(), expected)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_table_that_starts_anywhere_is_written(start):
+    storage = torch.zeros(start + 36)
+    table = Table()
+    table.value = torch.nn.Parameter(storage[start:].view(9, 4))
+    rows = torch.arange(16.0).view(4, 4)
+    torch_updates._write_rows(table, torch.tensor(IDS), rows)
+    np.testing.assert_array_equal(table.value.detach()[IDS], rows)
+    assert float(storage.sum()) == float(rows.sum())
+
+
+@pytest.mark.parametrize("ids", [None, IDS])
+def test_autograd_sees_that_a_table_was_written(ids):
+    """A backward pass after a write of what it needs raises, as in PyTorch."""
+    table = Table()
+    loss = table.value.square().sum()
+    rows = torch.zeros(9 if ids is None else 4, 2, 3)
+    index = None if ids is None else torch.tensor(ids)
+    torch_updates._write_rows(table, index, rows)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
