@@ -150,7 +150,7 @@ def test_the_import_asks_for_no_other_framework(imported):
 
 
 DOORS = {"layers", "gates", "credit", "losses", "optimizers", "callbacks"}
-DOORS |= {"plotting", "transforms"}
+DOORS |= {"plotting", "transforms", "distribution"}
 
 
 def test_the_import_opens_every_door(imported):

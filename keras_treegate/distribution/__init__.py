@@ -3,5 +3,6 @@
 from keras_treegate.distribution.data_parallel import (
     data_parallel as data_parallel,
 )
+from keras_treegate.distribution.layout_map import layout_map as layout_map
 
-__all__ = ["data_parallel"]
+__all__ = ["data_parallel", "layout_map"]

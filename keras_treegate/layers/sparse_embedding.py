@@ -11,6 +11,7 @@ from keras_treegate import backend, types
 from keras_treegate.core import checks, saving, sizes
 from keras_treegate.core.saving import register
 from keras_treegate.tables.lookup import look_up, look_up_plainly
+from keras_treegate.tables.placing import placing
 from keras_treegate.tables.row_table import RowTable
 from keras_treegate.types import Config, Shape, Store, Tensor, Variable
 
@@ -135,12 +136,14 @@ class SparseEmbedding(keras.layers.Layer):
     def build(self, input_shape: Shape | None = None) -> None:
         if self.built:
             return
-        embeddings = self.add_weight(
-            name="embeddings",
-            shape=(self.input_dim, self.output_dim),
-            initializer=self.embeddings_initializer,
-            autocast=False,
-        )
+        shape = self.input_dim, self.output_dim
+        with placing(f"{self.name}/embeddings", shape):
+            embeddings = self.add_weight(
+                name="embeddings",
+                shape=shape,
+                initializer=self.embeddings_initializer,
+                autocast=False,
+            )
         # Made last, so that weights have one order on every backend.
         self._table = RowTable.of_layer(self, embeddings)
         self.built = True

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.tables import row_table
+from keras_treegate.tables.placing import placing
 from keras_treegate.types import Store, Tensor, Variable
 
 
@@ -86,24 +87,29 @@ class VariableState:
         for kind in self.kinds:
             initializer = keras.initializers.Constant(kind.initial)
             if kind.per_row and rows is not None:
-                slot = optimizer.add_variable(
-                    shape=(rows, *[1] * (len(self.variable.shape) - 1)),
-                    initializer=initializer,
-                    dtype=self.variable.dtype,
-                    name=self._name(kind.name),
-                )
+                name = self._name(kind.name)
+                shape = (rows, *[1] * (len(self.variable.shape) - 1))
+                with placing(name, shape):
+                    slot = optimizer.add_variable(
+                        shape=shape,
+                        initializer=initializer,
+                        dtype=self.variable.dtype,
+                        name=name,
+                    )
             else:
                 slot = optimizer.add_variable_from_reference(
                     self.variable, name=kind.name, initializer=initializer
                 )
             self.slots.append(slot)
         if rows is not None and any(k.decay is not None for k in self.kinds):
-            self.last_step = optimizer.add_variable(
-                shape=(rows,),
-                initializer="zeros",
-                dtype="int32",
-                name=self._name("last_step"),
-            )
+            name = self._name("last_step")
+            with placing(name, (rows,)):
+                self.last_step = optimizer.add_variable(
+                    shape=(rows,),
+                    initializer="zeros",
+                    dtype="int32",
+                    name=name,
+                )
 
     def is_untouched(self) -> bool:
         """Returns whether all gradients were zero; false without slots."""
@@ -113,7 +119,16 @@ class VariableState:
         )
 
     def _name(self, name: str) -> str:
-        return f"{self.variable.path.replace('/', '_')}_{name}"
+        """Returns the name of a slot that has one number for each row.
+
+        It holds the path of the table's clock, because a key of a `LayoutMap`
+        that is meant for the rows, such as ".*nodes.*", has more axes than
+        these slots.
+        """
+        path = (
+            self.variable.path if self.table is None else self.table.clock.path
+        )
+        return f"{path.replace('/', '_')}_{name}"
 
 
 def idle_steps(table: row_table.RowTable) -> np.ndarray | None:

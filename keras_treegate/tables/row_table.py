@@ -19,6 +19,7 @@ import keras
 
 from keras_treegate import backend
 from keras_treegate.core.rows import TableVariables
+from keras_treegate.tables.placing import placing
 from keras_treegate.types import Tensor, Variable
 
 
@@ -108,15 +109,16 @@ class RowTable:
         """
 
         def state(name: str, shape: tuple[int, ...]) -> Variable:
-            return layer.add_weight(
-                name=name + suffix,
-                shape=shape,
-                dtype="float32",
-                initializer="zeros",
-                trainable=backend.DECAY_STATE_IS_TRAINABLE,
-                overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
-                autocast=False,
-            )
+            with placing(f"{layer.name}/{name}{suffix}", shape):
+                return layer.add_weight(
+                    name=name + suffix,
+                    shape=shape,
+                    dtype="float32",
+                    initializer="zeros",
+                    trainable=backend.DECAY_STATE_IS_TRAINABLE,
+                    overwrite_with_gradient=backend.DECAY_STATE_IS_TRAINABLE,
+                    autocast=False,
+                )
 
         clock, stamps = state("clock", (2,)), (values.shape[0], 2)
         return cls(values, clock, state("stamps", stamps))

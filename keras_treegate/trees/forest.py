@@ -17,6 +17,7 @@ from keras_treegate.core.rows import (
     rows_of_sorted,
 )
 from keras_treegate.core.tree_shape import TreeShape
+from keras_treegate.tables.placing import placing
 from keras_treegate.trees import exported
 from keras_treegate.trees.level import TreeLevel
 from keras_treegate.types import Tensor, Variable
@@ -56,15 +57,17 @@ class Forest:
             padding = shape[0] * shape[1] - trees.inputs
             return ops.reshape(ops.pad(drawn, ((0, padding), (0, 0))), shape)
 
-        return [
-            layer.add_weight(
-                name=f"nodes_{level}",
-                shape=trees.level_shape(level),
-                initializer=nodes if level else roots,
-                autocast=False,
-            )
-            for level in trees.levels
-        ]
+        def weight(level: int) -> Variable:
+            name, shape = f"nodes_{level}", trees.level_shape(level)
+            with placing(f"{layer.name}/{name}", shape):
+                return layer.add_weight(
+                    name=name,
+                    shape=shape,
+                    initializer=nodes if level else roots,
+                    autocast=False,
+                )
+
+        return list(map(weight, trees.levels))
 
     @classmethod
     def of_layer(

@@ -10,6 +10,7 @@ from keras_treegate import backend
 from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.core.rows import first_of_trees
 from keras_treegate.core.tree_shape import TreeShape
+from keras_treegate.tables.placing import placing
 from keras_treegate.types import Tensor, Variable
 
 
@@ -46,14 +47,16 @@ class LeafVisits:
         """Makes the visits of a layer, counted in new weights of that layer."""
 
         def weight(name: str) -> Variable:
-            return layer.add_weight(
-                name=name,
-                shape=(trees.num_trees * 2**trees.depth,),
-                dtype="int32",
-                initializer="zeros",
-                trainable=False,
-                autocast=False,
-            )
+            shape = (trees.num_trees * 2**trees.depth,)
+            with placing(f"{layer.name}/{name}", shape):
+                return layer.add_weight(
+                    name=name,
+                    shape=shape,
+                    dtype="int32",
+                    initializer="zeros",
+                    trainable=False,
+                    autocast=False,
+                )
 
         if not counted:
             return cls(trees, None, None)

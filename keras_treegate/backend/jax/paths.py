@@ -23,6 +23,7 @@ from keras_treegate.backend.common.row_gradient import (
 from keras_treegate.backend.jax.rows import (
     CHUNK,
     decay_state,
+    may_be_split,
     recorded,
     rows_at,
     steps,
@@ -64,15 +65,17 @@ def _leaf_sums(
     rows: BatchRows,
     keys: tuple[int, ...],
 ) -> Tensor:
-    return _sums(nodes, states, rows)
+    return _sums(nodes, states, rows, may_be_split())
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=3)
 def _sums(
     nodes: list[Tensor],
     states: list[tuple[Tensor, Tensor]],
     rows: BatchRows,
+    is_split: bool,
 ) -> Tensor:
+    # `is_split` is for the cache of `jit`, because `rows_at` depends on it.
     whole = rows.whole
     sums = None
     for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
@@ -125,7 +128,7 @@ def _leaf_sums_forward(
         # step.
         twice = jax.tree.map(lambda array: jnp.repeat(array, 2), rows.levels)
         read = rows._replace(levels=twice)
-    sums = _sums(nodes, states, read)
+    sums = _sums(nodes, states, read, may_be_split())
     return (sums if read is rows else sums[:1]), (states, rows)
 
 

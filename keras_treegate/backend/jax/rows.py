@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import keras
 from jax.experimental.sparse import JAXSparse
 
 from keras_treegate.backend.common.row_gradient import (
@@ -48,14 +49,42 @@ PROMISES: dict[str, str | bool] = {
 }
 
 
-@partial(jax.jit, static_argnames="distinct")
+def may_be_split() -> bool:
+    """Returns whether tables may be split over devices along any axis."""
+    distribution = keras.distribution.distribution()
+    return isinstance(distribution, keras.distribution.ModelParallel)
+
+
 def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:
     """Returns rows of a table; ids may repeat if not `distinct`.
 
     They are taken as rows of a matrix and without the check for negative ids
     that `table[ids]` makes, because XLA on CPU is several times faster at that.
-    The `jit` is for eager use, where the reshape alone would copy the table.
+    But a table that is split along its last axis has no parts of such a matrix,
+    and would be gathered whole on every device.
     """
+    return _rows_at(table, ids, distinct, not may_be_split())
+
+
+@partial(jax.jit, static_argnames=("distinct", "as_matrix"))
+def _rows_at(
+    table: Tensor, ids: Tensor, distinct: bool, as_matrix: bool
+) -> Tensor:
+    # The `jit` is for eager use, where the reshape alone would copy the table.
+    promises = PROMISES if distinct else {"mode": "promise_in_bounds"}
+    if not as_matrix:
+        axes = tuple(range(1, table.ndim))
+        return jax.lax.gather(
+            table,
+            ids[:, None],
+            jax.lax.GatherDimensionNumbers(
+                offset_dims=axes,
+                collapsed_slice_dims=(0,),
+                start_index_map=(0,),
+            ),
+            slice_sizes=(1, *table.shape[1:]),
+            **promises,
+        )
     rows = jax.lax.gather(
         table.reshape(table.shape[0], math.prod(table.shape[1:])),
         ids[:, None],
@@ -63,7 +92,7 @@ def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:
             offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
         ),
         slice_sizes=(1, math.prod(table.shape[1:])),
-        **(PROMISES if distinct else {"mode": "promise_in_bounds"}),
+        **promises,
     )
     return rows.reshape(len(ids), *table.shape[1:])
 
