@@ -16,6 +16,7 @@ from benchmarks import (
     levels,
     memory,
     peers,
+    scale,
     serving,
     step_time,
     training,
@@ -31,7 +32,7 @@ BENCHMARKS = {
     for module in (
         *(step_time, first_step, inference, training, peers, serving),
         *(memory, levels),
-        *(callbacks, credit, transforms, embedding, search),
+        *(callbacks, credit, transforms, embedding, search, scale),
     )
 }
 

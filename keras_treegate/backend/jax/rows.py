@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import keras
 from jax.experimental.sparse import JAXSparse
 
 from keras_treegate.backend.common.row_gradient import (
@@ -22,6 +21,7 @@ from keras_treegate.backend.common.row_gradient import (
     RowRecords,
     key_of,
 )
+from keras_treegate.backend.jax.devices import may_be_split
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import COUNTER_BITS, COUNTER_RADIX
 from keras_treegate.core.rows import TableVariables
@@ -47,12 +47,6 @@ PROMISES: dict[str, str | bool] = {
     "unique_indices": True,
     "indices_are_sorted": True,
 }
-
-
-def may_be_split() -> bool:
-    """Returns whether tables may be split over devices along any axis."""
-    distribution = keras.distribution.distribution()
-    return isinstance(distribution, keras.distribution.ModelParallel)
 
 
 def rows_at(table: Tensor, ids: Tensor, distinct: bool = True) -> Tensor:

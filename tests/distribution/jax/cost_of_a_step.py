@@ -1,7 +1,7 @@
 """Reads from the compiled step how many bytes devices send and copy.
 
 A program of its own, because devices are set before the first use:
-`python -m tests.distribution.jax.cost_of_a_step rows 8 all`.
+`python -m tests.distribution.jax.cost_of_a_step 8 all data rows`.
 """
 
 import json
@@ -91,7 +91,7 @@ def shard_bytes(variable):
     return math.prod(array.sharding.shard_shape(array.shape)) * 4
 
 
-def main(engine, depth, levels):
+def cost_of(engine, depth, levels):
     use(engine)
     text, model = compiled_step(int(depth), levels)
     found = list(sizes(text))
@@ -105,8 +105,10 @@ def main(engine, depth, levels):
             model.optimizer.last_steps(table.values),
         )
     ]
-    report = {
-        "sent": most_bytes(found, lambda name: name.startswith(SENDING)),
+    sent = [size for name, size in found if name.startswith(SENDING)]
+    return {
+        "sent": max(sent, default=0),
+        "all_sent": sum(sent),
         "made": most_bytes(found, lambda name: name not in IN_PLACE),
         "tables": min(shard_bytes(table.values) for table in deep),
         "state": min(map(shard_bytes, state)),
@@ -118,7 +120,11 @@ def main(engine, depth, levels):
             shard_bytes(t.values) < math.prod(t.values.shape) * 4 for t in deep
         ),
     }
-    print(json.dumps(report))
+
+
+def main(depth, levels, *engines):
+    costs = {engine: cost_of(engine, depth, levels) for engine in engines}
+    print(json.dumps(costs))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def use(engine):
         chosen = distribution.DataParallel(devices=devices)
     elif engine != "one":
         axes = "batch", "model"
-        mesh = distribution.DeviceMesh((2, 2), axes, devices)
+        rest = len(devices) // 2
+        mesh = distribution.DeviceMesh((rest, 2), axes, devices)
         if engine == "nodes":  # as users write it themselves
             layouts = distribution.LayoutMap(mesh)
             layouts[".*nodes.*"] = None, None, "model"

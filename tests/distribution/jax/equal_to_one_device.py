@@ -1,7 +1,7 @@
 """Trains on four devices and on one, and prints how much the weights differ.
 
 A program of its own, because devices are set before the first use:
-`python -m tests.distribution.jax.equal_to_one_device rows adam`.
+`python -m tests.distribution.jax.equal_to_one_device adam data rows`.
 """
 
 import json
@@ -72,15 +72,18 @@ def largest_difference(found, expected):
     )
 
 
-def main(engine, optimizer):
+def main(optimizer, *engines):
     one = trained("one", optimizer)
-    many = trained(engine, optimizer)
-    report = {
-        key: largest_difference(many[key], one[key])
-        for key in ("weights", "slots", "outputs")
-    }
-    report |= {key: many[key] for key in ("untouched", "changed", "sharded")}
-    print(json.dumps(report))
+    reports = {}
+    for engine in engines:
+        many = trained(engine, optimizer)
+        report = {
+            key: largest_difference(many[key], one[key])
+            for key in ("weights", "slots", "outputs")
+        }
+        others = {key: many[key] for key in ("untouched", "changed", "sharded")}
+        reports[engine] = report | others
+    print(json.dumps(reports))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Programs on four virtual devices."""
+"""Programs on virtual devices."""
 
 import json
 import os
 import subprocess
 import sys
 
-FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
+DEVICES = "--xla_force_host_platform_device_count"
 
 
-def report_of(module, *arguments):
+def report_of(module, *arguments, devices=4):
     """Runs a program of this folder, and returns what it printed last."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {FOUR_DEVICES}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}={devices}"
     name = f"tests.distribution.jax.{module}"
     done = subprocess.run(
         [sys.executable, "-m", name, *arguments],
