@@ -10,10 +10,11 @@ import pytest
 def forget_models():
     """Lets go of the models of a file, and of what was compiled for them.
 
-    What is left then is what Python need not look through again: modules, and
-    what the frameworks keep. It would take minutes of each run.
+    What is left then, modules and what the frameworks keep, is not looked
+    through again until the next file ends. It would take minutes of each run.
     """
     yield
     keras.utils.clear_session(free_memory=False)
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
