@@ -1,11 +1,14 @@
 """Training the layer with a stock optimizer, however the model is compiled."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
 
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
+from keras_treegate.optimizers import StepAwareAdam
 from tests import oracle
 from tests.layers.cases import Expected, assert_close, normal, randomize
 
@@ -132,3 +135,20 @@ def test_a_frozen_layer_stays_as_it_is():
     model.fit(normal(8, 4), normal(8, 1), verbose=0)
     for value, expected in zip(layer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("depth", [2, 9])
+@pytest.mark.parametrize("threshold", ["zero", "running_mean"])
+def test_a_model_trains_after_one_of_its_sizes_is_gone(threshold, depth):
+    """What is compiled serves all models of a size, and needs none of them."""
+    x, y = normal(16, 12), normal(16, 3, seed=1)
+    for _ in range(2):
+        gate = SignGate(threshold=threshold, seed=0)
+        layer = TreeGatedDense(3, depth=depth, gate=gate, seed=0)
+        model = keras.Sequential([layer])  # built by `fit`
+        model.compile(StepAwareAdam(0.01), "mse")
+        model.fit(x, y, batch_size=8, verbose=0)
+        assert np.all(np.isfinite(model.predict(x, verbose=0)))
+        del gate, layer, model
+        keras.utils.clear_session()
+        gc.collect()

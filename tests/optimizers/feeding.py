@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.layers import TreeGatedDense
+from keras_treegate.tables import row_table
 
 # What PyTorch indexes with; others have no such integers by default.
 INDEX = "int64" if keras.backend.backend() == "torch" else "int32"
@@ -63,10 +64,16 @@ def apply(optimizer, gradients):
 
 
 def slots_of(optimizer, variable):
-    """The values of an optimizer's own variables for a variable, by name."""
-    prefix = variable.path.replace("/", "_") + "_"
+    """The values of an optimizer's own variables for a variable, by name.
+
+    Slots of rows have the name of the table's clock.
+    """
+    table = row_table.of(variable)
+    owners = [variable] if table is None else [variable, table.clock]
+    prefixes = [owner.path.replace("/", "_") + "_" for owner in owners]
     return {
         slot.name.removeprefix(prefix): slot.numpy()
         for slot in optimizer.variables
+        for prefix in prefixes
         if slot.name.startswith(prefix)
     }

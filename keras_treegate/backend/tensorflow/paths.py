@@ -6,6 +6,7 @@ CPU too.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -48,7 +49,9 @@ def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
             # Only gets the gradient where the table lies in place: a graph
             # leaves out what nothing reads.
             of_gradients.append(take_rows(level.values, ids, level.as_rows))
-            if not lies_in_place(table):
+            if lies_in_place(table):
+                table, stamps = InPlace.of(table), InPlace.of(stamps)
+            else:
                 table, stamps = of_gradients[-1], read_rows(level.stamps, ids)
         tables.append(table)
         states.append((read_rows(level.clock, None), stamps))
@@ -75,9 +78,32 @@ def _with_gradients(sums: Tensor, rows: BatchRows, *tables: Tensor) -> Tensor:
     return of_tables(sums, *tables)
 
 
+class InPlace(NamedTuple):
+    """A table whose rows a compiled function gathers without a copy of it.
+
+    handle: of the variable, which the function does not keep.
+    like: no rows, of the shape and the dtype of those of the table.
+    """
+
+    handle: Tensor
+    like: Tensor
+
+    @classmethod
+    def of(cls, table: tf.Variable) -> "InPlace":
+        """Returns the table of a variable."""
+        return cls(table.handle, tf.zeros((0, *table.shape[1:]), table.dtype))
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Gathers rows by their ids."""
+        rows = tf.raw_ops.ResourceGather(
+            resource=self.handle, indices=ids, dtype=self.like.dtype
+        )
+        return tf.ensure_shape(rows, (*ids.shape, *self.like.shape[1:]))
+
+
 def _leaf_sums(
-    tables: list[Tensor],
-    states: list[tuple[Tensor, Tensor]],
+    tables: list[Tensor | InPlace],
+    states: list[tuple[Tensor, Tensor | InPlace]],
     rows: BatchRows,
 ) -> Tensor:
     sums = None
@@ -98,12 +124,9 @@ def _leaf_sums(
     return sums
 
 
-def _rows_of(table: Tensor, ids: Tensor) -> Tensor:
-    """Gathers rows of a table in place; returns any other as it is.
-
-    XLA does not copy a table that lies in place.
-    """
-    return tf.gather(table, ids) if isinstance(table, tf.Variable) else table
+def _rows_of(table: Tensor | InPlace, ids: Tensor) -> Tensor:
+    """Gathers rows of a table in place; returns rows as they are."""
+    return table.rows(ids) if isinstance(table, InPlace) else table
 
 
 def _of_tables(

@@ -76,6 +76,10 @@ def _is_shared(argument: object) -> bool:
     return isinstance(argument, tf.distribute.DistributedValues)
 
 
+def _is_variable(argument: object) -> bool:
+    return isinstance(argument, tf.Variable) or _is_shared(argument)
+
+
 def compiled(
     function: Callable[..., Result], eagerly: bool = False, by_xla: bool = True
 ) -> Callable[..., Result]:
@@ -93,10 +97,11 @@ def compiled(
             return function(*arguments)
         if is_exporting():  # no other runtime knows a compiled function
             return function(*arguments)
-        # Because `tf.function` keeps the first of the variables of a shape that
-        # replicas share, and would not see the next.
+        # Not variables: a graph that reads one can be called only while that
+        # one lives, and is kept for all others of its shape.
         arguments = tf.nest.map_structure(
-            lambda x: tf.convert_to_tensor(x) if _is_shared(x) else x, arguments
+            lambda x: tf.convert_to_tensor(x) if _is_variable(x) else x,
+            arguments,
         )
         shapes = tuple(
             tuple(leaf.shape) if tf.is_tensor(leaf) else None
