@@ -47,9 +47,12 @@ def test_leaf_sums_read_tables_where_they_lie():
     leaves = tf.range(10) * 50
     slots = tf.range(10)
     levels = [LevelRows(leaves // 2, slots), LevelRows(leaves, None)]
+    in_place = tensorflow_paths.InPlace.of
     sums = tf.function(
         lambda: tensorflow_paths._leaf_sums(
-            tables, states, BatchRows(levels, None)
+            list(map(in_place, tables)),
+            [(clock, in_place(stamps)) for clock, stamps in states],
+            BatchRows(levels, None),
         ),
         jit_compile=True,
         autograph=False,
