@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Hashed n-grams
 #
-# At the end, a network that foretells the bytes of Python source code has a
+# At the end, a network that predicts the bytes of Python source code has a
 # memory: tables of what came after the last two, three and four bytes. Beside
 # it are the same network without them, with trees, and with both, and what each
 # of them costs. In `tutorials/output/` there is
@@ -38,7 +38,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 # %% [markdown]
 # ## Data
 #
-# Windows of 64 bytes, at each place of which the next byte is to be foretold.
+# Windows of 64 bytes, at each place of which the next byte is to be predicted.
 
 # %%
 places, batch_size = 64, 32

@@ -109,7 +109,7 @@ class TableUpdate:
 
     @property
     def touched(self) -> Tensor:
-        """Whether each row has a gradient, in a step that is made (R,)."""
+        """Tells whether each row has a gradient in a step that is made (R,)."""
         # The sum is faster than `ops.any`, and NaN is not zero either.
         axes = tuple(range(1, len(self.gradient.shape)))
         touched = ops.sum(ops.abs(self.gradient), axis=axes) != 0

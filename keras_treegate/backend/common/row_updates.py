@@ -48,7 +48,7 @@ class RowUpdate(Protocol):
 
     @property
     def touched(self) -> Tensor | None:
-        """Whether each row changes (R,), boolean; `None` where all do."""
+        """Tells whether each row changes (R,); `None` where all do."""
 
     def next_slots(
         self, slots: list[Tensor], last_step: Tensor | None

@@ -8,6 +8,7 @@ from keras_treegate.backend.common.processes import (
 )
 from keras_treegate.backend.jax.codes import hash_codes as hash_codes
 from keras_treegate.backend.jax.codes import sign_codes as sign_codes
+from keras_treegate.backend.jax.counts import count as count
 from keras_treegate.backend.jax.exporting import (
     check_export as check_export,
 )
@@ -28,7 +29,6 @@ from keras_treegate.backend.jax.rows import as_row_gradient as as_row_gradient
 from keras_treegate.backend.jax.rows import assign_in_step as assign_in_step
 from keras_treegate.backend.jax.rows import can_assign as can_assign
 from keras_treegate.backend.jax.rows import compiled as compiled
-from keras_treegate.backend.jax.rows import count as count
 from keras_treegate.backend.jax.rows import is_dense as is_dense
 from keras_treegate.backend.jax.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.jax.rows import owed_decay as owed_decay

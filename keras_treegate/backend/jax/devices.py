@@ -1,4 +1,4 @@
-"""What several devices share, where a distribution of Keras is set."""
+"""Tensors on several devices, where a distribution of Keras is set."""
 
 import keras
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_treegate.backend.common import folded
+from keras_treegate.backend.tensorflow.in_place import lies_in_place
 from keras_treegate.backend.tensorflow.paths import path_product
-from keras_treegate.backend.tensorflow.rows import lies_in_place
 from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Tensor
 

@@ -6,14 +6,13 @@ CPU too.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_treegate.backend.common import reference, xla_loops
+from keras_treegate.backend.tensorflow.in_place import InPlace, lies_in_place
 from keras_treegate.backend.tensorflow.rows import (
     compiled,
-    lies_in_place,
     native,
     read_rows,
     read_table,
@@ -76,29 +75,6 @@ def _with_gradients(sums: Tensor, rows: BatchRows, *tables: Tensor) -> Tensor:
         return tf.identity(sums), gradient
 
     return of_tables(sums, *tables)
-
-
-class InPlace(NamedTuple):
-    """A table whose rows a compiled function gathers without a copy of it.
-
-    handle: of the variable, which the function does not keep.
-    like: no rows, of the shape and the dtype of those of the table.
-    """
-
-    handle: Tensor
-    like: Tensor
-
-    @classmethod
-    def of(cls, table: tf.Variable) -> "InPlace":
-        """Returns the table of a variable."""
-        return cls(table.handle, tf.zeros((0, *table.shape[1:]), table.dtype))
-
-    def rows(self, ids: Tensor) -> Tensor:
-        """Gathers rows by their ids."""
-        rows = tf.raw_ops.ResourceGather(
-            resource=self.handle, indices=ids, dtype=self.like.dtype
-        )
-        return tf.ensure_shape(rows, (*ids.shape, *self.like.shape[1:]))
 
 
 def _leaf_sums(

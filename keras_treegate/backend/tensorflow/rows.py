@@ -29,6 +29,7 @@ from keras_treegate.backend.common.row_gradient import (
     merged,
 )
 from keras_treegate.backend.tensorflow.exporting import is_exporting
+from keras_treegate.backend.tensorflow.in_place import is_shared
 from keras_treegate.core import decay
 from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
@@ -63,21 +64,8 @@ def _traced(
     return tf.function(with_shapes, jit_compile=by_xla, autograph=False)
 
 
-def lies_in_place(table: Tensor) -> bool:
-    """Returns whether a compiled function can read rows of a table itself.
-
-    It cannot for a tensor in a `StatelessScope`, nor for variables that
-    replicas share.
-    """
-    return isinstance(table, tf.Variable) and not _is_shared(table)
-
-
-def _is_shared(argument: object) -> bool:
-    return isinstance(argument, tf.distribute.DistributedValues)
-
-
 def _is_variable(argument: object) -> bool:
-    return isinstance(argument, tf.Variable) or _is_shared(argument)
+    return isinstance(argument, tf.Variable) or is_shared(argument)
 
 
 def compiled(

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_treegate.backend.common import xla_loops
 from keras_treegate.backend.tensorflow import paths as tensorflow_paths
+from keras_treegate.backend.tensorflow.in_place import InPlace
 from keras_treegate.core.rows import BatchRows, LevelRows
 from tests.backend.test_paths import each_shape, example, expected
 
@@ -47,7 +48,7 @@ def test_leaf_sums_read_tables_where_they_lie():
     leaves = tf.range(10) * 50
     slots = tf.range(10)
     levels = [LevelRows(leaves // 2, slots), LevelRows(leaves, None)]
-    in_place = tensorflow_paths.InPlace.of
+    in_place = InPlace.of
     sums = tf.function(
         lambda: tensorflow_paths._leaf_sums(
             list(map(in_place, tables)),
