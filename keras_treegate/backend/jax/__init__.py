@@ -16,12 +16,12 @@ from keras_treegate.backend.jax.exporting import gather as gather
 from keras_treegate.backend.jax.exporting import is_exporting as is_exporting
 from keras_treegate.backend.jax.exporting import quotient as quotient
 from keras_treegate.backend.jax.folded import folded_outputs as folded_outputs
+from keras_treegate.backend.jax.leaf_sums import leaf_sums as leaf_sums
 from keras_treegate.backend.jax.lookups import bounded_ids as bounded_ids
 from keras_treegate.backend.jax.lookups import distinct_ids as distinct_ids
 from keras_treegate.backend.jax.lookups import spread_rows as spread_rows
-from keras_treegate.backend.jax.paths import PRODUCT as PRODUCT
-from keras_treegate.backend.jax.paths import leaf_sums as leaf_sums
-from keras_treegate.backend.jax.paths import path_product as path_product
+from keras_treegate.backend.jax.products import PRODUCT as PRODUCT
+from keras_treegate.backend.jax.products import path_product as path_product
 from keras_treegate.backend.jax.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )

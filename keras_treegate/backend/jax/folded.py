@@ -1,7 +1,7 @@
 """The outputs of a folded layer."""
 
 from keras_treegate.backend.common import folded
-from keras_treegate.backend.jax.paths import path_product
+from keras_treegate.backend.jax.products import path_product
 from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Tensor
 

@@ -1,4 +1,4 @@
-"""Leaf sums and path products under JAX, without an array (B, P, Q).
+"""Path products under JAX, without an array (B, P, Q).
 
 XLA on CPU makes one loop of a few gathers and multiply-adds into an array that
 stays in cache, and one of a scatter whose updates are a cheap product. So these
@@ -15,23 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from keras_treegate.backend.common import reference, xla_loops
-from keras_treegate.backend.common.row_gradient import (
-    RowGradient,
-    Summands,
-    key_of,
-)
-from keras_treegate.backend.jax.devices import may_be_split, on_every_device
-from keras_treegate.backend.jax.rows import (
-    CHUNK,
-    decay_state,
-    recorded,
-    rows_at,
-    steps,
-    sums_at,
-)
-from keras_treegate.core import decay
+from keras_treegate.backend.jax.devices import on_every_device
+from keras_treegate.backend.jax.rows import rows_at, steps
 from keras_treegate.core.numerics import at_least_float32
-from keras_treegate.core.rows import BatchRows, TableVariables
 from keras_treegate.types import Tensor
 
 # The start and size of a part of an axis.
@@ -48,122 +34,6 @@ PRODUCT = (
 # many as stay in cache, more where they are read than where they are added up.
 INPUTS_BLOCK = {"cpu": 2**17, "default": 2**25}
 SUMS_BLOCK = {"cpu": xla_loops.ADDED_PER_STEP, "default": 2**25}
-
-
-def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
-    # Because each `value` is a read, each table is read once.
-    nodes = [level.values.value for level in levels]
-    states = [decay_state(level.clock, level.stamps) for level in levels]
-    keys = tuple(key_of(level.values) for level in levels)
-    return _leaf_sums(nodes, states, rows, keys)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _leaf_sums(
-    nodes: list[Tensor],
-    states: list[tuple[Tensor, Tensor]],
-    rows: BatchRows,
-    keys: tuple[int, ...],
-) -> Tensor:
-    return _sums(nodes, states, rows, may_be_split())
-
-
-@partial(jax.jit, static_argnums=3)
-def _sums(
-    nodes: list[Tensor],
-    states: list[tuple[Tensor, Tensor]],
-    rows: BatchRows,
-    is_split: bool,
-) -> Tensor:
-    # `is_split` is for the cache of `jit`, because `rows_at` depends on it.
-    whole = rows.whole
-    sums = None
-    for table, (clock, stamps) in zip(nodes[:whole], states, strict=False):
-        level = decay.decayed(table, decay.owed(clock, stamps))
-        sums = level if sums is None else reference.with_children(sums, level)
-    if whole == len(nodes):
-        return sums
-    leaves = rows.levels[-1].ids
-
-    def step(first: Tensor, count: int, total: Tensor) -> Tensor:
-        part = partial(
-            jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=count
-        )
-        new = None
-        if whole:
-            slots = part(rows.levels[whole - 1].slots)
-            new = rows_at(sums, slots, distinct=False)
-        for number in range(whole, len(nodes)):
-            # Takes the rows of the leaves' paths, because the distinct rows of
-            # the level would be stored in between.
-            ids = jnp.right_shift(part(leaves), _bits_below(nodes, number))
-            clock, stamps = states[number]
-            owed = decay.owed(clock, rows_at(stamps, ids, distinct=False))
-            level = rows_at(nodes[number], ids, distinct=False)
-            level = decay.decayed(level, owed)
-            new = level if new is None else new + level
-        return jax.lax.dynamic_update_slice_in_dim(total, new, first, 0)
-
-    shape = nodes[0].shape[1:]
-    total = jnp.zeros((len(leaves), *shape), nodes[0].dtype)
-    return steps(step, len(leaves), CHUNK // math.prod(shape), total)
-
-
-def _bits_below(nodes: list[Tensor], number: int) -> int:
-    """Returns the bits of a path between a level and the leaves."""
-    return (len(nodes[-1]) // len(nodes[number])).bit_length() - 1
-
-
-def _leaf_sums_forward(
-    nodes: list[Tensor],
-    states: list[tuple[Tensor, Tensor]],
-    rows: BatchRows,
-    keys: tuple[int, ...],
-) -> tuple[Tensor, tuple[list[tuple[Tensor, Tensor]], BatchRows]]:
-    read = rows
-    leaves = rows.levels[-1].ids
-    if leaves is not None and leaves.shape[0] == 1:
-        # Takes the one leaf twice, because XLA would read the table as a slice,
-        # and not by a gather, and then copy it where it is written in the same
-        # step.
-        twice = jax.tree.map(lambda array: jnp.repeat(array, 2), rows.levels)
-        read = rows._replace(levels=twice)
-    sums = _sums(nodes, states, read, may_be_split())
-    return (sums if read is rows else sums[:1]), (states, rows)
-
-
-def _leaf_sums_backward(
-    keys: tuple[int, ...],
-    saved: tuple[list[tuple[Tensor, Tensor]], BatchRows],
-    leaves: Tensor,
-) -> tuple[list[Tensor], None, None]:
-    states, rows = saved
-    trees = len(rows.leaf_slots)
-    sizes = [len(stamps) for _, stamps in states]
-    gradients: list[Tensor] = [None] * len(keys)
-    for number in range(rows.whole, len(keys)):
-        ids, slots = rows.levels[number]
-        level = RowGradient(ids, leaves, sizes[number])
-        if slots is not None:
-            level = level._replace(
-                rows=sums_at(leaves, slots, len(ids)),
-                summands=Summands(leaves, slots, trees),
-            )
-        gradients[number] = recorded(level, keys[number])
-    sums = leaves
-    for number in range(rows.whole - 1, -1, -1):
-        slots = rows.levels[number].slots
-        if slots is not None:
-            sums = sums_at(sums, slots, sizes[number])
-        while len(sums) > sizes[number]:
-            # Avoids `sum`, which XLA on CPU hands to a slower library.
-            pairs = sums.reshape(-1, 2, *sums.shape[1:])
-            sums = pairs[:, 0] + pairs[:, 1]
-        gradients[number] = sums
-    return gradients, None, None
-
-
-_leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
 
 
 def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:

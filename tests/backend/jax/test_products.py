@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from keras_treegate.backend.jax import paths as jax_paths
+from keras_treegate.backend.jax import products
 from keras_treegate.layers import TreeGatedDense
 from tests.backend.test_paths import each_shape, example, expected
 
@@ -17,12 +17,12 @@ from tests.backend.test_paths import each_shape, example, expected
 def test_blocks_of_any_size_give_the_same(shape, block):
     """Blocks of one example, of some, and of all trees and examples."""
     x, sums, slots, dy = map(jnp.asarray, example(shape))
-    blocks = jax.jit(partial(jax_paths.product_by_blocks, block=block))
+    blocks = jax.jit(partial(products.product_by_blocks, block=block))
     of_inputs = jax.jit(
-        partial(jax_paths.gradient_of_inputs_by_blocks, block=block)
+        partial(products.gradient_of_inputs_by_blocks, block=block)
     )
     of_sums = jax.jit(
-        partial(jax_paths.gradient_of_sums, num_slots=len(sums), block=block)
+        partial(products.gradient_of_sums, num_slots=len(sums), block=block)
     )
     found = blocks(x, sums, slots), of_inputs(dy, sums, slots)
     found = (*found, of_sums(x, dy, slots))
@@ -32,12 +32,12 @@ def test_blocks_of_any_size_give_the_same(shape, block):
 
 def gradients(x, sums, slots):
     return jax.grad(
-        lambda x, sums: jax_paths.path_product(x, sums, slots).sum(), (0, 1)
+        lambda x, sums: products.path_product(x, sums, slots).sum(), (0, 1)
     )(x, sums)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-@pytest.mark.parametrize("function", [jax_paths.path_product, gradients])
+@pytest.mark.parametrize("function", [products.path_product, gradients])
 def test_products_are_lowered_for_every_platform(function, platform):
     x, sums, slots, _ = map(jnp.asarray, example("more steps than one"))
     exported = jax.export.export(jax.jit(function), platforms=[platform])
@@ -50,7 +50,7 @@ def test_no_array_of_all_kernels_is_made():
     x = jax.ShapeDtypeStruct((batch, trees, width), "float32")
     sums = jax.ShapeDtypeStruct((trees * leaves, width, units), "float32")
     slots = jax.ShapeDtypeStruct((trees, batch), "int32")
-    for function in (jax_paths.path_product, gradients):
+    for function in (products.path_product, gradients):
         step = jax.jit(function).lower(x, sums, slots).compile()
         block = step.memory_analysis().temp_size_in_bytes
         assert block < batch * trees * width * units * 4 / 4
