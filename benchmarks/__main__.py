@@ -8,6 +8,7 @@ import shlex
 import sys
 
 from benchmarks import (
+    accelerator,
     callbacks,
     credit,
     embedding,
@@ -31,7 +32,7 @@ BENCHMARKS = {
     module.BENCHMARK.name: module.BENCHMARK
     for module in (
         *(step_time, first_step, inference, training, peers, serving),
-        *(memory, levels),
+        *(memory, levels, accelerator),
         *(callbacks, credit, transforms, embedding, search, scale),
     )
 }

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +69,14 @@ MODELS = {
 }
 FOLDED = {"byte_language_model_folded": "byte_language_model"}
 # What the card of a folded model has from that of the model it was.
+# Arguments of Keras's own classes that its version 3.12 does not know.
+NEWER_ARGUMENTS = {
+    "input_axes",
+    "output_axes",
+    "quantization_config",
+    "sliding_window",
+    "use_gate",
+}
 KEPT = ("task", "data", "data_sha256", "licence", "output", "seed")
 
 
@@ -112,6 +121,7 @@ def build(name):
     model.save(path)
     # A `.keras` file holds the state of the optimizer, if there is one.
     keras.models.load_model(path, compile=False).save(path)
+    let_older_keras_read(path)
     content = path.read_bytes()
     card = {
         "name": name,
@@ -144,6 +154,29 @@ def build(name):
         )
         card["metric"][backend] = json.loads(process.stdout.splitlines()[-1])
     write(folder, card)
+
+
+def let_older_keras_read(path):
+    """Leaves out of a `.keras` file what Keras 3.12 refuses, unless it is set.
+
+    These arguments came later, and leaving one out means its default.
+    """
+    with zipfile.ZipFile(path) as file:
+        members = {info: file.read(info) for info in file.infolist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for info, content in members.items():
+            if info.filename == "config.json":
+                config = json.loads(content, object_hook=without_newer)
+                content = json.dumps(config)
+            file.writestr(info, content)
+
+
+def without_newer(config):
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in NEWER_ARGUMENTS or value not in (None, False)
+    }
 
 
 def write(folder, card):

@@ -3,6 +3,7 @@
     python -m tests                  TensorFlow, JAX and PyTorch
     python -m tests jax torch        these two
     python -m tests jax -k gate -x   further arguments go to pytest
+    python -m tests --device gpu     a part of them, on a GPU, in four minutes
 
 Under JAX and TensorFlow, XLA optimizes little, because compiling takes much of
 the time here. `XLA_FLAGS=` before the command tests with all optimizations.
@@ -22,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+
+from tests import device
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -62,6 +65,8 @@ class Result:
 
 
 def main(arguments):
+    if "--device" in arguments:
+        return device.main(arguments)
     backends, pytest_arguments = split_arguments(arguments)
     runnable = [name for name in backends if importlib.util.find_spec(name)]
     results = [

@@ -5,12 +5,19 @@ they do.
 """
 
 import importlib
+import statistics
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
 import numpy as np
+
+from benchmarks.harness import machine
+
+# More than any cache holds, and takes a fraction of a millisecond there.
+ON_DEVICE_COPY = 2**30
 
 
 class Framework(Protocol):
@@ -51,6 +58,15 @@ class Framework(Protocol):
     def feed(self, inputs: Any, targets: Any, batch: int) -> dict:
         """Returns the arguments of `fit` that train on these, in order."""
 
+    def device(self) -> tuple[str, int | None]:
+        """Returns the name of the accelerator and its bytes of memory.
+
+        The name is "" on CPU. The bytes are `None` where nobody tells them.
+        """
+
+    def copy(self, array: Any) -> Any:
+        """Returns a new array with the numbers of another one."""
+
 
 BACKEND = keras.backend.backend()
 _framework: Framework = importlib.import_module(
@@ -65,6 +81,7 @@ compiled_memory = _framework.compiled_memory
 on_device = _framework.on_device
 wait = _framework.wait
 feed = _framework.feed
+device = _framework.device
 
 
 def about() -> dict:
@@ -74,4 +91,21 @@ def about() -> dict:
         "framework": BACKEND,
         "version": sys.modules[BACKEND].__version__,
         "device": str(array.device),
+        "device_name": device()[0],
     }
+
+
+def copy_bandwidth(repeats: int) -> float:
+    """Returns bytes per second of a plain copy: those read, and written.
+
+    It is made where the framework computes.
+    """
+    if not device()[0]:
+        return machine.copy_bandwidth(repeats=repeats)
+    array = on_device(np.zeros(ON_DEVICE_COPY // 4, "float32"))
+    seconds = []
+    for _ in range(repeats + 1):  # the first one compiles
+        start = time.perf_counter()
+        wait(_framework.copy(array))
+        seconds.append(time.perf_counter() - start)
+    return 2 * ON_DEVICE_COPY / statistics.median(seconds[1:])

@@ -61,6 +61,19 @@ def compiled_memory(step: Any, x: Any, y: Any) -> None:
     return None
 
 
+def device() -> tuple[str, int | None]:
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        return "", None
+    details = tf.config.experimental.get_device_details(found[0])
+    return details.get("device_name", "GPU"), None
+
+
+@tf.function
+def copy(array: Any) -> Any:
+    return array + 1
+
+
 def feed(inputs: Any, targets: Any, batch: int) -> dict:
     # In full batches, whose size is known, as `fit` makes them of arrays.
     data = tf.data.Dataset.from_tensor_slices((inputs, targets))

@@ -70,5 +70,15 @@ def compiled_memory(step: Any, x: Any, y: Any) -> None:
     return None
 
 
+def device() -> tuple[str, int | None]:
+    if not keras.ops.zeros(1).is_cuda:
+        return "", None
+    return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
+
+
+def copy(array: Any) -> Any:
+    return array.clone()
+
+
 def feed(inputs: Any, targets: Any, batch: int) -> dict:
     return {"x": inputs, "y": targets, "batch_size": batch}

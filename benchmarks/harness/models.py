@@ -14,7 +14,9 @@ from benchmarks.baselines import peers
 from benchmarks.baselines.naive_tree import NaiveTree
 from keras_treegate import fold, layers, optimizers
 
-MODELS = ("dense", "naive", "tree", "folded", "large-dense")
+MODELS = ("dense", "naive", "tree", "folded", "int8", "large-dense")
+# The dtypes of the tables of folded ones; `None` is that of the layer.
+FOLDED = {"folded": None, "int8": "int8"}
 STEP_AWARE = ("StepAwareSGD", "StepAwareAdam", "StepAwareAdagrad")
 
 
@@ -88,8 +90,8 @@ def build_model(case: Case) -> keras.Model:
     else:
         outputs = _layer(case, case.units)(inputs)
     model = keras.Model(inputs, outputs)
-    if case.model == "folded":
-        model = fold(model)
+    if case.model in FOLDED:
+        model = fold(model, dtype=FOLDED[case.model])
     if case.work == "step":
         model.compile(build_optimizer(case.optimizer), "mse")
     return model
@@ -133,7 +135,7 @@ def _two_layers(case: Case, inputs: Any) -> Any:
         hidden = max(1, round(case.parameters / (2 * case.units)))
     first, second = _layer(case, hidden), _layer(case, case.units)
     active = keras.layers.ReLU()(first(inputs))
-    if case.model in ("tree", "folded"):
+    if case.model == "tree" or case.model in FOLDED:
         return second(active, gate_inputs=inputs)
     return second(active)
 

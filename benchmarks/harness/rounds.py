@@ -5,6 +5,7 @@ of the cases.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -67,7 +68,7 @@ def turn(name: str, seconds: float) -> float:
 
 def copy() -> float:
     """Returns the bytes per second of a plain copy: read, and written."""
-    return machine.copy_bandwidth(repeats=3)
+    return frameworks.copy_bandwidth(repeats=3)
 
 
 def clear() -> None:
@@ -89,7 +90,9 @@ def _moved(work: Work, case: Case) -> dict:
     if case.model == "tree" and not case.hidden:
         inputs, _ = models.draw_data(case)
         touched = models.touched_bytes(work.model.layers[-1], inputs)
-        if case.work == "step" and case.optimizer in STEP_AWARE:
+        if case.work == "forward":
+            moved = touched
+        elif case.work == "step" and case.optimizer in STEP_AWARE:
             moved = touched * targets.moves_of_a_row(work.model.optimizer)
     return {"touched_bytes": touched, "moved_bytes": moved}
 
@@ -143,6 +146,7 @@ def hold_each(
     contests: Iterable[Contest],
     given: argparse.Namespace,
     apart: bool = False,
+    end: float = math.inf,
 ) -> Iterator[tuple[Contest, list[dict], list[str]]]:
     """Yields each contest with its rows and its failures.
 
@@ -151,6 +155,7 @@ def hold_each(
         contests: who takes part.
         given: the options of the command line.
         apart: whether each case has a process of its own; else they share one.
+        end: the `time.monotonic` after which nothing is begun.
     """
     processes: dict[tuple[str, str], Process] = {}
     with ExitStack() as stack:
@@ -164,18 +169,20 @@ def hold_each(
             return Entry(processes[key], own, case)
 
         for contest in contests:
+            if time.monotonic() > end:
+                return
             entries = [enter(case) for case in contest.cases]
             for _, own, case in entries[:1]:  # whose sizes others have
                 sizes = SIZES.format(**case._asdict(), engine=own)
                 print(sizes, flush=True)
-            rows, failures = hold(entries, given.rounds, given.seconds)
+            rows, failures = hold(entries, given.rounds, given.seconds, end)
             with_ratios(rows, contest.base)
             rows = [row | {"beside": engine} for row in rows]
             yield contest, rows, failures
 
 
 def hold(
-    entries: list[Entry], rounds: int, seconds: float
+    entries: list[Entry], rounds: int, seconds: float, end: float = math.inf
 ) -> tuple[list[dict], list[str]]:
     """Lets every case have a turn in every round.
 
@@ -183,6 +190,8 @@ def hold(
         entries: of names that differ.
         rounds: how many.
         seconds: of a turn, about; a call that takes longer is a turn.
+        end: the `time.monotonic` after which no case is built, and no round
+            begins but the first.
 
     Returns:
         A row for each case, with the milliseconds of a call in each of its
@@ -193,6 +202,8 @@ def hold(
     rows: list[dict] = []
     live: list[tuple[dict, Process]] = []
     for process, engine, case in entries:
+        if time.monotonic() > end:
+            break
         row: dict = case._asdict() | {"engine": engine}
         row |= {"turns": [], "copies": []}
         try:
@@ -204,6 +215,8 @@ def hold(
         rows.append(row)
         live.append((row, process))
     for number in range(rounds):
+        if number and time.monotonic() > end:
+            break
         # Each round begins with another one.
         shift = number % max(1, len(live))
         for row, process in live[shift:] + live[:shift]:
@@ -271,14 +284,28 @@ class ContestBenchmark(Benchmark):
     def run(self, given: argparse.Namespace, command: str) -> int:
         found: dict = {"rows": [], "targets": [], "left_out": []}
         found["failures"] = []
-        for engine in dict.fromkeys(given.backend):
-            contests = self.contests(given)
-            held = hold_each(engine, contests, given, self.apart)
+        engines = list(dict.fromkeys(given.backend))
+        end = math.inf
+        if "minutes" in given:
+            end = time.monotonic() + 60 * given.minutes
+        for number, engine in enumerate(engines):
+            contests = list(self.contests(given))
+            now = time.monotonic()
+            own_end = now + (end - now) / (len(engines) - number)
+            held = hold_each(engine, contests, given, self.apart, own_end)
+            number_held = 0
             for contest, rows, failures in held:
+                number_held += 1
                 found["rows"] += rows
                 found["targets"] += targets.reached(self.name, rows, engine)
                 found["left_out"] += contest.left_out
                 found["failures"] += failures
+            if number_held < len(contests):
+                late = contests[number_held:]
+                found["left_out"].append(
+                    f"{engine}: no time for {len(late)} of "
+                    f"{len(contests)} sizes"
+                )
         rows = found["rows"]
         found |= tables.about(command, rows)
         lines = found["left_out"]

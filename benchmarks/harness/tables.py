@@ -34,10 +34,16 @@ def about(command: str, rows: Iterable[dict]) -> dict:
         "machine": machine.describe(),
         "load_before": machine.LOAD_BEFORE,
         "versions": versions | {r["framework"]: r["version"] for r in rows},
-        "devices": {row["framework"]: row["device"] for row in rows},
+        "devices": {row["framework"]: _device(row) for row in rows},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
     }
+
+
+def _device(row: dict) -> str:
+    """Returns where the framework of a row computed, with its name."""
+    name = row.get("device_name")
+    return f"{row['device']} ({name})" if name else row["device"]
 
 
 def heading(found: dict) -> list[str]:

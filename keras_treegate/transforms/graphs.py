@@ -89,21 +89,52 @@ def with_gate_inputs(
         key = (id(layer), *map(id, given))
         if key not in calls:
             if any(layer is clone(old) for old in gate_inputs.layers):
-                options["gate_inputs"] = source.output
+                options["gate_inputs"] = source
             calls[key] = (given, layer(*args, **options))
         return calls[key][1]
 
-    source = keras.models.clone_model(
-        keras.Model(model.input, gate_inputs.tensor),
-        clone_function=clone,
-        call_function=call,
-    )
+    inputs = new_inputs(model.input)
+    flat = zip(model.inputs, keras.tree.flatten(inputs), strict=True)
+    new = {id(old): one for old, one in flat}
+    source = new.get(id(gate_inputs.tensor))
+    if source is None:
+        needed = inputs_of(model, gate_inputs.tensor)
+        source = keras.models.clone_model(
+            keras.Model(needed, gate_inputs.tensor),
+            input_tensors=[new[id(tensor)] for tensor in needed],
+            clone_function=clone,
+            call_function=call,
+        ).output
     return keras.models.clone_model(
         model,
-        input_tensors=source.input,
+        input_tensors=inputs,
         clone_function=clone,
         call_function=call,
     )
+
+
+def new_inputs(tensors: Any) -> Any:
+    """Returns inputs as Keras makes them for a clone, in the same structure."""
+    return keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name),
+        tensors,
+    )
+
+
+def inputs_of(
+    model: keras.Model, tensor: keras.KerasTensor
+) -> list[keras.KerasTensor]:
+    """Returns the inputs of a model that one of its tensors needs.
+
+    Keras 3.12 makes no model of inputs that are not needed.
+    """
+    needed = list(model.inputs)
+    for one in model.inputs:
+        fewer = [other for other in needed if other is not one]
+        with contextlib.suppress(ValueError):
+            keras.Model(fewer, tensor)
+            needed = fewer
+    return needed
 
 
 def operation_pairs(

@@ -96,9 +96,9 @@ def nonzero_rows(level: TreeLevel) -> np.ndarray:
     for start, stop in chunks(len(found), row_bytes(level.nodes)):
         ids = ops.arange(start, stop, dtype="int32")
         rows = backend.read_rows(level.nodes, ids)
-        found[start:stop] = ops.convert_to_numpy(
-            ops.any(rows != 0, axis=(1, 2))
-        )
+        # One axis, because Keras 3.12 cannot reduce two under PyTorch.
+        flat = ops.reshape(rows != 0, (stop - start, -1))
+        found[start:stop] = ops.convert_to_numpy(ops.any(flat, axis=1))
     return found
 
 

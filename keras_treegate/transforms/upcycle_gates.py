@@ -4,6 +4,7 @@ import keras
 
 from keras_treegate.core import checks
 from keras_treegate.gates import Gate, SignGate
+from keras_treegate.transforms.graphs import inputs_of
 from keras_treegate.transforms.sublayers import is_plain_graph
 
 # The first is the default.
@@ -100,9 +101,19 @@ def check_gate_inputs(
             "others with `layers`, or upcycle that model by itself."
         )
     try:
-        keras.Model(model.input, gate_inputs)
+        _check_source(model, gate_inputs)
     except Exception as error:
         raise ValueError(
             "`gate_inputs` must be one symbolic tensor that is computed from "
             f"the inputs of the model. Received: {gate_inputs!r}. {advice}"
         ) from error
+
+
+def _check_source(model: keras.Model, tensor: keras.KerasTensor) -> None:
+    """Raises for a tensor that is not computed from a model's inputs."""
+    needed = inputs_of(model, tensor)
+    # Keras 3.12 makes a model of an input that it is not given.
+    for layer in keras.Model(needed, tensor).layers:
+        is_input = isinstance(layer, keras.layers.InputLayer)
+        if is_input and all(layer.output is not one for one in needed):
+            raise ValueError(f"{layer.name!r} is not an input of the model.")

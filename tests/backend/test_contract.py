@@ -248,7 +248,7 @@ class OfTouchedRows(Doubling):
 
     @property
     def touched(self):
-        return ops.any(self.gradient != 0, axis=(1, 2))
+        return ops.sum(ops.abs(self.gradient), axis=(1, 2)) != 0
 
 
 # All rows at once, and rows in parts of which some have none that is touched.

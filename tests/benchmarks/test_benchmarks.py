@@ -18,6 +18,9 @@ RUNS = {
     "training": f"--batch 3 --units 4 --depth 2 --trees 2 {TURNS}",
     "peers": "--peers tree dense --work step --batch 3 --units 4 --hidden 4 "
     f"--depth 2 --trees 2 {TURNS}",
+    # Of two sizes, one does not fit into 3 MB.
+    "accelerator": "--batch 3 --units 8 512 --depth 2 --trees 2 --memory 0.003 "
+    f"--work step forward --minutes 5 {TURNS}",
     # Large enough to ask for pages of memory.
     "memory": "--batch 256 --units 16 --depth 1 2 --trees 2 "
     "--optimizers StepAwareSGD",
@@ -76,6 +79,41 @@ def test_inference_has_a_row_for_each_model_and_batch(results):
         assert row["work"] == "forward"
         assert len(row["turns"]) == 2
         assert row["touched_bytes"] is None or row["name"] == "tree"
+
+
+def test_an_accelerator_gets_what_its_memory_holds(results):
+    found, folder = results("accelerator")
+    rows = [(row["work"], row["name"]) for row in found["rows"]]
+    assert rows == [
+        *(("step", "dense"), ("step", "large Dense")),
+        *(("step", "StepAwareAdam"), ("step", "Adam")),
+        *(("forward", "dense"), ("forward", "large Dense")),
+        *(("forward", "naive"), ("forward", "tree")),
+        *(("forward", "folded"), ("forward", "int8")),
+    ]
+    assert {row["units"] for row in found["rows"]} == {8}
+    for row in found["rows"]:
+        assert row["device_name"] == ""  # on CPU
+        of_rows = row["name"] in ("StepAwareAdam", "tree")
+        assert (row["limit"] is not None) == of_rows
+    assert len(found["left_out"]) == len(rows)
+    text = (folder / "accelerator.txt").read_text()
+    assert "left out: Adam, step, batch 3, 512 units" in text
+
+
+def test_what_there_is_no_time_for_is_told(tmp_path, in_this_process):
+    arguments = [
+        "accelerator",
+        "--backend",
+        BACKEND,
+        *RUNS["accelerator"].split(),
+    ]
+    arguments += ["--minutes", "1e-9", "--output", str(tmp_path)]
+    with in_this_process():
+        assert main(["accelerator", *arguments]) == 0
+    found = json.loads((tmp_path / "accelerator.json").read_text())
+    assert found["rows"] == []
+    assert f"{BACKEND}: no time for 4 of 4 sizes" in found["left_out"]
 
 
 def test_training_has_gradients_and_steps_of_every_optimizer(results):

@@ -88,7 +88,10 @@ def test_steps_have_the_losses_of_train_on_batch(compiler, depth):
         return make_model(tree(depth), optimizer)
 
     model, batches = new_model(), [data(seed) for seed in (0, 1, 0, 1)]
-    expected = [float(model.train_on_batch(*batch)) for batch in batches]
+    expected = []
+    for batch in batches:
+        model.reset_metrics()  # Keras 3.12 returns means since the last reset.
+        expected.append(float(model.train_on_batch(*batch)))
     step = timed.step(new_model(), compiler)
     found = [
         float(numpy(step(*map(timed.on_device, batch)))) for batch in batches
