@@ -1,9 +1,13 @@
-"""Runs the tests once per backend, each in a process of its own.
+"""Runs the tests once per backend, each in processes of its own.
 
     python -m tests                  TensorFlow, JAX and PyTorch
     python -m tests jax torch        these two
     python -m tests jax -k gate -x   further arguments go to pytest
     python -m tests --device gpu     a part of them, on a GPU, in four minutes
+
+Without further arguments each backend has several processes, which share the
+files of tests. A single one would hold gigabytes in the end, mostly what was
+traced, and looking through them would take minutes.
 
 Under JAX and TensorFlow, XLA optimizes little, because compiling takes much of
 the time here. `XLA_FLAGS=` before the command tests with all optimizations.
@@ -38,6 +42,10 @@ FAST_COMPILATION = (
 )
 
 
+# The processes of a backend, if the whole suite is run.
+PARTS = 4
+
+
 @dataclass
 class Counts:
     passed: int = 0
@@ -57,8 +65,21 @@ class Counts:
 
 
 @dataclass
-class Result:
+class Run:
+    """The tests of one process.
+
+    name: that of the backend, and of the part of its tests.
+    arguments: those of pytest.
+    """
+
     backend: str
+    name: str
+    arguments: list[str]
+
+
+@dataclass
+class Result:
+    name: str
     counts: Counts
     output: bytes = b""
     problem: str = ""
@@ -75,12 +96,13 @@ def main(arguments):
         if name not in runnable
     ]
     with tempfile.TemporaryDirectory(prefix="tests-") as scratch:
-        for result in run(runnable, pytest_arguments, Path(scratch)):
+        runs = runs_of(runnable, pytest_arguments)
+        for result in run_all(runs, Path(scratch)):
             report(result)
             results.append(result)
     for result in results:
         if result.problem:
-            print(f"{result.backend}: {result.problem}")
+            print(f"{result.name}: {result.problem}")
     total = sum((result.counts for result in results), Counts())
     print(total, flush=True)
     return 1 if total.failed else 0
@@ -104,41 +126,55 @@ def how_to_install(backend):
     )
 
 
-def run(backends, pytest_arguments, scratch):
-    """Yields each backend's result, in the order in which they end."""
+def runs_of(backends, pytest_arguments):
+    """Returns the runs of some backends, those that take longest first."""
+    if pytest_arguments:
+        return [Run(name, name, pytest_arguments) for name in backends]
+    files = sorted(map(str, (ROOT / "tests").rglob("test_*.py")))
+    return [
+        Run(name, f"{name} {part + 1} of {PARTS}", files[part::PARTS])
+        for name in backends
+        for part in range(PARTS)
+    ]
+
+
+def run_all(runs, scratch):
+    """Yields each run's result, in the order in which they end."""
     cores = os.cpu_count() or 1
-    workers = max(1, min(len(backends), cores))
+    workers = max(1, min(len(runs), cores))
     # What runs side by side is printed when it ends, to keep it in one piece.
     buffered = workers > 1
     with ThreadPoolExecutor(workers) as pool:
-        runs = [
+        futures = [
             pool.submit(
-                run_backend,
-                backend,
-                pytest_arguments,
+                run_one,
+                run,
                 scratch,
                 threads=max(1, cores // workers),
                 buffered=buffered,
             )
-            for backend in backends
+            for run in runs
         ]
-        for done in as_completed(runs):
+        for done in as_completed(futures):
             yield done.result()
 
 
-def run_backend(backend, pytest_arguments, scratch, threads, buffered):
-    print(f"{backend}: running", flush=True)
-    report_file = scratch / f"{backend}.xml"
+def run_one(run, scratch, threads, buffered):
+    print(f"{run.name}: running", flush=True)
+    folder = run.name.replace(" ", "-")
+    home = scratch / folder
+    home.mkdir()
+    report_file = scratch / f"{folder}.xml"
     command = [
         *(sys.executable, "-m", "pytest"),
-        *("-o", f"cache_dir=.pytest_cache/{backend}"),
-        *pytest_arguments,
+        *("-o", f"cache_dir=.pytest_cache/{folder}"),
+        *run.arguments,
         f"--junitxml={report_file}",
     ]
     process = subprocess.run(
         command,
         cwd=ROOT,
-        env=environment(backend, scratch, threads),
+        env=environment(run.backend, home, threads),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if buffered else None,
         stderr=subprocess.STDOUT if buffered else None,
@@ -147,10 +183,10 @@ def run_backend(backend, pytest_arguments, scratch, threads, buffered):
     problem = find_problem(counts, process.returncode)
     if problem and not counts.failed:
         counts.failed = 1
-    return Result(backend, counts, process.stdout or b"", problem)
+    return Result(run.name, counts, process.stdout or b"", problem)
 
 
-def environment(backend, scratch, threads):
+def environment(backend, home, threads):
     """Returns the environment of one backend's process.
 
     `KERAS_HOME` keeps out the user's own `keras.json`, in which the float type
@@ -167,8 +203,6 @@ def environment(backend, scratch, threads):
     )
     if backend != "torch":
         limits["XLA_FLAGS"] = " ".join(FAST_COMPILATION)
-    home = scratch / f"keras-{backend}"
-    home.mkdir()
     fixed = {"KERAS_BACKEND": backend, "KERAS_HOME": str(home)}
     return quiet | limits | dict(os.environ) | fixed
 
@@ -200,11 +234,11 @@ def find_problem(counts, exit_status):
 
 def report(result):
     if result.output:
-        title = f" {result.backend} "
+        title = f" {result.name} "
         print(f"{title:=^80}", flush=True)
         sys.stdout.buffer.write(result.output.rstrip(b"\n") + b"\n")
         sys.stdout.buffer.flush()
-    print(f"{result.backend}: {result.counts}", flush=True)
+    print(f"{result.name}: {result.counts}", flush=True)
 
 
 if __name__ == "__main__":
