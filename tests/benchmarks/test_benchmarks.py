@@ -102,15 +102,10 @@ def test_an_accelerator_gets_what_its_memory_holds(results):
 
 
 def test_what_there_is_no_time_for_is_told(tmp_path, in_this_process):
-    arguments = [
-        "accelerator",
-        "--backend",
-        BACKEND,
-        *RUNS["accelerator"].split(),
-    ]
-    arguments += ["--minutes", "1e-9", "--output", str(tmp_path)]
+    arguments = ["accelerator", *RUNS["accelerator"].split()]
+    arguments += ["--minutes", "1e-9", "--backend", BACKEND]
     with in_this_process():
-        assert main(["accelerator", *arguments]) == 0
+        assert main([*arguments, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "accelerator.json").read_text())
     assert found["rows"] == []
     assert f"{BACKEND}: no time for 4 of 4 sizes" in found["left_out"]
