@@ -130,11 +130,24 @@ def runs_of(backends, pytest_arguments):
     """Returns the runs of some backends, those that take longest first."""
     if pytest_arguments:
         return [Run(name, name, pytest_arguments) for name in backends]
-    files = sorted(map(str, (ROOT / "tests").rglob("test_*.py")))
     return [
-        Run(name, f"{name} {part + 1} of {PARTS}", files[part::PARTS])
+        Run(
+            name,
+            f"{name} {part + 1} of {PARTS}",
+            list(map(str, files_for(name)[part::PARTS])),
+        )
         for name in backends
         for part in range(PARTS)
+    ]
+
+
+def files_for(backend):
+    """Returns the files of tests, without those in folders of others."""
+    others = set(BACKENDS) - {backend}
+    return [
+        file
+        for file in sorted((ROOT / "tests").rglob("test_*.py"))
+        if file.parent.name not in others
     ]
 
 

@@ -93,11 +93,14 @@ def test_a_case_is_built_and_takes_turns():
         rounds.turn("tree", 1)
 
 
-def test_only_step_aware_steps_have_a_limit():
-    for case in (make("tree"), make("tree", "step", optimizer="Adam")):
+def test_what_reads_and_writes_rows_alone_has_a_limit():
+    for work, optimizer in (("gradients", ""), ("step", "Adam")):
+        case = make("tree", work, optimizer=optimizer)
         told = rounds.build(case, None, 0.001)
         assert told["touched_bytes"] > 0
         assert told["moved_bytes"] is None
+    told = rounds.build(make("tree"), None, 0.001)  # reads each row once
+    assert told["moved_bytes"] == told["touched_bytes"] > 0
     assert rounds.build(make("dense"), None, 0.001)["touched_bytes"] is None
     rounds.clear()
     # A copy of 10 bytes a second, read and written, of which 3 are used.
