@@ -62,7 +62,7 @@ ENVIRONMENT = {
         "KERAS_TORCH_DEVICE": "cpu",
     },
     "gpu": {"NVIDIA_TF32_OVERRIDE": "0"},
-    "tpu": {"JAX_PLATFORMS": "tpu", "PJRT_DEVICE": "TPU"},
+    "tpu": {"JAX_PLATFORMS": "tpu"},
 }
 PRECISE = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 

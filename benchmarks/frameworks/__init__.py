@@ -58,11 +58,8 @@ class Framework(Protocol):
     def feed(self, inputs: Any, targets: Any, batch: int) -> dict:
         """Returns the arguments of `fit` that train on these, in order."""
 
-    def device(self) -> tuple[str, int | None]:
-        """Returns the name of the accelerator and its bytes of memory.
-
-        The name is "" on CPU. The bytes are `None` where nobody tells them.
-        """
+    def accelerator(self) -> str:
+        """Returns the name of the accelerator, or "" on CPU."""
 
     def copy(self, array: Any) -> Any:
         """Returns a new array with the numbers of another one."""
@@ -81,7 +78,7 @@ compiled_memory = _framework.compiled_memory
 on_device = _framework.on_device
 wait = _framework.wait
 feed = _framework.feed
-device = _framework.device
+accelerator = _framework.accelerator
 
 
 def about() -> dict:
@@ -91,7 +88,7 @@ def about() -> dict:
         "framework": BACKEND,
         "version": sys.modules[BACKEND].__version__,
         "device": str(array.device),
-        "device_name": device()[0],
+        "device_name": accelerator(),
     }
 
 
@@ -100,7 +97,7 @@ def copy_bandwidth(repeats: int) -> float:
 
     It is made where the framework computes.
     """
-    if not device()[0]:
+    if not accelerator():
         return machine.copy_bandwidth(repeats=repeats)
     array = on_device(np.zeros(ON_DEVICE_COPY // 4, "float32"))
     seconds = []

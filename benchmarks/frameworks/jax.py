@@ -89,12 +89,9 @@ def compiled_memory(step: Any, x: Any, y: Any) -> dict | None:
     }
 
 
-def device() -> tuple[str, int | None]:
+def accelerator() -> str:
     found = jax.devices()[0]
-    if found.platform == "cpu":
-        return "", None
-    told = found.memory_stats() or {}
-    return found.device_kind, told.get("bytes_limit")
+    return "" if found.platform == "cpu" else found.device_kind
 
 
 @jax.jit

@@ -61,12 +61,12 @@ def compiled_memory(step: Any, x: Any, y: Any) -> None:
     return None
 
 
-def device() -> tuple[str, int | None]:
+def accelerator() -> str:
     found = tf.config.list_physical_devices("GPU")
     if not found:
-        return "", None
+        return ""
     details = tf.config.experimental.get_device_details(found[0])
-    return details.get("device_name", "GPU"), None
+    return details.get("device_name", "GPU")
 
 
 @tf.function

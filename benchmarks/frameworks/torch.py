@@ -70,10 +70,9 @@ def compiled_memory(step: Any, x: Any, y: Any) -> None:
     return None
 
 
-def device() -> tuple[str, int | None]:
-    if not keras.ops.zeros(1).is_cuda:
-        return "", None
-    return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
+def accelerator() -> str:
+    on_gpu = keras.ops.zeros(1).is_cuda
+    return torch.cuda.get_device_name() if on_gpu else ""
 
 
 def copy(array: Any) -> Any:

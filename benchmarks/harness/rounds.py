@@ -293,18 +293,16 @@ class ContestBenchmark(Benchmark):
             now = time.monotonic()
             own_end = now + (end - now) / (len(engines) - number)
             held = hold_each(engine, contests, given, self.apart, own_end)
-            number_held = 0
+            late = len(contests)
             for contest, rows, failures in held:
-                number_held += 1
+                late -= 1
                 found["rows"] += rows
                 found["targets"] += targets.reached(self.name, rows, engine)
                 found["left_out"] += contest.left_out
                 found["failures"] += failures
-            if number_held < len(contests):
-                late = contests[number_held:]
+            if late:
                 found["left_out"].append(
-                    f"{engine}: no time for {len(late)} of "
-                    f"{len(contests)} sizes"
+                    f"{engine}: no time for {late} of {len(contests)} sizes"
                 )
         rows = found["rows"]
         found |= tables.about(command, rows)
