@@ -8,31 +8,22 @@ import argparse
 import itertools
 from collections.abc import Iterator
 
+from benchmarks import training
 from benchmarks.harness import options, plots, rounds, targets
 from benchmarks.harness.models import Case
 from benchmarks.harness.tables import number
 
+FORWARD = ("dense", "large-dense", "naive", "tree", "folded", "int8")
 # The model and the optimizer of each contestant, by the work.
 CONTESTANTS = {
     "step": {
         "dense": ("dense", "Adam"),
-        "large Dense": ("large-dense", "Adam"),
+        "large-dense": ("large-dense", "Adam"),
         "StepAwareAdam": ("tree", "StepAwareAdam"),
         "Adam": ("tree", "Adam"),
     },
-    "forward": {
-        "dense": ("dense", ""),
-        "large Dense": ("large-dense", ""),
-        "naive": ("naive", ""),
-        "tree": ("tree", ""),
-        "folded": ("folded", ""),
-        "int8": ("int8", ""),
-    },
-    "gradients": {
-        "dense": ("dense", ""),
-        "naive": ("naive", ""),
-        "tree": ("tree", ""),
-    },
+    "forward": {model: (model, "") for model in FORWARD},
+    "gradients": training.CONTESTANTS["gradients"],
 }
 # How often the parameters of a case are held at once: as weights, as gradients
 # and as slots, and while a model is folded.
@@ -45,7 +36,7 @@ COPIES = {
 NAIVE_KERNELS = {"forward": 2, "gradients": 4, "step": 4}
 
 LEGEND = f"""\
-large Dense  two Dense layers with as many parameters as the trees
+large-dense  two Dense layers with as many parameters as the trees
 naive        gathers the kernels of each example: (B, P, Q) numbers
 int8         folded, with tables of int8
 Float32 products are rounded as the framework does it on this device by itself.

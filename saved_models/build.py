@@ -175,7 +175,7 @@ def without_newer(config):
     return {
         name: value
         for name, value in config.items()
-        if name not in NEWER_ARGUMENTS or value not in (None, False)
+        if name not in NEWER_ARGUMENTS or not (value is None or value is False)
     }
 
 

@@ -147,7 +147,7 @@ def files_for(backend):
     return [
         file
         for file in sorted((ROOT / "tests").rglob("test_*.py"))
-        if file.parent.name not in others
+        if others.isdisjoint(file.relative_to(ROOT).parts)
     ]
 
 

@@ -56,17 +56,21 @@ AREAS = {
 GIVEN_AREAS, END = "TESTS_AREAS", "TESTS_END"
 OUT_OF_TIME = "out of time"
 
-# Tells the frameworks which device to take, and to round no float32 product.
+# Tells the frameworks which device to take.
 ENVIRONMENT = {
     "cpu": {
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_PLATFORMS": "cpu",
         "KERAS_TORCH_DEVICE": "cpu",
     },
-    "gpu": {"NVIDIA_TF32_OVERRIDE": "0"},
+    "gpu": {},
     "tpu": {"JAX_PLATFORMS": "tpu"},
 }
-PRECISE = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+# Tells them to round no float32 product, unless the user says otherwise.
+PRECISE = {
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
 
 # Prints the kind of the device that Keras computes on, and its name.
 FIND_DEVICE = """
@@ -161,8 +165,8 @@ def run(backend, given, end):
     environment = (
         {"TF_CPP_MIN_LOG_LEVEL": "2", "MPLBACKEND": "Agg"}
         | PRECISE
-        | ENVIRONMENT[given.device]
         | dict(os.environ)
+        | ENVIRONMENT[given.device]
         | {"KERAS_BACKEND": backend}
         | {GIVEN_AREAS: " ".join(given.areas), END: str(end)}
     )
@@ -209,7 +213,8 @@ def find_device(environment):
         stdout=subprocess.PIPE,
         text=True,
     )
-    return done.stdout.strip() if done.returncode == 0 else ""
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return lines[-1] if lines else ""
 
 
 def read(report):

@@ -203,3 +203,12 @@ def test_a_card_that_is_none_is_refused(case, copy):
 
 def test_a_string_is_a_path_too(copy):
     assert keras_treegate.load_saved_model(str(copy)).built
+
+
+@each_model
+def test_older_keras_finds_no_argument_that_it_does_not_know(name, build):
+    path = saved_models.FOLDER / name / saved_models.MODEL
+    with zipfile.ZipFile(path) as file:
+        config = json.loads(file.read("config.json"))
+    pruned = json.loads(json.dumps(config), object_hook=build.without_newer)
+    assert pruned == config

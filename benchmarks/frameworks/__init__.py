@@ -99,7 +99,7 @@ def copy_bandwidth(repeats: int) -> float:
     """
     if not accelerator():
         return machine.copy_bandwidth(repeats=repeats)
-    array = on_device(np.zeros(ON_DEVICE_COPY // 4, "float32"))
+    array = keras.ops.zeros((ON_DEVICE_COPY // 4,), "float32")
     seconds = []
     for _ in range(repeats + 1):  # the first one compiles
         start = time.perf_counter()

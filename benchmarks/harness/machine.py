@@ -31,8 +31,20 @@ def describe() -> str:
     )
 
 
+_peaks: list[int] = []  # what was told since the last `forget_peak`
+
+
 def peak_memory() -> int:
-    """Returns the most bytes of memory that this process has held so far."""
+    """Returns the most bytes of memory that this process has held so far.
+
+    Linux counts pages by thread, in batches, and its own peak may go down by
+    a few of them. What this returns never does.
+    """
+    _peaks[:] = [max([*_peaks, _peak()])]
+    return _peaks[0]
+
+
+def _peak() -> int:
     # On Linux, `ru_maxrss` starts at the peak of the process that started this.
     if (held := _bytes_of("/proc/self/status", "VmHWM:")) is not None:
         return held
@@ -58,6 +70,7 @@ def forget_peak() -> bool:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return False
+    _peaks.clear()
     return True
 
 

@@ -7,10 +7,11 @@ from benchmarks.harness import tables
 # The one definition of "limit", for all benchmarks.
 LIMIT_LEGEND = """\
 touched the distinct rows of all levels that a step needs, in MB
-limit   moved bytes per second, over those of a plain copy on one thread, which
-        count as read and as written. A step moves touched * (3 + 2 * slots)
-        bytes: the layer reads a touched row, the optimizer reads and writes it
-        and each of its slots
+limit   moved bytes per second, over those of a plain copy on one thread, or on
+        the accelerator, which count as read and as written. A forward pass
+        reads the touched bytes. A step moves touched * (3 + 2 * slots) bytes:
+        the layer reads a touched row, the optimizer reads and writes it and
+        each of its slots
 """
 
 

@@ -85,9 +85,9 @@ def test_an_accelerator_gets_what_its_memory_holds(results):
     found, folder = results("accelerator")
     rows = [(row["work"], row["name"]) for row in found["rows"]]
     assert rows == [
-        *(("step", "dense"), ("step", "large Dense")),
+        *(("step", "dense"), ("step", "large-dense")),
         *(("step", "StepAwareAdam"), ("step", "Adam")),
-        *(("forward", "dense"), ("forward", "large Dense")),
+        *(("forward", "dense"), ("forward", "large-dense")),
         *(("forward", "naive"), ("forward", "tree")),
         *(("forward", "folded"), ("forward", "int8")),
     ]
@@ -146,7 +146,7 @@ def test_memory_tells_of_each_depth(results):
     assert (
         second["parameter_bytes"] > first["parameter_bytes"] > 3 * 16 * 16 * 4
     )
-    assert first["first_bytes"] > -(2**20)  # counted in batches of pages
+    assert first["first_bytes"] >= 0
     assert (first["compiled"] is not None) == (BACKEND == "jax")
 
 

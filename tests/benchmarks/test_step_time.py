@@ -63,8 +63,7 @@ def test_a_row_for_each_depth_and_optimizer(found):
         assert row["steps"] == STEPS
         low, high = row["ms"]["quartiles"]
         assert 0 < row["ms"]["min"] <= low <= row["ms"]["median"] <= high
-        # The system counts the pages of each thread in batches.
-        assert row["peak_bytes"] > -(2**20)
+        assert row["peak_bytes"] >= 0
         assert row["copy_bytes_per_second"] > 0
 
 
