@@ -131,12 +131,31 @@ def _leaf_sums_backward(
         slots = rows.levels[number].slots
         if slots is not None:
             sums = sums_at(sums, slots, sizes[number])
-        while len(sums) > sizes[number]:
-            # Avoids `sum`, which XLA on CPU hands to a slower library.
-            pairs = sums.reshape(-1, 2, *sums.shape[1:])
-            sums = pairs[:, 0] + pairs[:, 1]
+        sums = _sums_of_subtrees(sums, sizes[number])
         gradients[number] = sums
     return gradients, None, None
+
+
+def _sums_of_subtrees(rows: Tensor, size: int) -> Tensor:
+    """Returns sums (size, ...) of as many consecutive rows each.
+
+    They are made in a loop, because otherwise XLA would make them anew for each
+    slot of an optimizer and for each level above.
+    """
+    if len(rows) == size:
+        return rows
+    parts = rows.reshape(size, -1, *rows.shape[1:])
+
+    def step(first: Tensor, count: int, sums: Tensor) -> Tensor:
+        part = jax.lax.dynamic_slice_in_dim(parts, first, count)
+        # Avoids `sum`, which XLA on CPU hands to a slower library.
+        terms = [part[:, term] for term in range(part.shape[1])]
+        while len(terms) > 1:
+            terms = list(map(jnp.add, terms[::2], terms[1::2]))
+        return jax.lax.dynamic_update_slice_in_dim(sums, terms[0], first, 0)
+
+    sums = jnp.zeros((size, *rows.shape[1:]), rows.dtype)
+    return steps(step, size, CHUNK // math.prod(parts.shape[1:]), sums)
 
 
 _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)

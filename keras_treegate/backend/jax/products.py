@@ -158,16 +158,16 @@ def gradient_of_inputs_by_units(
         )
     dtype = at_least_float32(gradient)
     trees, batch = slots.shape
-    terms = units // lanes
-    parts = sums.reshape(len(sums) * width * terms, lanes)
-    gradient = gradient.astype(dtype).reshape(batch, terms, lanes)
+    # As in the forward pass, because XLA would make sums once for each shape.
+    table = sums.reshape(len(sums) * width, units)
+    gradient = gradient.astype(dtype)
 
     def step(unit: Tensor, _: int, inputs_gradient: Tensor) -> Tensor:
-        ids = xla_loops.rows_of_unit(unit, slots, width) * terms
+        ids = xla_loops.rows_of_unit(unit, slots, width)
         new = jnp.zeros((batch, lanes), dtype)
-        for term in range(terms):
-            rows = rows_at(parts, ids + term, distinct=False).astype(dtype)
-            new += rows * gradient[:, term]
+        for start in range(0, units, lanes):
+            rows = _parts_of_rows(table, ids, start, lanes).astype(dtype)
+            new += rows * gradient[:, start : start + lanes]
         new = new @ jnp.ones(lanes, dtype)
         return jax.lax.dynamic_update_slice_in_dim(
             inputs_gradient, new[None], unit, 0
@@ -176,6 +176,22 @@ def gradient_of_inputs_by_units(
     inputs_gradient = jnp.zeros((trees * width, batch), dtype)
     inputs_gradient = steps(step, trees * width, 1, inputs_gradient)
     return inputs_gradient.T.reshape(batch, trees, width)
+
+
+def _parts_of_rows(
+    table: Tensor, ids: Tensor, start: int, size: int
+) -> Tensor:
+    """Returns `table[ids, start : start + size]`."""
+    starts = jnp.full_like(ids, start)
+    return jax.lax.gather(
+        table,
+        jnp.stack([ids, starts], axis=1),
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0, 1)
+        ),
+        slice_sizes=(1, size),
+        mode="promise_in_bounds",
+    )
 
 
 def gradient_of_inputs_by_blocks(
