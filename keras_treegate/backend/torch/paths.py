@@ -51,14 +51,15 @@ class _LeafSums(torch.autograd.Function):
             if needed.ids is not None:
                 level = level.index_select(0, needed.ids)
             # A row that owes nothing is kept to the last bit: exp(0) is 1.
-            level = decay.decayed(level, owed)
+            if not (owed.is_cpu and bool((owed == 1).all())):
+                level = decay.decayed(level, owed)
             if needed.ids is None and sums is not None:
                 below = level.view(len(sums), -1, *level.shape[1:])
-                level = below.add_(sums[:, None]).view(level.shape)
+                level = (below + sums[:, None]).view(level.shape)
                 sums = None
             if needed.slots is not None:
                 level = level.index_select(0, needed.slots)
-            sums = level if sums is None else sums.add_(level)
+            sums = level if sums is None else sums + level
         return sums
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from keras_treegate.backend.common.row_gradient import RowGradient
 from keras_treegate.backend.common.row_updates import (
     OptimizerTables,
+    RowUpdate,
     SharedUpdate,
     updated_rows,
 )
@@ -39,37 +40,54 @@ def _update_rows(
     gradient: Tensor | RowGradient,
     update: SharedUpdate,
 ) -> None:
-    if not isinstance(gradient, RowGradient):
-        _update_part(tables, None, gradient, update)
+    if isinstance(gradient, RowGradient):
+        ids, rows = gradient.ids, gradient.rows
+    else:
+        ids, rows = None, gradient
+    if not _can_ask(rows):
+        whole = slice(0, len(rows)) if ids is None else ids
+        change = update.of(rows)
+        _update_part(tables, whole, change, change.touched)
         return
-    ids, rows = gradient.ids, gradient.rows
-    size = max(1, len(ids))
-    if rows.device.type == "cpu":
-        size = max(1, CHUNK // math.prod(rows.shape[1:]))
-    parts = zip(ids.split(size), rows.split(size), strict=True)
-    for part, rows_of_part in parts:
-        _update_part(tables, part, rows_of_part, update)
+    kept = _touched(rows, update)
+    for part in _parts(rows if kept is None else rows[: len(kept)]):
+        if kept is not None:
+            part = kept[part]
+        of_table = part if ids is None else ids[part]
+        _update_part(tables, of_table, update.of(rows[part]), None)
+
+
+def _touched(rows: Tensor, update: SharedUpdate) -> Tensor | None:
+    """Returns the numbers of the rows that are touched; `None` where all."""
+    numbers = []
+    for part in _parts(rows):
+        touched = update.of(rows[part]).touched
+        if touched is None:
+            return None
+        numbers.append(touched.nonzero()[:, 0] + part.start)
+    kept = torch.cat(numbers) if numbers else None
+    return None if kept is None or len(kept) == len(rows) else kept
+
+
+def _parts(rows: Tensor) -> Iterator[slice]:
+    """Yields slices of the rows that hold as many numbers as a chunk."""
+    size = max(1, CHUNK // math.prod(rows.shape[1:]))
+    for start in range(0, len(rows), size):
+        yield slice(start, start + size)
 
 
 def _update_part(
     tables: OptimizerTables[Variable],
-    ids: Tensor | None,
-    gradient: Tensor,
-    update: SharedUpdate,
+    part: Tensor | slice,
+    change: RowUpdate,
+    touched: Tensor | None,
 ) -> None:
-    change = update.of(gradient)
-    touched = change.touched
-    if touched is not None and _can_ask(touched) and bool(touched.all()):
-        touched = None
-    elif touched is not None and _can_ask(touched) and ids is not None:
-        kept = touched.nonzero()[:, 0]
-        ids, gradient = ids[kept], gradient.index_select(0, kept)
-        change, touched = update.of(gradient), None
+    """Updates some rows of tables, given as their ids or as a slice."""
     variables = tables.as_list()
-    rows = tables.with_values(read_rows(table, ids) for table in variables)
+    rows = tables.with_values(_read_part(table, part) for table in variables)
     new = updated_rows(rows, change, touched).as_list()
     for variable, rows in zip(variables, new, strict=True):
-        _write_rows(variable, ids, rows)
+        _write_part(variable, part, rows)
 
 
 def _can_ask(tensor: Tensor) -> bool:
@@ -77,16 +95,24 @@ def _can_ask(tensor: Tensor) -> bool:
     return tensor.is_cpu and not torch.compiler.is_compiling()
 
 
-def _write_rows(variable: Variable, ids: Tensor | None, rows: Tensor) -> None:
+def _read_part(variable: Variable, part: Tensor | slice) -> Tensor:
+    if isinstance(part, slice):
+        return variable.value.detach()[part]
+    return read_rows(variable, part)
+
+
+def _write_part(
+    variable: Variable, part: Tensor | slice, rows: Tensor
+) -> None:
     value = variable.value.detach()
     rows = rows.to(value.dtype)
-    if ids is None:
-        value.copy_(rows)
+    if isinstance(part, slice):
+        value[part] = rows
         return
     wide = _wide_dtype(value)
     if wide is not None:
         value, rows = value.view(wide), rows.contiguous().view(wide)
-    value.index_copy_(0, ids, rows)
+    value.index_copy_(0, part, rows)
 
 
 def _wide_dtype(table: Tensor) -> torch.dtype | None:

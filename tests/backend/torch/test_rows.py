@@ -515,7 +515,7 @@ def test_rows_of_any_width_are_written(dtype, columns):
     table = keras.Variable(draw.normal(size=(9, *columns)), dtype=dtype)
     expected = table.numpy().copy()
     rows = draw.normal(size=(4, *columns)).astype(dtype)
-    torch_updates._write_rows(table, torch.tensor(IDS), torch.tensor(rows))
+    torch_updates._write_part(table, torch.tensor(IDS), torch.tensor(rows))
     expected[IDS] = rows
     np.testing.assert_array_equal(table.numpy(), expected)
 
@@ -526,7 +526,7 @@ def test_a_table_that_starts_anywhere_is_written(start):
     table = Table()
     table.value = torch.nn.Parameter(storage[start:].view(9, 4))
     rows = torch.arange(16.0).view(4, 4)
-    torch_updates._write_rows(table, torch.tensor(IDS), rows)
+    torch_updates._write_part(table, torch.tensor(IDS), rows)
     np.testing.assert_array_equal(table.value.detach()[IDS], rows)
     assert float(storage.sum()) == float(rows.sum())
 
@@ -537,7 +537,7 @@ def test_autograd_sees_that_a_table_was_written(ids):
     table = Table()
     loss = table.value.square().sum()
     rows = torch.zeros(9 if ids is None else 4, 2, 3)
-    index = None if ids is None else torch.tensor(ids)
-    torch_updates._write_rows(table, index, rows)
+    part = slice(0, 9) if ids is None else torch.tensor(ids)
+    torch_updates._write_part(table, part, rows)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
