@@ -7,9 +7,10 @@ import keras
 
 from benchmarks.baselines.mixture import TopOneMixture
 from benchmarks.baselines.n_grams import HashedNGrams
+from benchmarks.quality import hidden, transformer
 from benchmarks.quality.networks import FAMILIES, METRIC, Network, numbers
 from benchmarks.quality.tasks import Task
-from keras_treegate import gates, layers, optimizers
+from keras_treegate import layers, optimizers
 
 # The bits and the numbers of an embedding of n-grams that is concatenated to
 # the inputs, and of one that is added to the first hidden layer: as many
@@ -29,18 +30,14 @@ def build_model(network: Network, task: Task, seed: int) -> keras.Model:
     signs of their embeddings. For digits it is the only hidden layer, and its
     gates ask whether a pixel is above its mean.
     """
-    hidden = hidden_layer(network, seed)
     x, y = task.train
     inputs = keras.Input(x.shape[1:], dtype=x.dtype.name)
-    if network.task == "digits":
-        z = keras.layers.LayerNormalization()(hidden(inputs))
-    else:
-        z = after_hidden(network, task, seed, inputs, hidden)
-    logits = keras.layers.Dense(task.classes)(keras.layers.ReLU()(z))
-    if isinstance(hidden, layers.TreeGatedDense):
-        for nodes in hidden.nodes[FAMILIES[network.family].frozen]:
-            nodes.trainable = False
-    model = keras.Model(inputs, logits)
+    logits = LOGITS.get(network.task, logits_of_context)
+    model = keras.Model(inputs, logits(network, task, seed, inputs))
+    for layer in model.layers:
+        if isinstance(layer, layers.TreeGatedDense):
+            for nodes in layer.nodes[FAMILIES[network.family].frozen]:
+                nodes.trainable = False
     source = (
         optimizers if network.optimizer == "StepAwareAdam" else keras.optimizers
     )
@@ -57,11 +54,30 @@ def build_model(network: Network, task: Task, seed: int) -> keras.Model:
     return model
 
 
-def after_hidden(
-    network: Network, task: Task, seed: int, inputs: Any, hidden: Any
+def logits_of_digits(
+    network: Network, task: Task, seed: int, inputs: Any
 ) -> Any:
+    """Returns the logits of images, of a network with one hidden layer."""
+    z = hidden.layer(network, seed, network.width)(inputs)
+    z = keras.layers.ReLU()(keras.layers.LayerNormalization()(z))
+    return keras.layers.Dense(task.classes)(z)
+
+
+def logits_of_context(
+    network: Network, task: Task, seed: int, inputs: Any
+) -> Any:
+    """Returns the logits of tokens, of a network with two hidden layers."""
+    z = after_hidden(network, task, seed, inputs)
+    return keras.layers.Dense(task.classes)(keras.layers.ReLU()(z))
+
+
+LOGITS = {"digits": logits_of_digits, "transformer": transformer.logits}
+
+
+def after_hidden(network: Network, task: Task, seed: int, inputs: Any) -> Any:
     """Returns what the layer under test gives for tokens, before its ReLU."""
     family = FAMILIES[network.family]
+    layer = hidden.layer(network, seed, network.width)
     embedded = keras.layers.Embedding(task.vocabulary, EMBEDDING)(inputs)
     z = keras.layers.Flatten()(embedded)
     if family.n_grams == "inputs":
@@ -73,11 +89,11 @@ def after_hidden(
         z = keras.layers.Add()([z, *rows])
     z = keras.layers.ReLU()(keras.layers.LayerNormalization()(z))
     if family.hashed:
-        return hidden(z, gate_inputs=inputs)
+        return layer(z, gate_inputs=inputs)
     if network.family == "last embeddings":
         last = keras.layers.Flatten()(embedded[:, -2:])
-        return hidden(z, gate_inputs=last)
-    return hidden(z)
+        return layer(z, gate_inputs=last)
+    return layer(z)
 
 
 def n_grams(
@@ -90,33 +106,11 @@ def n_grams(
     ]
 
 
-def hidden_layer(network: Network, seed: int) -> Any:
-    """Builds the layer in which networks differ."""
-    if network.family in ("dense", "n-grams", "added n-grams"):
-        return keras.layers.Dense(network.width)
-    if network.experts:
-        scale = network.experts if network.family == "scaled mixture" else 1.0
-        return TopOneMixture(network.width, network.experts, scale=scale)
-    if FAMILIES[network.family].hashed:
-        gate = gates.HashGate(numbers(network.orders), seed=seed)
-    else:
-        threshold = "running_mean" if network.task == "digits" else "zero"
-        gate = gates.SignGate(threshold=threshold, seed=seed)
-    named = network.levels in ("all", "ends")
-    return layers.TreeGatedDense(
-        network.width,
-        depth=network.depth,
-        num_trees=network.trees,
-        levels=network.levels if named else numbers(network.levels),
-        gate=gate,
-    )
-
-
 def size(model: keras.Model) -> dict:
     """Counts trained numbers, and multiply-adds per example, of a network.
 
     `folded` is the arithmetic with the sums of all paths stored. An embedding
-    reads a row and multiplies nothing.
+    reads a row and multiplies nothing. Of attention, only the projections count.
     """
     parameters = tree = folded = 0
     for layer in model.layers:
@@ -129,8 +123,11 @@ def size(model: keras.Model) -> dict:
         elif isinstance(layer, TopOneMixture):
             tree += layer.multiply_adds
             folded += layer.multiply_adds
-        elif isinstance(layer, keras.layers.Dense):
-            tree += math.prod(layer.kernel.shape)
-            folded += math.prod(layer.kernel.shape)
+        elif isinstance(
+            layer, keras.layers.Dense | keras.layers.MultiHeadAttention
+        ):
+            kernels = [x.shape for x in weights if x.name == "kernel"]
+            tree += sum(map(math.prod, kernels))
+            folded += sum(map(math.prod, kernels))
         parameters += sum(math.prod(weight.shape) for weight in weights)
     return {"parameters": parameters, "multiply_adds": tree, "folded": folded}

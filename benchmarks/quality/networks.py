@@ -7,19 +7,25 @@ from benchmarks.quality.tasks import OF_CONTEXT
 METRIC = "sparse_categorical_accuracy"
 OPTIMIZERS = ("StepAwareAdam", "Adam")
 
-WIDTH = {"bytes": 256, "digits": 16} | dict.fromkeys(OF_CONTEXT, 128)
+WIDTH = {"bytes": 256, "digits": 16, "transformer": 64} | dict.fromkeys(
+    OF_CONTEXT, 128
+)
 DECAY = 0.1
 STRONG_DECAYS = (1.0, 10.0)
 
 # Steps of training: what is done in an hour on two cores, and in five minutes.
-STEPS = {"bytes": 500, "digits": 660} | dict.fromkeys(OF_CONTEXT, 3000)
-QUICK_STEPS = {"bytes": 300, "digits": 66} | dict.fromkeys(OF_CONTEXT, 300)
+STEPS = {"bytes": 500, "digits": 660, "transformer": 1000} | dict.fromkeys(
+    OF_CONTEXT, 3000
+)
+QUICK_STEPS = {"bytes": 300, "digits": 66, "transformer": 100} | dict.fromkeys(
+    OF_CONTEXT, 300
+)
 
 # What each network's learning rate is searched among: times that of the task.
 RATES = {
     "bytes": (1.0, 2.0, 4.0, 8.0),
     "digits": (1.0, 0.5, 2.0, 0.25, 4.0),
-} | dict.fromkeys(OF_CONTEXT, (1.0, 2.0, 4.0, 8.0))
+} | dict.fromkeys((*OF_CONTEXT, "transformer"), (1.0, 2.0, 4.0, 8.0))
 
 # As wide a Dense network as stores what trees of depth 4 do.
 EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
@@ -73,6 +79,10 @@ FAMILIES = {
     ),
     "hash": Family(
         *("{trees}, hash gates", {16: 0, 1: 3, 64: 2, 4: 1}), hashed=True
+    ),
+    # In both layers of a Transformer's feed-forward block.
+    "hash in both": Family(
+        *("{trees}, hash gates, in both layers", {16: 2}), hashed=True
     ),
     "hash layer": Family("hash layer", {1: 4}, frozen=slice(-1), hashed=True),
     "n-grams": Family(
@@ -173,6 +183,21 @@ def hashed(
     )
 
 
+def of_transformer(task: str) -> list[Network]:
+    """Returns Transformers with trees, and what they rival."""
+    width = WIDTH[task]
+    leaves = hashed(task, 6, "2", "ends")
+    return [
+        Network(task, "dense", width),
+        Network(task, "dense", 2 * width),
+        leaves,
+        Network(task, "added n-grams", width, orders="2,3"),
+        leaves._replace(family="hash in both"),
+        hashed(task, 8, "2", "ends"),
+        hashed(task, 9, "1,2,3", "0,3,6,9"),
+    ]
+
+
 def few_of_context(task: str) -> list[Network]:
     """Returns trees that read the context, and what they rival."""
     width = WIDTH[task]
@@ -237,6 +262,8 @@ def against_overfitting(task: str) -> list[Network]:
 def quick(task: str) -> list[Network]:
     """Returns what shows the order of the families."""
     width = WIDTH[task]
+    if task == "transformer":
+        return of_transformer(task)[:4]
     if task in OF_CONTEXT:
         return few_of_context(task)
     return [
@@ -250,6 +277,8 @@ def quick(task: str) -> list[Network]:
 def shallow(task: str) -> list[Network]:
     """Returns all networks that are trained in about the time of these."""
     width = WIDTH[task]
+    if task == "transformer":
+        return of_transformer(task)
     if task in OF_CONTEXT:
         return few_of_context(task) + more_of_context(task)
     return [
@@ -268,7 +297,7 @@ def shallow(task: str) -> list[Network]:
 
 def deep(task: str) -> list[Network]:
     """Returns what takes long for bytes, the longest first."""
-    if task in OF_CONTEXT:
+    if task not in ("bytes", "digits"):
         return []
     return [tree(task, depth, 64) for depth in (10, 8, 6)]
 

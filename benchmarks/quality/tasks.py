@@ -13,7 +13,8 @@ CONTEXT = 16  # bytes
 VALIDATION_BYTES = 2**16
 # Rates are chosen on one half of the held-out data, and bits are of the other.
 OF_CONTEXT = ("context", "keras", "flights")
-TASKS = ("bytes", "digits", *OF_CONTEXT)
+TASKS = ("bytes", "digits", *OF_CONTEXT, "transformer")
+WINDOW = 64  # bytes that a Transformer sees
 BYTES = 256
 
 
@@ -46,6 +47,7 @@ def load(name: str, seed: int, steps: int) -> Task:
         "context": from_context,
         "keras": from_keras,
         "flights": from_flights,
+        "transformer": windows,
     }
     return makers[name](seed, steps)
 
@@ -70,12 +72,7 @@ def next_byte(
         vocabulary=BYTES,
         batch=batch,
         learning_rate=1e-3,
-        about={
-            "python": source.python,
-            "checksum": source.checksum,
-            "train_bytes": len(train),
-            "validation_bytes": len(held_out),
-        },
+        about=_about(source, train, held_out),
     )
 
 
@@ -99,6 +96,43 @@ def _halved(name: str, task: Task) -> Task:
         validation=(x[half:], y[half:]),
         choice=(x[:half], y[:half]),
     )
+
+
+def windows(seed: int, steps: int, batch: int = 32) -> Task:
+    """Returns windows of source text (B, 64), and the byte after each place."""
+    source = source_text.read()
+    train, held_out = source.texts
+    draw = np.random.default_rng(seed)
+    places = draw.integers(0, len(train) - WINDOW, steps * batch)
+    count = VALIDATION_BYTES // WINDOW
+    even = np.linspace(0, len(held_out) - WINDOW - 1, count).astype("int64")
+
+    def cut(text: np.ndarray, starts: np.ndarray) -> tuple:
+        found = text[starts[:, np.newaxis] + np.arange(WINDOW + 1)]
+        return found[:, :-1], found[:, 1:].astype("int32")
+
+    task = Task(
+        "transformer",
+        cut(train, places),
+        cut(held_out, even),
+        classes=BYTES,
+        vocabulary=BYTES,
+        batch=batch,
+        learning_rate=1e-3,
+        about=_about(source, train, held_out),
+    )
+    return _halved("transformer", task)
+
+
+def _about(
+    source: source_text.SourceText, train: np.ndarray, held_out: np.ndarray
+) -> dict:
+    return {
+        "python": source.python,
+        "checksum": source.checksum,
+        "train_bytes": len(train),
+        "validation_bytes": len(held_out),
+    }
 
 
 def from_flights(seed: int, steps: int, batch: int = 512) -> Task:

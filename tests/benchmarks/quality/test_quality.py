@@ -20,6 +20,7 @@ from benchmarks.baselines.mixture import TopOneMixture
 from benchmarks.quality import (
     building,
     flights,
+    hidden,
     measuring,
     networks,
     report,
@@ -419,7 +420,7 @@ def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
 
 
 def test_a_scaled_mixture_is_saved_as_such():
-    layer = building.hidden_layer(DIGITS["scaled"], seed=0)
+    layer = hidden.layer(DIGITS["scaled"], seed=0, units=16)
     again = TopOneMixture.from_config(layer.get_config())
     assert again.scale == layer.scale == 3
 
