@@ -16,7 +16,7 @@ from keras_treegate import backend
 from keras_treegate.backend.jax.rows import records
 from keras_treegate.core import decay
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.optimizers import StepAwareSGD
+from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
 from tests.optimizers import feeding
 from tests.optimizers.routing import inputs_for, make_layer, make_model
 
@@ -35,6 +35,11 @@ def compiled_step(depth, trees=TREES, batch=BATCH):
     random = np.random.default_rng(0)
     x = random.normal(size=(batch, trees * WIDTH)).astype("float32")
     data = x, np.ones((batch, UNITS), "float32")
+    return layer, compiled_step_of(model, data)
+
+
+def compiled_step_of(model, data):
+    """The train step of a model, as XLA compiles it."""
     model.optimizer.build(model.trainable_variables)
     state = tuple(
         [variable.value for variable in variables]
@@ -46,7 +51,7 @@ def compiled_step(depth, trees=TREES, batch=BATCH):
         )
     )
     step = jax.jit(model.train_step, donate_argnums=0)
-    return layer, step.lower(state, data).compile()
+    return step.lower(state, data).compile()
 
 
 def test_temporary_memory_does_not_grow_with_the_tables():
@@ -92,6 +97,23 @@ def test_one_row_by_itself_copies_no_table(batch, monkeypatch):
     monkeypatch.setattr("keras_treegate.backend.jax.updates.CHUNK", 1)
     layer, step = compiled_step(DEPTHS[0], trees=1, batch=batch)
     assert_no_array_of_the_size_of_a_table(layer, step, range(5, 9))
+
+
+@pytest.mark.parametrize("levels", ["all", "ends", (0, 3, 6)])
+def test_levels_read_whole_are_summed_once_and_not_copied(levels):
+    """Though forward and backward passes read the sums in different ways."""
+    inner = TreeGatedDense(128, depth=6, num_trees=4, levels=levels, seed=0)
+    model = keras.Sequential(
+        [keras.Input((16,)), keras.layers.Dense(32), inner]
+    )
+    model.compile(StepAwareAdam(0.1, weight_decay=0.1), "mse")
+    data = np.ones((64, 16), "float32"), np.ones((64, 128), "float32")
+    step = compiled_step_of(model, data)
+    shape = re.escape("f32[256,8,128]")
+    assert not re.findall(rf"= {shape}\S* copy\(", step.as_text())
+    # The sums, their gradient, and the gradients of the levels above.
+    leaves = 256 * 8 * 128 * 4
+    assert step.memory_analysis().temp_size_in_bytes < 4 * leaves
 
 
 # --- A loop of a million steps ---------------------------------------------

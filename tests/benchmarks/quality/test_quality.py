@@ -396,6 +396,40 @@ def test_a_network_for_bytes_gates_with_the_signs_of_its_relu():
     assert model.layers[6].gate.threshold == "zero"
 
 
+@pytest.fixture(scope="module")
+def windows():
+    return tasks.load("transformer", seed=0, steps=2)
+
+
+def test_a_window_is_followed_by_the_byte_after_each_place(windows):
+    for x, y in (windows.train, windows.validation, windows.choice):
+        assert x.shape == y.shape == (len(x), tasks.WINDOW)
+        np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+
+
+@pytest.mark.parametrize(
+    ("family", "trees", "tables"),
+    [
+        *[("dense", 0, 0), ("added n-grams", 0, 2)],
+        *[("hash", 2, 0), ("hash in both", 4, 0)],
+    ],
+)
+def test_a_transformer_differs_in_its_feed_forward_blocks(
+    windows, family, trees, tables
+):
+    orders = "" if family == "dense" else "1,2"
+    case = Network("transformer", family, 16, 2, 4, orders=orders)
+    model = building.build_model(case, windows, seed=0)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("TreeGatedDense") == trees
+    assert kinds.count("HashedNGrams") == tables
+    assert kinds.count("Dense") == 5 - trees
+    # Projections of attention, feed-forward blocks, and the logits.
+    work = 2 * (4 * 16 * 16 + 2 * 16 * 32) + 16 * 256
+    assert building.size(model)["folded"] == work
+    assert model(windows.train[0][:2]).shape == (2, tasks.WINDOW, 256)
+
+
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_the_mixture_uses_the_expert_of_the_largest_share(scale):
     layer = TopOneMixture(units=2, experts=3, balance=0.5, scale=scale)
