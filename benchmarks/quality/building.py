@@ -110,7 +110,7 @@ def size(model: keras.Model) -> dict:
     """Counts trained numbers, and multiply-adds per example, of a network.
 
     `folded` is the arithmetic with the sums of all paths stored. An embedding
-    reads a row and multiplies nothing. Of attention, only the projections count.
+    reads a row and multiplies nothing; of attention the projections count.
     """
     parameters = tree = folded = 0
     for layer in model.layers:

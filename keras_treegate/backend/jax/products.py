@@ -178,9 +178,7 @@ def gradient_of_inputs_by_units(
     return inputs_gradient.T.reshape(batch, trees, width)
 
 
-def _parts_of_rows(
-    table: Tensor, ids: Tensor, start: int, size: int
-) -> Tensor:
+def _parts_of_rows(table: Tensor, ids: Tensor, start: int, size: int) -> Tensor:
     """Returns `table[ids, start : start + size]`."""
     starts = jnp.full_like(ids, start)
     return jax.lax.gather(

@@ -101,9 +101,7 @@ def _read_part(variable: Variable, part: Tensor | slice) -> Tensor:
     return read_rows(variable, part)
 
 
-def _write_part(
-    variable: Variable, part: Tensor | slice, rows: Tensor
-) -> None:
+def _write_part(variable: Variable, part: Tensor | slice, rows: Tensor) -> None:
     value = variable.value.detach()
     rows = rows.to(value.dtype)
     if isinstance(part, slice):
