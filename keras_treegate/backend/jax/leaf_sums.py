@@ -155,7 +155,10 @@ def _sums_of_subtrees(rows: Tensor, size: int) -> Tensor:
         return jax.lax.dynamic_update_slice_in_dim(sums, terms[0], first, 0)
 
     sums = jnp.zeros((size, *rows.shape[1:]), rows.dtype)
-    return steps(step, size, CHUNK // math.prod(parts.shape[1:]), sums)
+    chunk = CHUNK // math.prod(parts.shape[1:])
+    if may_be_split():  # a loop would want all rows on every device
+        chunk = size
+    return steps(step, size, chunk, sums)
 
 
 _leaf_sums.defvjp(_leaf_sums_forward, _leaf_sums_backward)
