@@ -51,14 +51,14 @@ def draw():
         text = "" if name == "Dense 128" else f", {work:.0f} times the work"
         axes.annotate(
             f"{name}{text}",
-            (14.4, row["bits"]),
+            (14.9, row["bits"]),
             (0, 3),
             textcoords="offset points",
             fontsize=8.5,
             ha="right",
         )
     axes.set_xticks(range(2, 15, 2))
-    axes.set_xlim(1.4, 14.6)
+    axes.set_xlim(1.4, 15)
     axes.set_xlabel("depth of the trees (beside each point: all parameters)")
     axes.set_ylabel("bits per byte of unseen files (lower is better)")
     axes.set_title(

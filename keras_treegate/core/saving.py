@@ -66,9 +66,14 @@ def check(
 
 
 def assign(store: Store, variables: Mapping[str, Variable]) -> None:
-    """Assigns stored variables that `check` has accepted."""
-    for name in variables.keys() & set(store.keys()):
-        variables[name].assign(store[name])
+    """Assigns stored variables that `check` has accepted, in their order.
+
+    Processes that train together must assign in the same order.
+    """
+    stored = set(store.keys())
+    for name, variable in variables.items():
+        if name in stored:
+            variable.assign(store[name])
 
 
 def numbered(variables: list[Variable]) -> dict[str, Variable]:

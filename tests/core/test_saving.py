@@ -191,3 +191,28 @@ def test_a_pruned_and_folded_layer_is_loaded(tmp_path):
     assert again.layers[0].slots is not None
     for one, two in zip(values(folded), values(again), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+class Read(dict):
+    """A store that notes what is read of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.names = []
+
+    def __getitem__(self, name):
+        self.names.append(name)
+        return super().__getitem__(name)
+
+
+def test_variables_are_assigned_in_their_order():
+    """So that processes that load together do the same at the same time."""
+    layer = tree(depth=5)
+    layer.build((None, 8))
+    store = {}
+    layer.save_own_variables(store)
+    read = Read(store)
+    layer.load_own_variables(read)
+    names = [name for name in store if name != "parts"]
+    assert len(names) > 12
+    assert read.names[-len(names) :] == names  # after the shapes were checked
