@@ -29,7 +29,7 @@ def draw():
         list(trees),
         [row["bits"] for row in trees.values()],
         [row["bits_spread"] or 0 for row in trees.values()],
-        label="Dense 128 with trees in one layer, folded: the work of Dense 128",
+        label="Dense 128 with trees in one layer, the work of Dense 128",
         markersize=7,
         linewidth=1.2,
         color=BLUE,

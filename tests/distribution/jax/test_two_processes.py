@@ -28,7 +28,7 @@ def start(folder, *killed_in):
     port = free_port()
     environment = os.environ | {
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-        # Else a process may start messages of two programs in any order.
+        # No two programs of a process send at the same time.
         "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
     }
     arguments = [str(folder), port]
@@ -56,6 +56,12 @@ def ends(folder, processes):
     return [dict(arrays) for arrays in found]
 
 
+def assert_close(found, expected, tolerance):
+    for key, value in expected.items():
+        difference = np.abs(found[key].astype("float64") - value)
+        assert difference.max(initial=0) < tolerance, key
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -74,9 +80,7 @@ def test_two_processes_are_one_on_the_joint_batch(undisturbed):
     expected = two_processes.train(two_processes.Share())
     actual, _ = undisturbed
     assert actual.keys() - {"epochs"} == expected.keys()
-    for key, value in expected.items():
-        difference = np.abs(actual[key].astype("float64") - value)
-        assert difference.max(initial=0) < 5e-6, key
+    assert_close(actual, expected, 5e-6)
 
 
 def test_a_process_that_is_killed_and_started_again_loses_nothing(
@@ -91,5 +95,5 @@ def test_a_process_that_is_killed_and_started_again_loses_nothing(
         ends(tmp_path, start(tmp_path)), undisturbed, strict=True
     ):
         assert found.pop("epochs").tolist() == list(range(KILLED_IN, EPOCHS))
-        for key, value in found.items():
-            np.testing.assert_array_equal(value, expected[key], err_msg=key)
+        # A file has the rows with the decay that they owe, which rounds.
+        assert_close(expected, found, 1e-6)

@@ -59,7 +59,13 @@ def train(share, *callbacks):
     keras.utils.set_random_seed(0)
     model = build_model(DEPTH, LEVELS)
     model.compile(StepAwareAdam(0.003, weight_decay=0.1), "mse")
-    model.fit(share, epochs=EPOCHS, verbose=0, callbacks=list(callbacks))
+    model.fit(
+        share,
+        epochs=EPOCHS,
+        shuffle=False,  # else another order after a new start
+        verbose=0,
+        callbacks=list(callbacks),
+    )
     variables = [*model.variables, *model.optimizer.variables]
     return {
         variable.path.replace("/", "."): np.asarray(variable.value)
