@@ -10,7 +10,7 @@ import json
 from matplotlib.figure import Figure
 
 from benchmarks.quality import report
-from docs.pictures.bits_over_work import BLACK, BLUE, HERE, RESULTS
+from docs.pictures.bits_over_work import BLACK, BLUE, HERE, RESULTS, name
 
 TREES = "hash, depth {}, 16 trees, orders 2, levels ends"
 DENSE = ("Dense 128", "Dense 512", "Dense 1152")
@@ -44,13 +44,13 @@ def draw():
             fontsize=8.5,
             color=BLUE,
         )
-    for name in DENSE:
-        row = found[name]
+    for network in DENSE:
+        row = found[network]
         axes.axhline(row["bits"], color=BLACK, linewidth=1, linestyle=":")
         work = row["folded"] / found["Dense 128"]["folded"]
-        text = "" if name == "Dense 128" else f", {work:.0f} times the work"
+        text = "" if network == "Dense 128" else f", {work:.0f} times the work"
         axes.annotate(
-            f"{name}{text}",
+            f"{network}{text}",
             (14.9, row["bits"]),
             (0, 3),
             textcoords="offset points",
@@ -60,15 +60,8 @@ def draw():
     axes.set_xticks(range(2, 15, 2))
     axes.set_xlim(1.4, 15)
     axes.set_xlabel("depth of the trees (beside each point: all parameters)")
-    axes.set_ylabel("bits per byte of unseen files (lower is better)")
-    axes.set_title(
-        "Python source text, 3,000 steps, each network at its best learning "
-        "rate",
-        fontsize=10,
-    )
-    axes.grid(linewidth=0.5, alpha=0.4)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc=(0.24, 0.72), fontsize=9)
+    name(axes)
     return figure
 
 

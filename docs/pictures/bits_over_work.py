@@ -63,6 +63,13 @@ def draw():
     axes.minorticks_off()
     axes.set_xlim(90, 3200)
     axes.set_xlabel("multiply-adds per byte, in thousands")
+    axes.legend(loc="upper right", fontsize=9)
+    name(axes)
+    return figure
+
+
+def name(axes):
+    """Says what is drawn, where the pictures of this study agree."""
     axes.set_ylabel("bits per byte of unseen files (lower is better)")
     axes.set_title(
         "Python source text, 3,000 steps, each network at its best learning "
@@ -71,8 +78,6 @@ def draw():
     )
     axes.grid(linewidth=0.5, alpha=0.4)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", fontsize=9)
-    return figure
 
 
 def draw_group(axes, found, names, **style):
