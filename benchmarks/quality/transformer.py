@@ -22,7 +22,8 @@ NGRAM_BITS = 14
 def logits(network: Network, task: Task, seed: int, tokens: Any) -> Any:
     """Returns the logits (B, T, classes) of tokens (B, T)."""
     width, window = network.width, tokens.shape[1]
-    positions = ops.zeros_like(tokens) + ops.arange(window, dtype=tokens.dtype)
+    positions = ops.arange(window, dtype="int32")
+    positions = ops.zeros_like(tokens, dtype="int32") + positions
     x = layers.Embedding(task.vocabulary, width)(tokens)
     x = x + layers.Embedding(window, width)(positions)
     last = None
