@@ -12,10 +12,12 @@ import torch
 from keras import ops
 
 from keras_treegate import backend
+from keras_treegate.backend import RowGradient, SharedUpdate
 from keras_treegate.backend.torch import settling as torch_settling
 from keras_treegate.backend.torch import updates as torch_updates
 from keras_treegate.backend.torch.lazy_gradient import LazyGradient
 from keras_treegate.optimizers import StepAwareSGD
+from tests.backend.updating import Doubling, plain_tables
 from tests.optimizers.routing import inputs_for, make_layer, make_model
 
 ROWS, IDS, OTHER_IDS = 9, [1, 4, 6, 7], [0, 4, 7, 8]
@@ -541,3 +543,35 @@ def test_autograd_sees_that_a_table_was_written(ids):
     torch_updates._write_part(table, part, rows)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+class DoublingTouched(Doubling):
+    """The same for rows whose gradient is not all zero."""
+
+    @property
+    def touched(self):
+        return (self.gradient != 0).any(-1)
+
+
+@pytest.mark.parametrize("zeros", [(), (0, 3, 4, 8), range(9)])
+@pytest.mark.parametrize("chunk", [1, 6, 2**17])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_touched_rows_alone_are_updated_chunk_by_chunk(
+    zeros, chunk, by_rows, monkeypatch
+):
+    """Of tables that are read whole, and of rows."""
+    monkeypatch.setattr(torch_updates, "CHUNK", chunk)
+    random = np.random.default_rng(0)
+    old, gradient = random.normal(size=(2, 9, 3)).astype("float32")
+    gradient[list(zeros)] = 0
+    expected = np.where(gradient.any(1)[:, None], 2 * old - gradient, old)
+    nodes = keras.Variable(old)
+    dense = torch.tensor(gradient)
+    rows = RowGradient(torch.arange(9), dense, 9)
+    with backend.updating_rows() as update_rows:
+        update_rows(
+            plain_tables(nodes),
+            rows if by_rows else dense,
+            SharedUpdate(DoublingTouched),
+        )
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(nodes), expected)
