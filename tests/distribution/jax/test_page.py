@@ -4,7 +4,7 @@ from tests.distribution.jax.programs import report_of
 
 
 def test_the_code_of_the_page_splits_the_deep_levels():
-    blocks, devices, split = report_of("page")
+    blocks, devices, split = report_of("code_of_page")
     assert blocks == 2
     assert devices == 4
     split = {path.removeprefix("sequential/") for path in split}

@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ from torch import distributed
 
 from keras_treegate.distribution import data_parallel
 from keras_treegate.layers import SparseEmbedding
+from tests.distribution.page import code_under
 from tests.distribution.torch import restarting, training
 from tests.distribution.torch.training import CASES
 
@@ -172,18 +171,13 @@ def test_plain_data_parallelism_is_dense_and_says_what_to_use(group):
 
 
 def test_the_program_of_the_page_runs(monkeypatch):
-    page = Path(__file__).parents[3] / "docs" / "distribution.md"
-    (program,) = re.findall(
-        r"^```{code-block} python\n(.*?)^```",
-        page.read_text("utf-8"),
-        re.M | re.S,
-    )
+    (program,) = code_under("PyTorch: DistributedDataParallel")
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True)
     group = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
     for name, value in (group | {"MASTER_PORT": store.port}).items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    exec(compile(program, page.name, "exec"), {"__name__": "__main__"})
+    exec(compile(program, "the page", "exec"), {"__name__": "__main__"})
 
 
 def test_a_process_without_a_group_is_refused():

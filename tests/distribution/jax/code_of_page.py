@@ -1,21 +1,23 @@
 """Runs the code of `docs/distribution.md` that needs several devices.
 
 A program of its own, because devices are set before the first use:
-`python -m tests.distribution.jax.page`.
+`python -m tests.distribution.jax.code_of_page`.
 """
 
 import json
-import re
-from pathlib import Path
 
 import keras
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.distribution.page import code_under
+
+HEADINGS = (
+    "JAX: every device keeps all weights",
+    "JAX: tables are split over devices",
+)
 
 
 def main():
-    text = (ROOT / "docs" / "distribution.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```py\n(.*?)^```", text, re.M | re.S)
+    blocks = [block for heading in HEADINGS for block in code_under(heading)]
     names = {"__name__": "__main__"}
     for number, block in enumerate(blocks):
         exec(compile(block, f"block {number}", "exec"), names)
