@@ -19,7 +19,7 @@ def tree_width(inputs, trees):
 
 
 def place(unit, inputs, trees):
-    """The tree that owns an input unit, and the unit's slot in its block."""
+    """The tree that owns an input unit, and the unit's offset in its block."""
     width = tree_width(inputs, trees)
     return unit // width, unit % width
 
@@ -29,8 +29,8 @@ def blocks(x, trees):
     batch, inputs = x.shape
     out = np.zeros((batch, trees, tree_width(inputs, trees)))
     for unit in range(inputs):
-        tree, slot = place(unit, inputs, trees)
-        out[:, tree, slot] = x[:, unit]
+        tree, offset = place(unit, inputs, trees)
+        out[:, tree, offset] = x[:, unit]
     return out
 
 
@@ -88,10 +88,10 @@ def effective_kernel(nodes, codes, inputs):
     kernel = np.zeros((batch, inputs, nodes[0].shape[-1]))
     for example in range(batch):
         for unit in range(inputs):
-            tree, slot = place(unit, inputs, trees)
+            tree, offset = place(unit, inputs, trees)
             for level in range(depth + 1):
                 row = node_row(tree, codes[example, tree], level, depth)
-                kernel[example, unit] += nodes[level][row, slot]
+                kernel[example, unit] += nodes[level][row, offset]
     return kernel
 
 
@@ -128,10 +128,10 @@ def gradients(x, dy, nodes, codes):
     dnodes = [np.zeros(level.shape) for level in nodes]
     for example in range(batch):
         for unit in range(inputs):
-            tree, slot = place(unit, inputs, trees)
+            tree, offset = place(unit, inputs, trees)
             for level in range(depth + 1):
                 row = node_row(tree, codes[example, tree], level, depth)
-                dnodes[level][row, slot] += x[example, unit] * dy[example]
+                dnodes[level][row, offset] += x[example, unit] * dy[example]
     return dx, dnodes, dy.sum(axis=0)
 
 

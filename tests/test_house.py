@@ -146,8 +146,8 @@ PRIVATE = {
     "_get_variable_index": "optimizers/step_aware_optimizer.py",
     "_use_weight_decay": "optimizers/transfer_state.py",
     "_exclude_from_weight_decay_pattern": "optimizers/transfer_state.py",
-    "_trace": "backend/jax/rows.py",
-    "parent_trace": "backend/jax/rows.py",
+    "_trace": "backend/jax/traces.py",
+    "parent_trace": "backend/jax/traces.py",
     "_C": "backend/torch/lazy_gradient.py",
     "_make_wrapper_subclass": "backend/torch/lazy_gradient.py",
     "_set_params_and_buffers_to_ignore_for_model": (

@@ -45,7 +45,7 @@ def test_the_path_to_a_leaf_visits_one_row_of_each_level():
     assert rows == [2, 2 * 2 + 1, 2 * 4 + 2, 2 * 8 + 5]
 
 
-# Two trees of depth 1 over three inputs, one output: W = 2, the last slot of
+# Two trees of depth 1 over three inputs, one output: W = 2, the last place of
 # the second tree is padding.
 NODES = [
     np.array([[[1.0], [2.0]], [[3.0], [99.0]]]),

@@ -8,7 +8,9 @@ from typing import cast
 
 import keras
 
-from keras_treegate.backend.common.reference import take_slots as take_slots
+from keras_treegate.backend.common.reference import (
+    rows_at_positions as rows_at_positions,
+)
 from keras_treegate.backend.common.row_gradient import (
     RowGradient as RowGradient,
 )
@@ -99,11 +101,11 @@ __all__ = [
     "read_clock",
     "read_rows",
     "read_table",
+    "rows_at_positions",
     "settle",
     "sign_codes",
     "spread_rows",
     "take_rows",
-    "take_slots",
     "updating_rows",
     "watch",
     "watch_ends_with_gradient",

@@ -46,7 +46,7 @@ class Backend(Protocol):
 
     @staticmethod
     def leaf_sums(levels: list[TableVariables], rows: BatchRows) -> Tensor:
-        """Returns the sum of the rows along the path to each leaf slot.
+        """Returns the sum of the rows along the path to each leaf that is read.
 
         Args:
             levels: the tables of each level, from the roots down.
@@ -58,15 +58,15 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-        """Multiplies each example with the leaf sums of its own slots.
+    def path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
+        """Multiplies each example with the leaf sums at its own positions.
 
-            y[b] = sum over g, w of inputs[b, g, w] * sums[slots[g, b], w]
+            y[b] = sum over g, w of inputs[b, g, w] * sums[positions[g, b], w]
 
         Args:
             inputs: (B, G, W).
             sums: (G * U, W, Q), of any dtype; cast to that of the inputs.
-            slots: (G, B), integers, counted over all trees.
+            positions: (G, B), integers, counted over all trees.
 
         Returns:
             (B, Q), of the dtype of the inputs.
@@ -129,11 +129,11 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
-        """Returns the row (B, ...) of each slot (B,), of rows (R, ...).
+    def spread_rows(rows: Tensor, positions: Tensor) -> Tensor:
+        """Returns the row (B, ...) at each position (B,), of rows (R, ...).
 
-        Slots are in bounds, and may repeat: the gradients of equal ones add up,
-        to a dense gradient of the rows.
+        Positions are in bounds, and may repeat: the gradients of equal ones add
+        up, to a dense gradient of the rows.
         """
 
     @staticmethod
@@ -147,7 +147,7 @@ class Backend(Protocol):
 
     @staticmethod
     def distinct_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-        """Returns the rows that ids (B,) are of, and the slot of each id (B,).
+        """Returns the rows of ids (B,), and the position of each id (B,).
 
         The rows are distinct and ascending: min(B, num_rows) of them, with
         spare ones, or only those that are used, where shapes may depend on

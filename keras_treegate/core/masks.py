@@ -6,7 +6,7 @@ all the same, but must not show in any moving mean, count or entropy.
 
 from keras import ops
 
-from keras_treegate.core import checks
+from keras_treegate.core import tensor_checks
 from keras_treegate.types import Tensor
 
 
@@ -16,7 +16,7 @@ def covering(name: str, mask: Tensor, inputs: Tensor) -> Tensor:
     The mask may have fewer axes than the rows, e.g. one of examples where the
     rows are time steps.
     """
-    missing = checks.mask_axes(name, mask.shape, inputs.shape)
+    missing = tensor_checks.mask_axes(name, mask.shape, inputs.shape)
     mask = ops.cast(mask, "bool")
     for _ in range(missing):
         mask = ops.expand_dims(mask, -1)

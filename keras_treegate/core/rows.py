@@ -10,7 +10,8 @@ The shape alphabet of the whole package:
     D  depth, the bits of a path
     L  leaves of a tree, 2^D
     S  units of the gate source
-    U  slots of a level: the rows of one tree that a batch can touch
+    U  rows of a level, in each tree, that are read for a batch; the place of a
+       row among them is its position
 
 A leaf code is `c = sum of b_l * 2^(D - l)`, l = 1..D: the first bit decides at
 the root. The node at level l is row `g * 2^l + (c >> (D - l))`. With the tree's
@@ -70,44 +71,44 @@ class LevelRows(NamedTuple):
     """The rows of one level that a batch needs, and the way to them.
 
     ids: (G * U,) int32, the rows to read, distinct and ascending; `None` for a
-        level that is read whole, whose slots are its rows (U = 2^l).
-    slots: (G * U_D,) int32, for each slot of the leaves the slot of this level
-        on its path; `None` for the leaves, and for a level read whole where
-        the next is too.
+        level that is read whole, whose positions are its rows (U = 2^l).
+    positions: (G * U_D,) int32, for each leaf that is read the position, in
+        this level, of the node on its path; `None` for the leaves, and for a
+        level read whole where the next is too.
     """
 
     ids: Tensor
-    slots: Tensor | None
+    positions: Tensor | None
 
 
 class BatchRows(NamedTuple):
-    """The rows a batch needs, level by level, and each example's leaf slot.
+    """The rows a batch needs, level by level, and where each example's leaf is.
 
-    Slots are counted over all trees: slot `s` of tree g is `g * U + s`.
+    Positions are counted over all trees: position `s` of tree g is `g * U + s`.
 
     levels: one `LevelRows` for each level that is stored, from the roots down.
-    leaf_slots: (G, B) int32, each example's slot in the deepest level.
+    leaf_positions: (G, B) int32, of each example in the deepest level.
     """
 
     levels: list[LevelRows]
-    leaf_slots: Tensor
+    leaf_positions: Tensor
 
     @property
     def whole(self) -> int:
         """The number of levels that are read whole, from the roots down."""
         return sum(level.ids is None for level in self.levels)
 
-    def example_slots(self, depths: tuple[int, ...]) -> list[Tensor]:
-        """Returns each example's slot (G, B) in each level, of these depths."""
-        slots = [self.leaf_slots]
+    def example_positions(self, depths: tuple[int, ...]) -> list[Tensor]:
+        """Returns the positions (G, B) of examples, level by level."""
+        positions = [self.leaf_positions]
         for number in reversed(range(len(depths) - 1)):
-            of_leaves = self.levels[number].slots
+            of_leaves = self.levels[number].positions
             if of_leaves is None:  # whole, as the level below
                 bits = depths[number + 1] - depths[number]
-                slots.insert(0, ops.right_shift(slots[0], bits))
+                positions.insert(0, ops.right_shift(positions[0], bits))
             else:
-                slots.insert(0, ops.take(of_leaves, self.leaf_slots))
-        return slots
+                positions.insert(0, ops.take(of_leaves, self.leaf_positions))
+        return positions
 
 
 def count_whole_levels(
@@ -157,25 +158,25 @@ def rows_of_sorted(
         distinct_rows(
             ops.right_shift(keys, depths[-1] - depth),  # (G, B), ascending
             2**depth,
-            _slots_of(batch, 2**depth),
+            _count_read(batch, 2**depth),
         )
         for depth in depths[num_whole:]
     ]
-    leaves, leaf_slots = compact.pop()
+    leaves, leaf_positions = compact.pop()
     if whole:
         bits = depths[-1] - depths[num_whole - 1]
         whole[-1] = LevelRows(None, ops.right_shift(leaves, bits))
     levels = [
-        LevelRows(ids, _at_leaves(slots, leaf_slots, ids, leaves))
-        for ids, slots in compact
+        LevelRows(ids, _at_leaves(positions, leaf_positions, ids, leaves))
+        for ids, positions in compact
     ]
-    # The slots are in sorted order; the index restores that of the batch.
+    # The positions are in sorted order; the index restores that of the batch.
     order = ops.cast(order, "int32") + first_of_trees(num_trees, batch)
     zeros = ops.zeros((num_trees * batch,), dtype="int32")
-    leaf_slots = set_at(zeros, order, leaf_slots)
+    leaf_positions = set_at(zeros, order, leaf_positions)
     return BatchRows(
         [*whole, *levels, LevelRows(leaves, None)],
-        ops.reshape(leaf_slots, (num_trees, batch)),
+        ops.reshape(leaf_positions, (num_trees, batch)),
     )
 
 
@@ -185,25 +186,25 @@ def rows_of_sorted_ids(ordered: Tensor, num_rows: int) -> Tensor:
     Returns:
         The rows to read (U,), distinct and ascending, int32; U = min(B, N).
     """
-    size = _slots_of(ops.shape(ordered)[0], num_rows)
+    size = _count_read(ops.shape(ordered)[0], num_rows)
     rows, _ = distinct_rows(ops.expand_dims(ordered, 0), num_rows, size)
     return rows
 
 
 def _at_leaves(
-    slots: Tensor, leaf_slots: Tensor, ids: Tensor, leaves: Tensor
+    positions: Tensor, leaf_positions: Tensor, ids: Tensor, leaves: Tensor
 ) -> Tensor:
-    """Returns for each slot of the leaves the slot of a level on its path.
+    """Returns for each leaf the position, in a level, of the node on its path.
 
-    The slots given (G, B) are those in use. Spare leaves get the first slot of
-    their tree.
+    The positions given (G, B) are those in use. Spare leaves get the first
+    position of their tree.
     """
-    num_trees = slots.shape[0]
+    num_trees = positions.shape[0]
     per_tree = ops.shape(ids)[0] // num_trees
     leaves_per_tree = ops.shape(leaves)[0] // num_trees
     first = first_of_trees(num_trees, per_tree)
     first = ops.repeat(first, leaves_per_tree, axis=1)
-    return set_at(ops.reshape(first, (-1,)), leaf_slots, slots)
+    return set_at(ops.reshape(first, (-1,)), leaf_positions, positions)
 
 
 def first_of_trees(num_trees: int, size: Tensor | int) -> Tensor:
@@ -212,14 +213,16 @@ def first_of_trees(num_trees: int, size: Tensor | int) -> Tensor:
     return ops.expand_dims(trees * size, 1)
 
 
-def _slots_of(batch: Tensor | int, rows: int) -> Tensor | int:
-    """Counts the slots of a level of so many rows for a batch, in each tree.
+def _count_read(batch: Tensor | int, rows: int) -> Tensor | int:
+    """Counts the rows that are read of a level of so many rows, in each tree.
 
     There is at least one even for a batch that turns out to be empty, because
     XLA takes no rows of a table that has none.
     """
-    slots = smaller(batch, rows)
-    return slots if isinstance(slots, int) else ops.maximum(slots, 1)
+    positions = smaller(batch, rows)
+    return (
+        positions if isinstance(positions, int) else ops.maximum(positions, 1)
+    )
 
 
 def smaller(size: Tensor | int, bound: int) -> Tensor | int:
@@ -240,24 +243,24 @@ def set_at(table: Tensor, index: Tensor, values: Tensor) -> Tensor:
 
 
 def distinct_rows(
-    rows: Tensor, rows_per_tree: int, num_slots: Tensor | int
+    rows: Tensor, rows_per_tree: int, num_positions: Tensor | int
 ) -> tuple[Tensor, Tensor]:
-    """Puts the distinct rows of each tree into slots, and fills up the rest.
+    """Gives the distinct rows of each tree positions, and fills up the rest.
 
-    Spare slots hold the first rows of the tree that are not used. So the ids
-    are ascending, and slot `s` holds row `s` up to a point and used rows from
-    there on: with `d_j` the j-th of `u` used rows, counted from the first row
-    of its tree, its slot is `min(d_j, U - u + j)`.
+    Spare positions hold the first rows of the tree that are not used. So the
+    ids are ascending, and position `s` holds row `s` up to a point and used
+    rows from there on: with `d_j` the j-th of `u` used rows, counted from the
+    first row of its tree, its position is `min(d_j, U - u + j)`.
 
     Args:
         rows: (G, B) int32, ascending; tree g has the rows from
             `g * rows_per_tree` on.
         rows_per_tree: the rows each tree has.
-        num_slots: U, enough for the distinct rows of each tree and at most
+        num_positions: U, enough for the distinct rows of each tree and at most
             `rows_per_tree`.
 
     Returns:
-        The ids (G * U,), distinct and ascending, and the slot of each of
+        The ids (G * U,), distinct and ascending, and the position of each of
         `rows`, (G, B), counted over all trees; both int32.
     """
     num_trees = rows.shape[0]
@@ -265,7 +268,9 @@ def distinct_rows(
     changes = ops.cast(rows[:, 1:] != rows[:, :-1], "int32")
     runs = ops.concatenate([ops.zeros_like(rows[:, :1]), changes], axis=1)
     runs = ops.cumsum(runs, axis=1)
-    slots = ops.minimum(rows - first_rows, num_slots - 1 - runs[:, -1:] + runs)
-    slots = slots + first_of_trees(num_trees, num_slots)
-    spare = first_rows + ops.arange(num_slots, dtype="int32")
-    return set_at(ops.reshape(spare, (-1,)), slots, rows), slots
+    positions = ops.minimum(
+        rows - first_rows, num_positions - 1 - runs[:, -1:] + runs
+    )
+    positions = positions + first_of_trees(num_trees, num_positions)
+    spare = first_rows + ops.arange(num_positions, dtype="int32")
+    return set_at(ops.reshape(spare, (-1,)), positions, rows), positions

@@ -4,7 +4,7 @@ from typing import ClassVar, NamedTuple
 
 import keras
 
-from keras_treegate.core import checks
+from keras_treegate.core import tensor_checks
 from keras_treegate.credit.scores import Claim
 from keras_treegate.types import Config, Tensor, Variable
 
@@ -125,7 +125,7 @@ class Credit:
             )
         expected = (*tuple(source.shape)[:-1], gate.num_trees)
         made_by = f"the gate {of_gate} and the credit {own}"
-        checks.codes_per_tree(route.codes, expected, made_by)
+        tensor_checks.codes_per_tree(route.codes, expected, made_by)
         return route
 
     @property

@@ -183,18 +183,20 @@ class Reinforce(keras.layers.Layer, Credit):
         means, updates = self.moving_means.value, self.updates.value
         mean = ops.cast(ops.stop_gradient(mean), "float32")
         mean = backend.mean_of_processes(self.moving_means, mean)
-        slot = np.eye(MAX_BASELINES, dtype="float32")[
+        of_loss = np.eye(MAX_BASELINES, dtype="float32")[
             min(loss, MAX_BASELINES - 1)
         ]
-        slot = ops.where(ops.isfinite(mean), slot, ops.zeros_like(slot))
+        of_loss = ops.where(
+            ops.isfinite(mean), of_loss, ops.zeros_like(of_loss)
+        )
         rate = ops.maximum(1 - self.momentum, 1 / (updates + 1))
         moved = means + rate * (mean - means)
         backend.assign_in_step(
-            self.moving_means, ops.where(slot > 0, moved, means)
+            self.moving_means, ops.where(of_loss > 0, moved, means)
         )
         # Past 1 / (1 - momentum) the count no longer matters.
         backend.assign_in_step(
-            self.updates, ops.minimum(updates + slot, 2.0**24)
+            self.updates, ops.minimum(updates + of_loss, 2.0**24)
         )
 
     # Saves the generator, so that the samples go on after loading.

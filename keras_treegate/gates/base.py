@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_treegate.core import checks, saving
+from keras_treegate.core import checks, saving, tensor_checks
 from keras_treegate.types import Config, Shape, Store, Tensor, Variable
 
 
@@ -116,7 +116,7 @@ class Gate(keras.layers.Layer):
                 "layer. Pass it as `gate=` to one, or call "
                 "`gate.setup(num_trees, depth)` first."
             )
-        return checks.feature_axis("gate_inputs", source_shape)
+        return tensor_checks.feature_axis("gate_inputs", source_shape)
 
     def setup(self, num_trees: int, depth: int) -> None:
         """Tells the gate the sizes of its layer's trees, before it is built.

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import checks
+from keras_treegate.core import checks, tensor_checks
 from keras_treegate.core.codes import PRIME, TOKEN_DIGITS
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
@@ -220,7 +220,7 @@ class HashGate(Gate):
         training: bool | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        checks.integers("inputs", inputs)
+        tensor_checks.integers("inputs", inputs)
         hashes = tuple((order, bits) for order, _, bits in self._hashes())
         codes = backend.hash_codes
         if backend.is_exporting():

@@ -215,11 +215,11 @@ class FoldedTreeDense(RoutedDense):
         if table.shape[0] == trees.num_trees:  # all leaves are equal
             blocks = dequantize(table, scale, x.dtype)
             return ops.matmul(x, trees.kernels(blocks))
-        slots = exported.rows_of(codes, trees.num_trees, 1, 2**self.depth)
+        positions = exported.rows_of(codes, trees.num_trees, 1, 2**self.depth)
         if self.slots is not None:
-            slots = backend.gather(self.slots.value, slots, 0)
-        factors = None if scale is None else backend.gather(scale, slots, 0)
-        parts = [exported.PathRows(table, slots, factors)]
+            positions = backend.gather(self.slots.value, positions, 0)
+        factors = None if scale is None else backend.gather(scale, positions, 0)
+        parts = [exported.PathRows(table, positions, factors)]
         return exported.multiply(trees, x, parts)
 
     def _own_variables(self) -> dict[str, Variable]:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend, gates
-from keras_treegate.core import checks, saving, sizes
+from keras_treegate.core import checks, saving, sizes, tensor_checks
 from keras_treegate.core.tree_shape import TreeShape
 from keras_treegate.types import (
     Activation,
@@ -78,7 +78,7 @@ class RoutedDense(keras.layers.Layer):
         `check_size` is given these sizes before, and raises if they are too
         large.
         """
-        width = checks.feature_axis("inputs", inputs_shape)
+        width = tensor_checks.feature_axis("inputs", inputs_shape)
         trees = TreeShape.of(
             *(self._given_num_trees, width, self.depth, self.units),
             self._levels,
@@ -87,7 +87,7 @@ class RoutedDense(keras.layers.Layer):
         source = (
             inputs_shape if gate_inputs_shape is None else gate_inputs_shape
         )
-        checks.leading_axes("gate_inputs", source, inputs_shape)
+        tensor_checks.leading_axes("gate_inputs", source, inputs_shape)
         check_size(trees)
         self.gate.check(source, trees.num_trees, self.depth)
         self.gate.setup(trees.num_trees, self.depth)
@@ -125,7 +125,9 @@ class RoutedDense(keras.layers.Layer):
         self._check_gate_inputs_given(gate_inputs is not None)
         if gate_inputs is None:
             return inputs
-        checks.leading_axes("gate_inputs", gate_inputs.shape, inputs.shape)
+        tensor_checks.leading_axes(
+            "gate_inputs", gate_inputs.shape, inputs.shape
+        )
         return gate_inputs
 
     def _check_gate_inputs_given(self, given: bool) -> None:
@@ -263,12 +265,12 @@ class RoutedDense(keras.layers.Layer):
 
 def check_input(name: str, value: Tensor, integers: bool = False) -> None:
     """Raises for a value that cannot be the inputs or gate inputs."""
-    checks.tensor(name, value)
-    checks.dense(name, value, backend.is_dense(value))
+    tensor_checks.tensor(name, value)
+    tensor_checks.dense(name, value, backend.is_dense(value))
     if integers:
-        checks.integers(name, value)
+        tensor_checks.integers(name, value)
     else:
-        checks.floating(name, value)
+        tensor_checks.floating(name, value)
 
 
 def check_gate_variables(gate: gates.Gate) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate import backend, types
-from keras_treegate.core import checks, saving, sizes
+from keras_treegate.core import checks, saving, sizes, tensor_checks
 from keras_treegate.core.saving import register
 from keras_treegate.tables.lookup import look_up, look_up_plainly
 from keras_treegate.tables.placing import placing
@@ -153,8 +153,8 @@ class SparseEmbedding(keras.layers.Layer):
     ) -> Tensor:
         # Checked before `call`, which runs after the variables are made.
         reverse = checks.boolean("reverse", reverse)
-        checks.tensor("inputs", inputs)
-        if checks.is_sparse(inputs, backend.is_dense(inputs)):
+        tensor_checks.tensor("inputs", inputs)
+        if tensor_checks.is_sparse(inputs, backend.is_dense(inputs)):
             raise ValueError(
                 "`inputs` must be a dense tensor of ids. Received: a sparse or "
                 f"ragged tensor of type {type(inputs).__name__}. Pad it, with "
@@ -166,7 +166,7 @@ class SparseEmbedding(keras.layers.Layer):
         return super().__call__(inputs, reverse=reverse, **kwargs)
 
     def _check_hidden(self, inputs: Tensor) -> None:
-        checks.floating("inputs", inputs)
+        tensor_checks.floating("inputs", inputs)
         shape = tuple(inputs.shape)
         if not shape or shape[-1] != self.output_dim:
             raise ValueError(

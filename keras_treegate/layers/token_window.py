@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_treegate.core import checks
+from keras_treegate.core import checks, tensor_checks
 from keras_treegate.core.saving import register
 from keras_treegate.types import Config, Shape, Tensor
 
@@ -59,8 +59,8 @@ class TokenWindow(keras.layers.Layer):
     def __call__(
         self, inputs: Tensor, *args: object, **kwargs: object
     ) -> Tensor:
-        checks.tensor("inputs", inputs)
-        checks.integers("inputs", inputs)
+        tensor_checks.tensor("inputs", inputs)
+        tensor_checks.integers("inputs", inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Tensor) -> Tensor:

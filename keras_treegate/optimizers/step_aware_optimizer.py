@@ -10,8 +10,8 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.core import decay, saving
 from keras_treegate.optimizers import arguments, untrained_gates
-from keras_treegate.optimizers.applying import (
-    Applying,
+from keras_treegate.optimizers.apply_state import (
+    ApplyState,
     in_step,
     warn_of_lost_rows,
 )
@@ -106,7 +106,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         self._warned: set[tuple[str, str]] = set()
         self._gates_warned: set[int] = set()
         # The steps that are in progress: one, or one for each replica.
-        self._applying: list[Applying] = []
+        self._applying: list[ApplyState] = []
         # Once built, where a slot needs it.
         self._steps_taken: Variable | None = None
         # The rule may depend on the attributes that a subclass adds to these.
@@ -251,7 +251,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         trainable_variables: Iterable[Variable] | None,
         condition: Tensor | None = None,
     ) -> None:
-        """Makes a step; `optimizers.applying` shows the path of a gradient."""
+        """Makes a step; `apply_state.py` shows the path of a gradient."""
         grads = list(grads)
         if not grads:
             return

@@ -32,8 +32,8 @@ def look_up(table: RowTable, ids: Tensor) -> Tensor:
     num_rows = table.values.shape[0]
     if num_rows <= (UNKNOWN_BATCH if static is None else static):
         return backend.spread_rows(table.read(), ids)
-    rows, slots = backend.distinct_ids(ids, num_rows)
-    return backend.spread_rows(table.read(rows), slots)
+    rows, positions = backend.distinct_ids(ids, num_rows)
+    return backend.spread_rows(table.read(rows), positions)
 
 
 def look_up_plainly(table: RowTable, ids: Tensor) -> Tensor:

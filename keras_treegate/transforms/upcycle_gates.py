@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_treegate.core import checks
+from keras_treegate.core import checks, tensor_checks
 from keras_treegate.gates import Gate, SignGate
 from keras_treegate.transforms.graphs import inputs_of
 from keras_treegate.transforms.sublayers import is_plain_graph
@@ -44,7 +44,9 @@ class NewGates:
         """Returns the width of what the gate of a layer reads."""
         if self._gate_inputs is None:
             return int(layer.kernel.shape[0])
-        return checks.feature_axis("gate_inputs", self._gate_inputs.shape)
+        return tensor_checks.feature_axis(
+            "gate_inputs", self._gate_inputs.shape
+        )
 
 
 def _check_gate(

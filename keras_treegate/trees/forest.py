@@ -108,7 +108,9 @@ class Forest:
             return self.multiply(*one_example(x, codes))[:0]
         rows = self._rows(codes)
         sums = ops.cast(backend.leaf_sums(self.tables, rows), x.dtype)
-        return backend.path_product(self.trees.blocks(x), sums, rows.leaf_slots)
+        return backend.path_product(
+            self.trees.blocks(x), sums, rows.leaf_positions
+        )
 
     def _multiply_plainly(
         self, x: Tensor, codes: Tensor, scales: Tensor | None
@@ -136,7 +138,7 @@ class Forest:
         if x.shape[0] == 0:
             scales = ops.reshape(scales, (0, *scales.shape[-2:]))
             return self._multiply_scaled(*one_example(x, codes, scales))[:0]
-        rows, slots = self._rows_by_level(codes)
+        rows, positions = self._rows_by_level(codes)
         blocks = self.trees.blocks(x)
         roots = ops.cast(self.trees.kernels(rows[0]), x.dtype)
         outputs = ops.matmul(x, roots)
@@ -145,7 +147,7 @@ class Forest:
             outputs = outputs + backend.path_product(
                 blocks * scale[..., None],
                 ops.cast(rows[number], x.dtype),
-                slots[number],
+                positions[number],
             )
         return outputs
 
@@ -153,14 +155,16 @@ class Forest:
         if codes.shape[0] == 0:
             scales = ops.reshape(scales, (0, *scales.shape[-2:]))
             return self._kernels_scaled(*one_example(codes, scales))[:0]
-        rows, slots = self._rows_by_level(codes)
+        rows, positions = self._rows_by_level(codes)
         shape = (-1, self.trees.num_trees, *rows[0].shape[1:])
         total: Tensor = 0
         for depth, of_level, of_examples in zip(
-            self.trees.levels, rows, slots, strict=True
+            self.trees.levels, rows, positions, strict=True
         ):
             flat = ops.reshape(ops.transpose(of_examples), (-1,))
-            blocks = ops.reshape(backend.take_slots(of_level, flat), shape)
+            blocks = ops.reshape(
+                backend.rows_at_positions(of_level, flat), shape
+            )
             if depth:
                 scale = ops.cast(
                     self._flat(scales[..., depth - 1]), blocks.dtype
@@ -172,16 +176,16 @@ class Forest:
     def _rows_by_level(
         self, codes: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns for each level the rows of a batch, and each example's slot.
+        """Returns the rows of a batch, and the positions of examples, by level.
 
-        Rows are (G * U_l, W, Q), slots (G, B) and counted over all trees.
+        Rows are (G * U_l, W, Q), positions (G, B) and counted over all trees.
         """
         rows = self._rows(codes)
         read = [
             level.read(needed.ids)
             for level, needed in zip(self.levels, rows.levels, strict=True)
         ]
-        return read, rows.example_slots(self.trees.levels)
+        return read, rows.example_positions(self.trees.levels)
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """Returns a tensor (..., G) with its leading axes as one (B, G)."""
@@ -196,8 +200,8 @@ class Forest:
             return self.kernels(*one_example(codes))[:0]
         rows = self._rows(codes)
         sums = backend.leaf_sums(self.tables, rows)
-        slots = ops.reshape(ops.transpose(rows.leaf_slots), (-1,))
-        blocks = backend.take_slots(sums, slots)  # (B * G, W, Q)
+        positions = ops.reshape(ops.transpose(rows.leaf_positions), (-1,))
+        blocks = backend.rows_at_positions(sums, positions)  # (B * G, W, Q)
         shape = (-1, self.trees.num_trees, *blocks.shape[1:])
         return self.trees.kernels(ops.reshape(blocks, shape))
 
@@ -240,9 +244,9 @@ def batch_rows(
     The levels are of these depths, the last of which is that of the leaves.
 
     Shapes depend on the batch size alone: a compact level has `U = min(B, 2^l)`
-    slots for each tree. Slots that no example needs are filled with other rows
-    of the tree, so that the ids are distinct and in bounds by construction; no
-    example has them for its leaf.
+    positions for each tree. Those that no example needs hold other rows of the
+    tree, so that the ids are distinct and in bounds by construction; no example
+    has them for its leaf.
 
     One compiled function does all that follows the sort.
     """

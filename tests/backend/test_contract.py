@@ -15,7 +15,7 @@ from keras_treegate.trees import level as tree_level
 from keras_treegate.trees.forest import batch_rows
 from tests import oracle
 from tests.backend.updating import DOUBLING, Doubling, plain_tables
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 from tests.optimizers.feeding import INDEX
 
 IDS = [1, 4, 6, 7]
@@ -206,11 +206,11 @@ def test_leaf_sums_are_those_of_the_decayed_paths(leaf_sums, depths, form):
     codes = random.integers(0, 2**depth, size=(batch, trees))
     x = random.normal(size=(batch, inputs))
 
-    @compiled
+    @jit_on_jax
     def product(codes, x):
         rows = batch_rows(codes, depths, form)
         sums = leaf_sums([level.variables for level in levels], rows)
-        return backend.path_product(shape.blocks(x), sums, rows.leaf_slots)
+        return backend.path_product(shape.blocks(x), sums, rows.leaf_positions)
 
     actual = product(tensor(codes, "int32"), tensor(x))
     expected = oracle.forward(x, tables, codes)
@@ -291,10 +291,10 @@ def test_rows_that_are_not_touched_keep_every_bit(
 
 @pytest.mark.parametrize("ids", [[5], [7, 0, 7, 3, 3, 0], [2, 2, 2], range(9)])
 def test_distinct_ids(ids):
-    rows, slots = map(
+    rows, positions = map(
         ops.convert_to_numpy, backend.distinct_ids(tensor(ids, "int32"), 9)
     )
-    np.testing.assert_array_equal(rows[slots], list(ids))
+    np.testing.assert_array_equal(rows[positions], list(ids))
     assert np.all(np.diff(rows) > 0)
     assert len(rows) <= min(len(ids), 9)
     assert rows.min() >= 0

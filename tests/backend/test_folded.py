@@ -10,7 +10,7 @@ from keras_treegate.core import codes as formulas
 from keras_treegate.core.numerics import dequantize, quantize
 from keras_treegate.core.tree_shape import FoldedTables, TreeShape
 from tests import oracle
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 
 TREES, DEPTH, UNITS = 3, 2, 4
 LEAVES = 2**DEPTH
@@ -76,7 +76,7 @@ def test_outputs_are_the_products_with_the_leaves(
         return backend.folded_outputs(x, tables, codes)
 
     found = without_a_gradient(
-        compiled(outputs),
+        jit_on_jax(outputs),
         ops.convert_to_tensor(x),
         ops.convert_to_tensor(codes),
     )
@@ -213,7 +213,7 @@ def test_one_example_in_a_graph(inputs, dtype, monkeypatch):
     for place in range(5):
         arrays = (x[place : place + 1], codes[place : place + 1])
         found = without_a_gradient(
-            compiled(outputs), *map(ops.convert_to_tensor, arrays)
+            jit_on_jax(outputs), *map(ops.convert_to_tensor, arrays)
         )
         np.testing.assert_allclose(
             ops.convert_to_numpy(found),

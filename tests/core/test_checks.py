@@ -10,7 +10,7 @@ import pytest
 
 import keras_treegate
 from keras_treegate import callbacks, credit, layers, losses, plotting
-from keras_treegate.core import checks, sizes
+from keras_treegate.core import checks, sizes, tensor_checks
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import FoldedTreeDense, TreeGatedDense
 
@@ -222,8 +222,8 @@ def test_leaf_codes_of_unknown_sizes_are_accepted(shape):
     if isinstance(shape, str):
         shape = types.SimpleNamespace(rank=None)
     codes = types.SimpleNamespace(shape=shape, dtype="int32")
-    checks.codes_per_tree(codes, (None, 3), "a gate")
-    checks.codes_per_tree(codes, (4, 3), "a gate")
+    tensor_checks.codes_per_tree(codes, (None, 3), "a gate")
+    tensor_checks.codes_per_tree(codes, (4, 3), "a gate")
 
 
 def test_what_is_accepted_becomes_pythons_own():

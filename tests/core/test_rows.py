@@ -74,7 +74,7 @@ def batch_rows(codes, depths, form):
         )
         for level in rows.levels
     ]
-    return tree.BatchRows(levels, ops.convert_to_numpy(rows.leaf_slots))
+    return tree.BatchRows(levels, ops.convert_to_numpy(rows.leaf_positions))
 
 
 def is_compact(level, batch, form):
@@ -82,8 +82,8 @@ def is_compact(level, batch, form):
     return form == "all" or (form == "auto" and 2**level > batch)
 
 
-def slots_of(level, batch, form):
-    """`U`, the slots of a tree in this level."""
+def positions_of(level, batch, form):
+    """`U`, the positions of a tree in this level."""
     return min(batch, 2**level) if is_compact(level, batch, form) else 2**level
 
 
@@ -110,24 +110,24 @@ def test_compact_levels_are_those_with_more_rows_than_examples(
     depths = depths_of(levels, depth)
     codes = np.zeros((batch, trees), "int32")
     rows = batch_rows(codes, depths, form)
-    leaves = trees * slots_of(depth, batch, form)
+    leaves = trees * positions_of(depth, batch, form)
     below = [*depths[1:], depth]
     for level, next_level, needed in zip(
         depths, below, rows.levels, strict=True
     ):
         if is_compact(level, batch, form):
-            slots = trees * slots_of(level, batch, form)
-            assert needed.ids.shape == (slots,)
+            positions = trees * positions_of(level, batch, form)
+            assert needed.ids.shape == (positions,)
             assert needed.ids.dtype == "int32"
         else:
             assert needed.ids is None
         if level < depth and is_compact(next_level, batch, form):
-            assert needed.slots.shape == (leaves,)
+            assert needed.positions.shape == (leaves,)
         else:
-            assert needed.slots is None
+            assert needed.positions is None
     compact = [is_compact(level, batch, form) for level in depths]
     assert rows.whole == compact.count(False)
-    assert rows.leaf_slots.shape == (trees, batch)
+    assert rows.leaf_positions.shape == (trees, batch)
 
 
 @each_form
@@ -169,8 +169,8 @@ def test_ids_hold_what_the_batch_needs_and_spare_rows(
         wanted = np.unique(needed_rows(codes, level, depth))
         assert np.isin(wanted, needed.ids).all()
         spare = np.setdiff1d(needed.ids, wanted)
-        slots = trees * slots_of(level, batch, form)
-        assert len(wanted) + len(spare) == slots
+        positions = trees * positions_of(level, batch, form)
+        assert len(wanted) + len(spare) == positions
 
 
 @each_form
@@ -178,21 +178,21 @@ def test_ids_hold_what_the_batch_needs_and_spare_rows(
 @each_shape
 @few
 @given(data=st.data())
-def test_the_slots_lead_to_the_rows_of_the_path(shape, levels, form, data):
+def test_the_positions_lead_to_the_rows_of_the_path(shape, levels, form, data):
     _batch, _trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
     depths = depths_of(levels, depth)
     rows = batch_rows(codes, depths, form)
-    leaves = slots = rows.leaf_slots.T  # (B, G)
+    leaves = positions = rows.leaf_positions.T  # (B, G)
     below = depth
     for level, needed in zip(depths[::-1], rows.levels[::-1], strict=True):
-        if needed.slots is not None:
-            slots = needed.slots[leaves]
+        if needed.positions is not None:
+            positions = needed.positions[leaves]
         else:  # the leaves, or whole and the level below too
-            slots = slots // 2 ** (below - level)
+            positions = positions // 2 ** (below - level)
         below = level
-        assert slots.min() >= 0
-        found = slots if needed.ids is None else needed.ids[slots]
+        assert positions.min() >= 0
+        found = positions if needed.ids is None else needed.ids[positions]
         np.testing.assert_array_equal(found, needed_rows(codes, level, depth))
 
 
@@ -201,7 +201,7 @@ def test_the_slots_lead_to_the_rows_of_the_path(shape, levels, form, data):
 @each_shape
 @few
 @given(data=st.data())
-def test_spare_leaves_lead_to_slots_of_their_own_tree(
+def test_spare_leaves_lead_to_positions_of_their_own_tree(
     shape, levels, form, data
 ):
     batch, trees, depth = SHAPES[shape]
@@ -209,24 +209,24 @@ def test_spare_leaves_lead_to_slots_of_their_own_tree(
     depths = depths_of(levels, depth)
     rows = batch_rows(codes, depths, form)
     for level, needed in zip(depths, rows.levels, strict=True):
-        if needed.slots is not None:
-            per_tree = slots_of(level, batch, form)
-            tree_of = needed.slots.reshape(trees, -1) // per_tree
+        if needed.positions is not None:
+            per_tree = positions_of(level, batch, form)
+            tree_of = needed.positions.reshape(trees, -1) // per_tree
             assert np.all(tree_of == np.arange(trees)[:, None])
 
 
-def test_the_slots_of_a_small_batch_written_out():
+def test_the_positions_of_a_small_batch_written_out():
     codes = np.array([[5], [2], [5]], "int32")  # leaves of one tree of depth 3
     rows = batch_rows(codes, (0, 1, 2, 3), "auto")
     assert rows.levels[0] == (None, None)
     assert rows.levels[1].ids is None
-    np.testing.assert_array_equal(rows.levels[1].slots, [0, 0, 1])
-    # 5 >> 1 is 2 and 2 >> 1 is 1; slot 0 is spare and holds the first row.
+    np.testing.assert_array_equal(rows.levels[1].positions, [0, 0, 1])
+    # 5 >> 1 is 2 and 2 >> 1 is 1; position 0 is spare and holds the first row.
     np.testing.assert_array_equal(rows.levels[2].ids, [0, 1, 2])
-    np.testing.assert_array_equal(rows.levels[2].slots, [0, 1, 2])
+    np.testing.assert_array_equal(rows.levels[2].positions, [0, 1, 2])
     np.testing.assert_array_equal(rows.levels[3].ids, [0, 2, 5])
-    assert rows.levels[3].slots is None
-    np.testing.assert_array_equal(rows.leaf_slots, [[2, 1, 2]])
+    assert rows.levels[3].positions is None
+    np.testing.assert_array_equal(rows.leaf_positions, [[2, 1, 2]])
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_distinct_rows_of_rows_in_order(shape, data):
     batch, trees, depth = SHAPES[shape]
     codes = data.draw(codes_of(shape))
     rows = np.sort(codes.T, axis=1) + np.arange(trees)[:, None] * 2**depth
-    slots_per_tree = min(batch, 2**depth)
-    ids, slots = tree.distinct_rows(
-        ops.convert_to_tensor(rows, dtype="int32"), 2**depth, slots_per_tree
+    positions_per_tree = min(batch, 2**depth)
+    ids, positions = tree.distinct_rows(
+        ops.convert_to_tensor(rows, dtype="int32"), 2**depth, positions_per_tree
     )
-    ids, slots = ops.convert_to_numpy(ids), ops.convert_to_numpy(slots)
-    assert ids.shape == (trees * slots_per_tree,)
+    ids, positions = ops.convert_to_numpy(ids), ops.convert_to_numpy(positions)
+    assert ids.shape == (trees * positions_per_tree,)
     assert np.all(np.diff(ids) > 0)
-    np.testing.assert_array_equal(ids[slots], rows)
+    np.testing.assert_array_equal(ids[positions], rows)
 
 
 @pytest.mark.parametrize("bound", [2**28, 2**28 + 1])
@@ -297,7 +297,7 @@ def test_codes_from_bits(data):
 
 
 class PathRows(keras.layers.Layer):
-    """The rows (B, G, D + 1) that the slots of each example lead to."""
+    """The rows (B, G, D + 1) that the positions of each example lead to."""
 
     def __init__(self, depth, form, **kwargs):
         super().__init__(**kwargs)
@@ -306,15 +306,15 @@ class PathRows(keras.layers.Layer):
     def call(self, codes):
         depths = tuple(range(self.depth + 1))
         rows = forest.batch_rows(codes, depths, self.form)
-        leaves = slots = ops.transpose(rows.leaf_slots)
+        leaves = positions = ops.transpose(rows.leaf_positions)
         found = []
         for level in range(self.depth, -1, -1):
             ids, of_leaves = rows.levels[level]
             if of_leaves is not None:
-                slots = ops.take(of_leaves, leaves)
+                positions = ops.take(of_leaves, leaves)
             elif level < self.depth:
-                slots = slots // 2
-            found.append(slots if ids is None else ops.take(ids, slots))
+                positions = positions // 2
+            found.append(positions if ids is None else ops.take(ids, positions))
         return ops.stack(found[::-1], axis=-1)
 
     def compute_output_spec(self, codes):

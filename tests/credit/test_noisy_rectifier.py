@@ -11,7 +11,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareSGD
 from tests import gradients, oracle
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
     assert_close,
     cases,
@@ -62,7 +62,7 @@ def test_outputs_are_those_of_the_formula(case):
     activations = rows[:, layer.gate.units]
     noise = normal(*activations.shape, seed=3)
     fix_noise(layer, noise.reshape(*case.lead, *noise.shape[1:]))
-    kernel, inference, training = compiled(
+    kernel, inference, training = jit_on_jax(
         lambda x: (
             layer.effective_kernel(x),
             layer(x, training=False),
@@ -86,7 +86,7 @@ def largest_step(credit, points):
     source = (normal(1, 6, seed=2) + walk).astype("float32")
     layer.build(x.shape, source.shape)
     randomize(layer)
-    codes, y = compiled(
+    codes, y = jit_on_jax(
         lambda x, source: (
             layer.leaf_codes(x, gate_inputs=source),
             layer(x, gate_inputs=source),

@@ -9,7 +9,7 @@ from keras import ops
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import oracle
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
     Case,
     Expected,
@@ -30,7 +30,7 @@ def test_codes_kernel_and_output_equal_the_oracle(case):
     x = random_inputs(case)
     layer = random_layer(case, x)
     expected = Expected(layer, x)
-    codes, kernel, y = compiled(
+    codes, kernel, y = jit_on_jax(
         lambda x: (layer.leaf_codes(x), layer.effective_kernel(x), layer(x))
     )(x)
     codes = ops.convert_to_numpy(codes)
@@ -49,7 +49,7 @@ def test_variables_and_leaf_table_equal_the_oracle(case):
     assert tuple(layer.bias.shape) == (case.units,)
     assert np.array(layer.gate.units).shape == (case.trees, case.depth)
     table = oracle.leaf_table([level.numpy() for level in layer.nodes])
-    assert_close(compiled(layer.leaf_table)(), table)
+    assert_close(jit_on_jax(layer.leaf_table)(), table)
 
 
 @pytest.mark.parametrize("num_trees", [None, 3])
@@ -59,7 +59,7 @@ def test_batches_smaller_and_larger_than_a_level_agree(num_trees):
     layer = random_layer(case, x)
     expected = Expected(layer, x).output
     for batch in (1, 2, 7, 33, 40):
-        y = compiled(lambda x: layer(x))(x[:batch])
+        y = jit_on_jax(lambda x: layer(x))(x[:batch])
         assert_close(y, expected[:batch])
 
 
@@ -94,7 +94,7 @@ def test_a_fresh_layer_is_the_dense_layer_of_its_roots(depth, num_trees):
     )
     tree.build(x.shape)
     assert_close(
-        compiled(lambda x: tree(x))(x), ops.convert_to_numpy(dense(x)), 1e-6
+        jit_on_jax(lambda x: tree(x))(x), ops.convert_to_numpy(dense(x)), 1e-6
     )
     roots = tree.nodes[0].numpy().reshape(-1, 4)
     np.testing.assert_array_equal(roots[:7], dense.kernel.numpy())
@@ -183,7 +183,7 @@ def test_gate_inputs_route_and_are_not_multiplied():
     layer.build(x.shape, source.shape)
     randomize(layer)
     expected = Expected(layer, x, source)
-    codes, kernel, y = compiled(
+    codes, kernel, y = jit_on_jax(
         lambda x, source: (
             layer.leaf_codes(x, gate_inputs=source),
             layer.effective_kernel(x, gate_inputs=source),

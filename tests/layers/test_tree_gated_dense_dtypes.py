@@ -12,7 +12,7 @@ from keras import ops
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import gradients
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
     Expected,
     assert_close,
@@ -127,7 +127,7 @@ def check_float64():
     assert {v.dtype for v in parameters(layer)} == {"float64"}
     expected = Expected(layer, x)
     np.testing.assert_array_equal(expected.codes[:2], [[7, 7], [0, 0]])
-    codes, kernel, table, y = compiled(
+    codes, kernel, table, y = jit_on_jax(
         lambda x: (
             layer.leaf_codes(x),
             layer.effective_kernel(x),

@@ -9,7 +9,7 @@ from keras import ops
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import gradients, oracle
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
     Case,
     Expected,
@@ -67,7 +67,7 @@ def test_gradients_equal_finite_differences(num_trees):
     (dx,), trainable = gradients.of_layer(layer, dy, x)
     values = [v.numpy().copy() for v in layer.trainable_variables]
     others = [v.value for v in layer.non_trainable_variables]
-    call = compiled(lambda values, x: layer.stateless_call(values, others, x))
+    call = jit_on_jax(lambda values, x: layer.stateless_call(values, others, x))
 
     def loss():
         tensors = [ops.convert_to_tensor(value) for value in [x, *values]]

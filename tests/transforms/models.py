@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_treegate
 from keras_treegate.transforms.sublayers import descendants
-from tests.compiled import compiled
+from tests.jit_on_jax import jit_on_jax
 
 
 def normal(*shape, seed=0):
@@ -147,7 +147,7 @@ def outputs(model, x):
         found = keras.tree.flatten(model(x, training=False))
         return [ops.cast(y, "float32") for y in found]
 
-    return [ops.convert_to_numpy(y) for y in compiled(call)(x)]
+    return [ops.convert_to_numpy(y) for y in jit_on_jax(call)(x)]
 
 
 def assert_same_outputs(one, two, x, tolerance=1e-5):

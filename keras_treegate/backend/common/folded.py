@@ -47,12 +47,14 @@ def _products(
         blocks = dequantize(table, scale, x.dtype)
         return ops.matmul(x, trees.kernels(blocks))
     codes = ops.transpose(ops.reshape(codes, (-1, trees.num_trees)))
-    slots = codes + first_of_trees(trees.num_trees, 2**trees.depth)  # (G, B)
+    positions = codes + first_of_trees(
+        trees.num_trees, 2**trees.depth
+    )  # (G, B)
     if tables.slots is not None:
-        slots = ops.take(ops.convert_to_tensor(tables.slots), slots)
+        positions = ops.take(ops.convert_to_tensor(tables.slots), positions)
     x = trees.blocks(x)  # (B, G, W)
     if scale is not None:  # A scale of a row is a factor of its input.
-        flat = ops.reshape(ops.transpose(slots), (-1,))
+        flat = ops.reshape(ops.transpose(positions), (-1,))
         scale = ops.reshape(ops.take(scale, flat, axis=0), ops.shape(x))
         x = x * ops.cast(scale, x.dtype)
-    return path_product(x, table, slots)
+    return path_product(x, table, positions)

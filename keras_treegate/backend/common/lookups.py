@@ -16,7 +16,7 @@ OUT_OF_BOUNDS = (
 def distinct_ids(
     ids: Tensor, num_rows: int, rows_of: Callable[..., Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Returns min(B, N) rows and the slot of each id, see `Backend`.
+    """Returns min(B, N) rows and the position of each id, see `Backend`.
 
     Args:
         ids: int32 (B,), in bounds.

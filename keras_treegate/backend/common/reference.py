@@ -13,7 +13,7 @@ from keras_treegate.types import Tensor
 
 
 def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
-    """Returns the sum of the rows along the path to each slot of the leaves.
+    """Returns the sum of the rows along the path to each leaf that is read.
 
     Args:
         parts: the rows of each level that the batch needs, with their decay.
@@ -26,8 +26,10 @@ def leaf_sums(parts: list[Tensor], rows: BatchRows) -> Tensor:
     whole = rows.whole
     if whole:
         parts[:whole] = [reduce(with_children, parts[:whole])]
-    slots = [needed.slots for needed in rows.levels[max(whole - 1, 0) :]]
-    return reduce(ops.add, map(take_slots, parts, slots))
+    positions = [
+        needed.positions for needed in rows.levels[max(whole - 1, 0) :]
+    ]
+    return reduce(ops.add, map(rows_at_positions, parts, positions))
 
 
 def with_children(sums: Tensor, children: Tensor) -> Tensor:
@@ -36,19 +38,19 @@ def with_children(sums: Tensor, children: Tensor) -> Tensor:
     return ops.reshape(ops.expand_dims(sums, 1) + below, children.shape)
 
 
-def take_slots(table: Tensor, slots: Tensor | None) -> Tensor:
-    """Returns rows (R, W, Q) of a table (N, W, Q); all for slots of `None`."""
-    if slots is None:
+def rows_at_positions(table: Tensor, positions: Tensor | None) -> Tensor:
+    """Returns rows (R, W, Q) of a table (N, W, Q); all if there is no index."""
+    if positions is None:
         return table
     width, units = table.shape[1:]
     flat = ops.reshape(table, (-1, width * units))
-    return ops.reshape(ops.take(flat, slots, axis=0), (-1, width, units))
+    return ops.reshape(ops.take(flat, positions, axis=0), (-1, width, units))
 
 
-def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes `path_product` as `backend.contract` describes it."""
     width, units = sums.shape[1:]
-    kernels = take_slots(sums, ops.reshape(slots, (-1,)))
+    kernels = rows_at_positions(sums, ops.reshape(positions, (-1,)))
     kernels = ops.cast(kernels, inputs.dtype)
-    kernels = ops.reshape(kernels, (slots.shape[0], -1, width, units))
+    kernels = ops.reshape(kernels, (positions.shape[0], -1, width, units))
     return ops.einsum("bgw,gbwq->bq", inputs, kernels)

@@ -36,15 +36,15 @@ class RowGradient(NamedTuple):
 
 
 class Summands(NamedTuple):
-    """Rows as sums, tree by tree: `rows[slots[i]] += leaves[i]`.
+    """Rows as sums, tree by tree: `rows[positions[i]] += leaves[i]`.
 
     leaves: (G * U_D, W, Q), the gradient of the leaf sums.
-    slots: (G * U_D,), for each the row it is added to, of its own tree.
+    positions: (G * U_D,), for each the row it is added to, of its own tree.
     num_trees: G.
     """
 
     leaves: Tensor
-    slots: Tensor
+    positions: Tensor
     num_trees: int
 
 
@@ -57,8 +57,8 @@ def merged(ids: Tensor, rows: Tensor, num_rows: int) -> RowGradient:
     size = smaller(ops.shape(ids)[0], num_rows)
     order = ops.argsort(ids)
     ascending = ops.expand_dims(ops.cast(ops.take(ids, order), "int32"), 0)
-    ids, slots = distinct_rows(ascending, num_rows, size)
-    rows = ops.segment_sum(ops.take(rows, order, axis=0), slots[0], size)
+    ids, positions = distinct_rows(ascending, num_rows, size)
+    rows = ops.segment_sum(ops.take(rows, order, axis=0), positions[0], size)
     return RowGradient(ids, rows, num_rows)
 
 

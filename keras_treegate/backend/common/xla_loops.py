@@ -31,12 +31,12 @@ def lanes(units: int) -> int:
     return count if count >= min(units, width // 4) else 0
 
 
-def rows_of_unit(unit: Tensor, slots: Tensor, width: int) -> Tensor:
+def rows_of_unit(unit: Tensor, positions: Tensor, width: int) -> Tensor:
     """Returns the rows (B,) of (G * U * W, Q) with the weights of a unit.
 
     Args:
         unit: the number of the input unit, counted over the trees (G * W).
-        slots: (G, B), integers, counted over all trees.
+        positions: (G, B), integers, counted over all trees.
         width: W.
     """
-    return slots[unit // width] * width + unit % width
+    return positions[unit // width] * width + unit % width

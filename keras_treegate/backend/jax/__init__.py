@@ -22,29 +22,31 @@ from keras_treegate.backend.jax.lookups import distinct_ids as distinct_ids
 from keras_treegate.backend.jax.lookups import spread_rows as spread_rows
 from keras_treegate.backend.jax.products import PRODUCT as PRODUCT
 from keras_treegate.backend.jax.products import path_product as path_product
+from keras_treegate.backend.jax.row_gradients import (
+    as_row_gradient as as_row_gradient,
+)
+from keras_treegate.backend.jax.row_gradients import read_table as read_table
+from keras_treegate.backend.jax.row_gradients import take_rows as take_rows
 from keras_treegate.backend.jax.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
-from keras_treegate.backend.jax.rows import as_row_gradient as as_row_gradient
-from keras_treegate.backend.jax.rows import assign_in_step as assign_in_step
-from keras_treegate.backend.jax.rows import can_assign as can_assign
 from keras_treegate.backend.jax.rows import compiled as compiled
 from keras_treegate.backend.jax.rows import is_dense as is_dense
-from keras_treegate.backend.jax.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.jax.rows import owed_decay as owed_decay
 from keras_treegate.backend.jax.rows import read_clock as read_clock
 from keras_treegate.backend.jax.rows import read_rows as read_rows
-from keras_treegate.backend.jax.rows import read_table as read_table
-from keras_treegate.backend.jax.rows import take_rows as take_rows
-from keras_treegate.backend.jax.rows import watch as watch
-from keras_treegate.backend.jax.rows import (
-    watch_ends_with_gradient as watch_ends_with_gradient,
-)
 from keras_treegate.backend.jax.rows import write_rows as write_rows
 from keras_treegate.backend.jax.settling import (
     before_native_steps as before_native_steps,
 )
 from keras_treegate.backend.jax.settling import settle as settle
+from keras_treegate.backend.jax.traces import assign_in_step as assign_in_step
+from keras_treegate.backend.jax.traces import can_assign as can_assign
+from keras_treegate.backend.jax.traces import is_of_trace as is_of_trace
+from keras_treegate.backend.jax.traces import watch as watch
+from keras_treegate.backend.jax.traces import (
+    watch_ends_with_gradient as watch_ends_with_gradient,
+)
 from keras_treegate.backend.jax.updates import (
     apply_gradients as apply_gradients,
 )

@@ -13,10 +13,10 @@ from keras_treegate.backend.common.row_gradient import (
     key_of,
 )
 from keras_treegate.backend.jax.devices import may_be_split
+from keras_treegate.backend.jax.row_gradients import recorded
 from keras_treegate.backend.jax.rows import (
     CHUNK,
     decay_state,
-    recorded,
     rows_at,
     steps,
     sums_at,
@@ -67,8 +67,8 @@ def _sums(
         )
         new = None
         if whole:
-            slots = part(rows.levels[whole - 1].slots)
-            new = rows_at(sums, slots, distinct=False)
+            positions = part(rows.levels[whole - 1].positions)
+            new = rows_at(sums, positions, distinct=False)
         for number in range(whole, len(nodes)):
             # Takes the rows of the leaves' paths, because the distinct rows of
             # the level would be stored in between.
@@ -114,23 +114,23 @@ def _leaf_sums_backward(
     leaves: Tensor,
 ) -> tuple[list[Tensor], None, None]:
     states, rows = saved
-    trees = len(rows.leaf_slots)
+    trees = len(rows.leaf_positions)
     sizes = [len(stamps) for _, stamps in states]
     gradients: list[Tensor] = [None] * len(keys)
     for number in range(rows.whole, len(keys)):
-        ids, slots = rows.levels[number]
+        ids, positions = rows.levels[number]
         level = RowGradient(ids, leaves, sizes[number])
-        if slots is not None:
+        if positions is not None:
             level = level._replace(
-                rows=sums_at(leaves, slots, len(ids)),
-                summands=Summands(leaves, slots, trees),
+                rows=sums_at(leaves, positions, len(ids)),
+                summands=Summands(leaves, positions, trees),
             )
         gradients[number] = recorded(level, keys[number])
     sums = leaves
     for number in range(rows.whole - 1, -1, -1):
-        slots = rows.levels[number].slots
-        if slots is not None:
-            sums = sums_at(sums, slots, sizes[number])
+        positions = rows.levels[number].positions
+        if positions is not None:
+            sums = sums_at(sums, positions, sizes[number])
         sums = _sums_of_subtrees(sums, sizes[number])
         gradients[number] = sums
     return gradients, None, None

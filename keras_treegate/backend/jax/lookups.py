@@ -8,8 +8,8 @@ from keras_treegate.core.rows import rows_of_sorted_ids
 from keras_treegate.types import Tensor
 
 
-def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
-    return rows_at(rows, slots, distinct=False)
+def spread_rows(rows: Tensor, positions: Tensor) -> Tensor:
+    return rows_at(rows, positions, distinct=False)
 
 
 def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:

@@ -36,58 +36,58 @@ INPUTS_BLOCK = {"cpu": 2**17, "default": 2**25}
 SUMS_BLOCK = {"cpu": xla_loops.ADDED_PER_STEP, "default": 2**25}
 
 
-def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes `reference.path_product`."""
     if not isinstance(inputs.shape[0], int):  # symbolic, unfit for steps
-        return reference.path_product(inputs, sums, slots)
-    return _path_product(inputs, sums, slots)
+        return reference.path_product(inputs, sums, positions)
+    return _path_product(inputs, sums, positions)
 
 
 @jax.custom_vjp
-def _path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-    return _product(inputs, sums, slots)
+def _path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
+    return _product(inputs, sums, positions)
 
 
 @jax.jit
-def _product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def _product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     outputs = jax.lax.platform_dependent(
-        inputs, sums, slots, cpu=product_by_units, default=product_by_blocks
+        inputs, sums, positions, cpu=product_by_units, default=product_by_blocks
     )
     return outputs.astype(inputs.dtype)
 
 
 def _forward(
-    inputs: Tensor, sums: Tensor, slots: Tensor
+    inputs: Tensor, sums: Tensor, positions: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    return _product(inputs, sums, slots), (inputs, sums, slots)
+    return _product(inputs, sums, positions), (inputs, sums, positions)
 
 
 def _backward(
     saved: tuple[Tensor, Tensor, Tensor], gradient: Tensor
 ) -> tuple[Tensor, Tensor | None, None]:
-    inputs, sums, slots = saved
+    inputs, sums, positions = saved
     # A row is a product of two vectors, which take fewer bytes to gather.
-    factors = on_every_device(inputs, gradient, slots)
-    return _gradients(inputs, sums, slots, gradient, factors)
+    factors = on_every_device(inputs, gradient, positions)
+    return _gradients(inputs, sums, positions, gradient, factors)
 
 
 @jax.jit
 def _gradients(
     inputs: Tensor,
     sums: Tensor,
-    slots: Tensor,
+    positions: Tensor,
     gradient: Tensor,
     factors: tuple[Tensor, ...],
 ) -> tuple[Tensor, Tensor | None, None]:
     inputs_gradient = jax.lax.platform_dependent(
-        *(gradient, sums, slots),
+        *(gradient, sums, positions),
         cpu=gradient_of_inputs_by_units,
         default=gradient_of_inputs_by_blocks,
     )
     inputs_gradient = inputs_gradient.astype(inputs.dtype)
     if not jnp.issubdtype(sums.dtype, jnp.floating):
         return inputs_gradient, None, None
-    sums_gradient = partial(gradient_of_sums, num_slots=len(sums))
+    sums_gradient = partial(gradient_of_sums, num_positions=len(sums))
     sums_gradient = jax.lax.platform_dependent(
         *factors,
         **{
@@ -101,7 +101,7 @@ def _gradients(
 _path_product.defvjp(_forward, _backward)
 
 
-def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def product_by_units(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes the product, a few input units of all examples at a time."""
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
@@ -112,7 +112,7 @@ def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
-            ids = xla_loops.rows_of_unit(first + unit, slots, width)
+            ids = xla_loops.rows_of_unit(first + unit, positions, width)
             weights = rows_at(table, ids, distinct=False)
             if stored == jnp.bfloat16:
                 weights = jax.lax.bitcast_convert_type(weights, stored)
@@ -127,14 +127,14 @@ def product_by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 def product_by_blocks(
     inputs: Tensor,
     sums: Tensor,
-    slots: Tensor,
+    positions: Tensor,
     block: int = INPUTS_BLOCK["default"],
 ) -> Tensor:
     """Computes the product, a block of trees and examples at a time."""
     dtype = at_least_float32(inputs)
 
     def step(trees: Part, examples: Part, outputs: Tensor) -> Tensor:
-        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
+        kernels = _kernels(sums, _part(positions, trees, examples), dtype)
         x = _part(inputs, examples, trees)
         new = jnp.einsum(
             "bgw,gbwq->bq", x, kernels, preferred_element_type=dtype
@@ -143,27 +143,27 @@ def product_by_blocks(
         return jax.lax.dynamic_update_slice_in_dim(outputs, new, examples[0], 0)
 
     outputs = jnp.zeros((len(inputs), sums.shape[-1]), dtype)
-    return _blocks(step, slots.shape, sums.shape[1:], block, outputs)
+    return _blocks(step, positions.shape, sums.shape[1:], block, outputs)
 
 
 def gradient_of_inputs_by_units(
-    gradient: Tensor, sums: Tensor, slots: Tensor
+    gradient: Tensor, sums: Tensor, positions: Tensor
 ) -> Tensor:
     """Returns (B, G, W), given the gradient of the outputs (B, Q)."""
     width, units = sums.shape[1:]
     lanes = xla_loops.lanes(units)
     if not lanes:
         return gradient_of_inputs_by_blocks(
-            gradient, sums, slots, INPUTS_BLOCK["cpu"]
+            gradient, sums, positions, INPUTS_BLOCK["cpu"]
         )
     dtype = at_least_float32(gradient)
-    trees, batch = slots.shape
+    trees, batch = positions.shape
     # As in the forward pass, because XLA would make sums once for each shape.
     table = sums.reshape(len(sums) * width, units)
     gradient = gradient.astype(dtype)
 
     def step(unit: Tensor, _: int, inputs_gradient: Tensor) -> Tensor:
-        ids = xla_loops.rows_of_unit(unit, slots, width)
+        ids = xla_loops.rows_of_unit(unit, positions, width)
         new = jnp.zeros((batch, lanes), dtype)
         for start in range(0, units, lanes):
             rows = _parts_of_rows(table, ids, start, lanes).astype(dtype)
@@ -195,14 +195,14 @@ def _parts_of_rows(table: Tensor, ids: Tensor, start: int, size: int) -> Tensor:
 def gradient_of_inputs_by_blocks(
     gradient: Tensor,
     sums: Tensor,
-    slots: Tensor,
+    positions: Tensor,
     block: int = INPUTS_BLOCK["default"],
 ) -> Tensor:
     """Returns (B, G, W), given the gradient of the outputs (B, Q)."""
     dtype = at_least_float32(gradient)
 
     def step(trees: Part, examples: Part, inputs_gradient: Tensor) -> Tensor:
-        kernels = _kernels(sums, _part(slots, trees, examples), dtype)
+        kernels = _kernels(sums, _part(positions, trees, examples), dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples)
         if len(kernels) == 1:  # avoids a slow reduction that XLA makes
             kernels = kernels[0]
@@ -212,15 +212,19 @@ def gradient_of_inputs_by_blocks(
         start = (trees[0], examples[0], 0)
         return jax.lax.dynamic_update_slice(inputs_gradient, new, start)
 
-    inputs_gradient = jnp.zeros((*slots.shape, sums.shape[1]), dtype)
+    inputs_gradient = jnp.zeros((*positions.shape, sums.shape[1]), dtype)
     inputs_gradient = _blocks(
-        step, slots.shape, sums.shape[1:], block, inputs_gradient
+        step, positions.shape, sums.shape[1:], block, inputs_gradient
     )
     return jnp.swapaxes(inputs_gradient, 0, 1)
 
 
 def gradient_of_sums(
-    inputs: Tensor, gradient: Tensor, slots: Tensor, num_slots: int, block: int
+    inputs: Tensor,
+    gradient: Tensor,
+    positions: Tensor,
+    num_positions: int,
+    block: int,
 ) -> Tensor:
     """Returns (R, W, Q), given the gradient of the outputs (B, Q)."""
     kernel = (inputs.shape[2], gradient.shape[1])
@@ -230,18 +234,18 @@ def gradient_of_sums(
         x = jnp.swapaxes(_part(inputs, examples, trees), 0, 1).astype(dtype)
         dy = jax.lax.dynamic_slice_in_dim(gradient, *examples).astype(dtype)
         new = x[..., None] * dy[None, :, None]  # (trees, examples, W, Q)
-        ids = _part(slots, trees, examples).reshape(-1)
+        ids = _part(positions, trees, examples).reshape(-1)
         new = new.reshape(len(ids), *kernel)
         return sums_gradient.at[ids].add(new, mode="promise_in_bounds")
 
-    sums_gradient = jnp.zeros((num_slots, *kernel), dtype)
-    return _blocks(step, slots.shape, kernel, block, sums_gradient)
+    sums_gradient = jnp.zeros((num_positions, *kernel), dtype)
+    return _blocks(step, positions.shape, kernel, block, sums_gradient)
 
 
-def _kernels(sums: Tensor, slots: Tensor, dtype: str) -> Tensor:
-    """Returns the sums (trees, examples, W, Q) at slots (trees, examples)."""
-    rows = rows_at(sums, slots.reshape(-1), distinct=False).astype(dtype)
-    return rows.reshape(*slots.shape, *sums.shape[1:])
+def _kernels(sums: Tensor, positions: Tensor, dtype: str) -> Tensor:
+    """Returns sums (trees, examples, W, Q) at positions (trees, examples)."""
+    rows = rows_at(sums, positions.reshape(-1), distinct=False).astype(dtype)
+    return rows.reshape(*positions.shape, *sums.shape[1:])
 
 
 def _part(table: Tensor, first: Part, second: Part) -> Tensor:

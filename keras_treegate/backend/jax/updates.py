@@ -164,10 +164,13 @@ def _sums(
     summands: Summands, num_rows: int, first: Tensor, count: int
 ) -> Tensor:
     """Returns some rows of the sums, those of whole trees."""
-    leaves, slots, num_trees = summands
-    per_tree, leaves_per_tree = num_rows // num_trees, len(slots) // num_trees
+    leaves, positions, num_trees = summands
+    per_tree, leaves_per_tree = (
+        num_rows // num_trees,
+        len(positions) // num_trees,
+    )
     start = first // per_tree * leaves_per_tree
     size = count // per_tree * leaves_per_tree
     leaves = jax.lax.dynamic_slice_in_dim(leaves, start, size)
-    slots = jax.lax.dynamic_slice_in_dim(slots, start, size) - first
-    return sums_at(leaves, slots, count)
+    positions = jax.lax.dynamic_slice_in_dim(positions, start, size) - first
+    return sums_at(leaves, positions, count)

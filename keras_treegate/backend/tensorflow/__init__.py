@@ -8,6 +8,7 @@ from keras_treegate.backend.common.processes import (
 )
 from keras_treegate.backend.tensorflow.codes import hash_codes as hash_codes
 from keras_treegate.backend.tensorflow.codes import sign_codes as sign_codes
+from keras_treegate.backend.tensorflow.compiling import compiled as compiled
 from keras_treegate.backend.tensorflow.counts import count as count
 from keras_treegate.backend.tensorflow.exporting import (
     check_export as check_export,
@@ -28,33 +29,36 @@ from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
 from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
 from keras_treegate.backend.tensorflow.paths import path_product as path_product
+from keras_treegate.backend.tensorflow.row_gradients import (
+    as_row_gradient as as_row_gradient,
+)
+from keras_treegate.backend.tensorflow.row_gradients import (
+    read_table as read_table,
+)
+from keras_treegate.backend.tensorflow.row_gradients import (
+    take_rows as take_rows,
+)
 from keras_treegate.backend.tensorflow.rows import (
     DECAY_STATE_IS_TRAINABLE as DECAY_STATE_IS_TRAINABLE,
 )
-from keras_treegate.backend.tensorflow.rows import (
-    as_row_gradient as as_row_gradient,
-)
-from keras_treegate.backend.tensorflow.rows import (
-    assign_in_step as assign_in_step,
-)
-from keras_treegate.backend.tensorflow.rows import can_assign as can_assign
-from keras_treegate.backend.tensorflow.rows import compiled as compiled
 from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
-from keras_treegate.backend.tensorflow.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
 from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
 from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
-from keras_treegate.backend.tensorflow.rows import read_table as read_table
-from keras_treegate.backend.tensorflow.rows import take_rows as take_rows
-from keras_treegate.backend.tensorflow.rows import watch as watch
-from keras_treegate.backend.tensorflow.rows import (
-    watch_ends_with_gradient as watch_ends_with_gradient,
-)
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
 from keras_treegate.backend.tensorflow.settling import (
     before_native_steps as before_native_steps,
 )
 from keras_treegate.backend.tensorflow.settling import settle as settle
+from keras_treegate.backend.tensorflow.traces import (
+    assign_in_step as assign_in_step,
+)
+from keras_treegate.backend.tensorflow.traces import can_assign as can_assign
+from keras_treegate.backend.tensorflow.traces import is_of_trace as is_of_trace
+from keras_treegate.backend.tensorflow.traces import watch as watch
+from keras_treegate.backend.tensorflow.traces import (
+    watch_ends_with_gradient as watch_ends_with_gradient,
+)
 from keras_treegate.backend.tensorflow.updates import (
     apply_gradients as apply_gradients,
 )

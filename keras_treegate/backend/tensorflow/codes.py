@@ -1,7 +1,7 @@
 """Leaf codes, compiled by XLA."""
 
+from keras_treegate.backend.tensorflow.compiling import compiled
 from keras_treegate.backend.tensorflow.exporting import gather
-from keras_treegate.backend.tensorflow.rows import compiled
 from keras_treegate.core import codes as formulas
 from keras_treegate.types import Tensor
 

@@ -27,16 +27,16 @@ def folded_outputs(
     return folded.outputs(inputs, tables, codes, product)
 
 
-def _product_of_one(inputs: Tensor, table: Tensor, slots: Tensor) -> Tensor:
-    """Multiplies one example with the rows of its slots, some trees at a time.
+def _product_of_one(inputs: Tensor, table: Tensor, positions: Tensor) -> Tensor:
+    """Multiplies one example with its rows, the rows of some trees at a time.
 
     So few rows stay in a cache between the gather and the product.
     """
-    trees, (width, units) = slots.shape[0], table.shape[1:]
+    trees, (width, units) = positions.shape[0], table.shape[1:]
     size = max(1, PART_SIZE // (width * units))
     total = tf.zeros((1, units), inputs.dtype)
     for first in range(0, trees, size):
-        rows = tf.gather(table, slots[first : first + size, 0])
+        rows = tf.gather(table, positions[first : first + size, 0])
         kernel = tf.reshape(tf.cast(rows, inputs.dtype), (-1, units))
         x = tf.reshape(inputs[:, first : first + size], (1, -1))
         total += tf.matmul(x, kernel)

@@ -4,7 +4,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_treegate.types import Tensor
+from keras_treegate.types import Tensor, Variable
+
+
+def native(variable: Variable | tf.Variable) -> Tensor:
+    """Returns the `tf.Variable`; an `update_step` may already have that."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def is_shared(argument: object) -> bool:

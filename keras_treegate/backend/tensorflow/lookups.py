@@ -4,14 +4,14 @@ import tensorflow as tf
 
 from keras_treegate.backend.common import lookups
 from keras_treegate.backend.common.lookups import OUT_OF_BOUNDS
-from keras_treegate.backend.tensorflow.rows import compiled
+from keras_treegate.backend.tensorflow.compiling import compiled
 from keras_treegate.core.rows import rows_of_sorted_ids
 from keras_treegate.types import Tensor
 
 
-def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
+def spread_rows(rows: Tensor, positions: Tensor) -> Tensor:
     # Because of the third axis the gradient is one scatter, and not slices.
-    index = tf.reshape(slots, (-1, 1, 1))
+    index = tf.reshape(positions, (-1, 1, 1))
     return tf.squeeze(tf.gather_nd(rows, index), 1)
 
 

@@ -10,14 +10,17 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_treegate.backend.common import reference, xla_loops
-from keras_treegate.backend.tensorflow.in_place import InPlace, lies_in_place
-from keras_treegate.backend.tensorflow.rows import (
-    compiled,
+from keras_treegate.backend.tensorflow.compiling import compiled
+from keras_treegate.backend.tensorflow.in_place import (
+    InPlace,
+    lies_in_place,
     native,
-    read_rows,
+)
+from keras_treegate.backend.tensorflow.row_gradients import (
     read_table,
     take_rows,
 )
+from keras_treegate.backend.tensorflow.rows import read_rows
 from keras_treegate.core import decay
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.core.rows import BatchRows, TableVariables
@@ -83,19 +86,19 @@ def _leaf_sums(
     rows: BatchRows,
 ) -> Tensor:
     sums = None
-    for table, (clock, stamps), (ids, slots) in zip(
+    for table, (clock, stamps), (ids, positions) in zip(
         tables, states, rows.levels, strict=True
     ):
         if ids is None:
             level = decay.decayed(table, decay.owed(clock, stamps))
             if sums is not None:
                 level = reference.with_children(sums, level)
-            sums = level if slots is None else tf.gather(level, slots)
+            sums = level if positions is None else tf.gather(level, positions)
         else:
             owed = decay.owed(clock, _rows_of(stamps, ids))
             level = decay.decayed(_rows_of(table, ids), owed)
-            if slots is not None:
-                level = tf.gather(level, slots)
+            if positions is not None:
+                level = tf.gather(level, positions)
             sums = level if sums is None else sums + level
     return sums
 
@@ -110,37 +113,39 @@ def _of_tables(
 ) -> list[Tensor]:
     """Returns the gradients of tables or rows, given that of the sums."""
     gradients: list[Tensor] = []
-    for shape, (ids, slots) in zip(
+    for shape, (ids, positions) in zip(
         shapes[::-1], rows.levels[::-1], strict=True
     ):
         if ids is not None:
             num_rows = tf.shape(ids)[0]
-            gradients.append(_sums_at(sums, slots, num_rows))
+            gradients.append(_sums_at(sums, positions, num_rows))
             continue
-        if slots is None and gradients:
+        if positions is None and gradients:
             below = tf.reshape(sums, (shape[0], -1, *sums.shape[1:]))
             sums = tf.reduce_sum(below, axis=1)
         else:
-            sums = _sums_at(sums, slots, shape[0])
+            sums = _sums_at(sums, positions, shape[0])
         gradients.append(sums)
     return gradients[::-1]
 
 
-def _sums_at(leaves: Tensor, slots: Tensor, num_rows: Tensor) -> Tensor:
-    """Returns so many rows of sums: `sums[slots[i]] += leaves[i]`."""
-    if slots is None:
+def _sums_at(leaves: Tensor, positions: Tensor, num_rows: Tensor) -> Tensor:
+    """Returns so many rows of sums: `sums[positions[i]] += leaves[i]`."""
+    if positions is None:
         return leaves
     zeros = tf.zeros((num_rows, *leaves.shape[1:]), leaves.dtype)
-    return tf.tensor_scatter_nd_add(zeros, slots[:, None], leaves)
+    return tf.tensor_scatter_nd_add(zeros, positions[:, None], leaves)
 
 
-def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes `reference.path_product`."""
     if tf.executing_eagerly():
         batch, trees, width = inputs.shape
         if batch * trees * width * sums.shape[2] < SMALL:
-            return reference.path_product(inputs, sums, slots)
-    return compiled(_product, eagerly=True, by_xla=False)(inputs, sums, slots)
+            return reference.path_product(inputs, sums, positions)
+    return compiled(_product, eagerly=True, by_xla=False)(
+        inputs, sums, positions
+    )
 
 
 # Runs only in a graph that is made once, because TensorFlow keeps each for
@@ -148,22 +153,22 @@ def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 # for.
 @tf.custom_gradient
 def _product(
-    inputs: Tensor, sums: Tensor, slots: Tensor
+    inputs: Tensor, sums: Tensor, positions: Tensor
 ) -> tuple[Tensor, Callable[..., tuple[Tensor | None, ...]]]:
     def gradient(outputs: Tensor) -> tuple[Tensor | None, ...]:
-        inputs_gradient = compiled(_of_inputs)(outputs, sums, slots)
+        inputs_gradient = compiled(_of_inputs)(outputs, sums, positions)
         inputs_gradient = tf.ensure_shape(inputs_gradient, inputs.shape)
         if not sums.dtype.is_floating:
             return inputs_gradient, None, None
         sums_gradient = compiled(_gradient_of_sums)(
-            inputs, outputs, sums, slots
+            inputs, outputs, sums, positions
         )
         return inputs_gradient, sums_gradient, None
 
-    return compiled(_by_units)(inputs, sums, slots), gradient
+    return compiled(_by_units)(inputs, sums, positions), gradient
 
 
-def _of_inputs(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def _of_inputs(gradient: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Returns `_gradient_of_inputs`, of an example more in an empty batch.
 
     XLA cannot set a part of an array that has no numbers, not even in a branch
@@ -172,11 +177,11 @@ def _of_inputs(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
     batch = tf.shape(gradient)[0]
     added = tf.cast(batch == 0, batch.dtype)
     gradient = tf.pad(gradient, [[0, added], [0, 0]])
-    slots = tf.pad(slots, [[0, 0], [0, added]])
-    return _gradient_of_inputs(gradient, sums, slots)[:batch]
+    positions = tf.pad(positions, [[0, 0], [0, added]])
+    return _gradient_of_inputs(gradient, sums, positions)[:batch]
 
 
-def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def _by_units(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes the product, a few input units of all examples at a time."""
     _, trees, width = inputs.shape
     units, dtype = sums.shape[2], inputs.dtype
@@ -186,7 +191,7 @@ def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
-            ids = xla_loops.rows_of_unit(first + unit, slots, width)
+            ids = xla_loops.rows_of_unit(first + unit, positions, width)
             weights = tf.gather(table, ids)
             weights = tf.cast(weights, inputs.dtype)
             outputs += columns[first + unit][:, None] * weights
@@ -200,22 +205,22 @@ def _by_units(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 
 
 def _gradient_of_inputs(
-    gradient: Tensor, sums: Tensor, slots: Tensor
+    gradient: Tensor, sums: Tensor, positions: Tensor
 ) -> Tensor:
     """Returns (B, G, W), given the gradient (B, Q) of the outputs; by units."""
-    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    trees, (width, units) = positions.shape[0], sums.shape[1:]
     dtype = gradient.dtype
     gradient = tf.cast(gradient, at_least_float32(gradient))
     lanes = xla_loops.lanes(units)
     if not lanes:
-        return tf.cast(_gradient_by_trees(gradient, sums, slots), dtype)
+        return tf.cast(_gradient_by_trees(gradient, sums, positions), dtype)
     terms = units // lanes
     parts = tf.reshape(sums, (-1, lanes))
     batch = tf.shape(gradient)[0]
     gradient = tf.reshape(gradient, (batch, terms, lanes))
 
     def step(unit: Tensor, inputs_gradient: Tensor) -> Tensor:
-        ids = xla_loops.rows_of_unit(unit, slots, width) * terms
+        ids = xla_loops.rows_of_unit(unit, positions, width) * terms
         new = tf.zeros((batch, lanes), gradient.dtype)
         for term in range(terms):
             rows = tf.cast(tf.gather(parts, ids + term), gradient.dtype)
@@ -230,12 +235,14 @@ def _gradient_of_inputs(
     return tf.reshape(tf.transpose(inputs_gradient), (batch, trees, width))
 
 
-def _gradient_by_trees(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def _gradient_by_trees(
+    gradient: Tensor, sums: Tensor, positions: Tensor
+) -> Tensor:
     """Returns the same for rows that are not added up in lanes; by trees."""
-    trees = slots.shape[0]
+    trees = positions.shape[0]
 
     def step(tree: Tensor, inputs_gradient: Tensor) -> Tensor:
-        kernels = tf.cast(tf.gather(sums, slots[tree]), gradient.dtype)
+        kernels = tf.cast(tf.gather(sums, positions[tree]), gradient.dtype)
         new = tf.einsum("bwq,bq->bw", kernels, gradient)
         return tf.tensor_scatter_nd_update(inputs_gradient, [[tree]], new[None])
 
@@ -245,25 +252,25 @@ def _gradient_by_trees(gradient: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
 
 
 def _gradient_of_sums(
-    inputs: Tensor, gradient: Tensor, sums: Tensor, slots: Tensor
+    inputs: Tensor, gradient: Tensor, sums: Tensor, positions: Tensor
 ) -> Tensor:
     """Returns (R, W, Q), given the gradient (B, Q); by blocks of a tree."""
-    trees, (width, units) = slots.shape[0], sums.shape[1:]
+    trees, (width, units) = positions.shape[0], sums.shape[1:]
     batch, dtype = tf.shape(gradient)[0], at_least_float32(inputs)
     inputs, gradient = tf.cast(inputs, dtype), tf.cast(gradient, dtype)
     most = max(1, xla_loops.ADDED_PER_STEP // (width * units))
     blocks = tf.maximum(1, -(-batch // most))
     size = -(-batch // blocks)
-    rest = [0, blocks * size - batch]  # padding: zeros, for the first slot
+    rest = [0, blocks * size - batch]  # padding: zeros, for the first position
     inputs = tf.pad(tf.transpose(inputs, (1, 0, 2)), [[0, 0], rest, [0, 0]])
     gradient = tf.pad(gradient, [rest, [0, 0]])
-    slots = tf.pad(slots, [[0, 0], rest])
+    positions = tf.pad(positions, [[0, 0], rest])
 
     def step(number: Tensor, sums_gradient: Tensor) -> Tensor:
         tree, first = number // blocks, number % blocks * size
         x = tf.slice(inputs, [tree, first, 0], [1, size, width])
         dy = tf.slice(gradient, [first, 0], [size, units])
-        ids = tf.slice(slots, [tree, first], [1, size])
+        ids = tf.slice(positions, [tree, first], [1, size])
         new = x[0][:, :, None] * dy[:, None, :]
         return tf.tensor_scatter_nd_add(sums_gradient, ids[0][:, None], new)
 

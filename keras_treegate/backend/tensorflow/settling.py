@@ -5,8 +5,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_treegate.backend.common.settling import pay_in_parts
+from keras_treegate.backend.tensorflow.in_place import native
 from keras_treegate.backend.tensorflow.rows import (
-    native,
     owed_decay,
     read_rows,
     write_rows,

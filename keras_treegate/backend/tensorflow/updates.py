@@ -22,7 +22,8 @@ from keras_treegate.backend.common.row_updates import (
     updated_tables,
 )
 from keras_treegate.backend.contract import UpdateRows
-from keras_treegate.backend.tensorflow.rows import native, read_rows
+from keras_treegate.backend.tensorflow.in_place import native
+from keras_treegate.backend.tensorflow.rows import read_rows
 from keras_treegate.types import Tensor, Variable
 
 Result = TypeVar("Result")

@@ -216,9 +216,9 @@ def summed(ids: list[Tensor], rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     The ids of each part are distinct. So the parts, added one after the other,
     give the same sums in all processes to the last bit, on any device.
     """
-    distinct, slots = torch.unique(torch.cat(ids), return_inverse=True)
+    distinct, positions = torch.unique(torch.cat(ids), return_inverse=True)
     total = rows[0].new_zeros((len(distinct), *rows[0].shape[1:]))
-    parts = slots.split([len(part) for part in ids])
-    for slots_of_part, part in zip(parts, rows, strict=True):
-        total.index_add_(0, slots_of_part, part)
+    parts = positions.split([len(part) for part in ids])
+    for positions_of_part, part in zip(parts, rows, strict=True):
+        total.index_add_(0, positions_of_part, part)
     return distinct, total

@@ -28,8 +28,8 @@ def folded_outputs(
     dtype = getattr(torch, tables.dtype)
     x = inputs.to(dtype).reshape(-1, trees.inputs)
     if tables.table.shape[0] == trees.num_trees:  # all leaves are equal
-        slots = torch.arange(trees.num_trees, device=x.device)
-        slots = slots.expand(len(x), -1)
+        positions = torch.arange(trees.num_trees, device=x.device)
+        positions = positions.expand(len(x), -1)
     else:
         leaves = 2**trees.depth
         first = torch.arange(
@@ -37,10 +37,10 @@ def folded_outputs(
             dtype=codes.dtype,
             device=codes.device,
         )
-        slots = codes.reshape(-1, trees.num_trees) + first
+        positions = codes.reshape(-1, trees.num_trees) + first
         if tables.slots is not None:
-            slots = tables.slots[slots]
-    products = _products(x, tables, slots)
+            positions = tables.slots[positions]
+    products = _products(x, tables, positions)
     if tables.bias is not None:
         products = products + tables.bias.to(dtype)
     return products.reshape(*inputs.shape[:-1], trees.units)
@@ -56,18 +56,18 @@ def _is_served(inputs: Tensor) -> bool:
     )
 
 
-def _products(x: Tensor, tables: FoldedTables, slots: Tensor) -> Tensor:
+def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
     """Multiplies each of the inputs (B, P) with rows (B, G) of the table."""
     table = tables.table
     width, units = table.shape[1:]
     small = x.numel() * units <= SMALL
     if tables.scale is None and table.dtype == x.dtype and not small:
-        rows = slots
+        rows = positions
         if width > 1:
             of_block = torch.arange(
-                width, dtype=slots.dtype, device=slots.device
+                width, dtype=positions.dtype, device=positions.device
             )
-            rows = torch.add(of_block, slots[:, :, None], alpha=width)
+            rows = torch.add(of_block, positions[:, :, None], alpha=width)
             rows = rows.reshape(len(x), -1)[:, : x.shape[1]].contiguous()
         return torch.nn.functional.embedding_bag(
             rows,
@@ -75,16 +75,16 @@ def _products(x: Tensor, tables: FoldedTables, slots: Tensor) -> Tensor:
             mode="sum",
             per_sample_weights=x,
         )
-    padding = slots.shape[1] * width - x.shape[1]
+    padding = positions.shape[1] * width - x.shape[1]
     if padding:
         x = torch.nn.functional.pad(x, (0, padding))
     if small:
-        return _gathered_products(x, slots, tables)
+        return _gathered_products(x, positions, tables)
     examples = max(1, PART_SIZE // (width * units))
     trees = max(1, PART_SIZE // (width * units * min(examples, len(x))))
     products = []
     for of_part, ids in zip(
-        x.split(examples), slots.split(examples), strict=True
+        x.split(examples), positions.split(examples), strict=True
     ):
         parts = zip(
             of_part.split(trees * width, 1), ids.split(trees, 1), strict=True
@@ -94,10 +94,10 @@ def _products(x: Tensor, tables: FoldedTables, slots: Tensor) -> Tensor:
 
 
 def _gathered_products(
-    x: Tensor, slots: Tensor, tables: FoldedTables
+    x: Tensor, positions: Tensor, tables: FoldedTables
 ) -> Tensor:
     """Multiplies inputs (b, g * W) with rows (b, g), gathered and cast."""
-    ids = slots.reshape(-1)
+    ids = positions.reshape(-1)
     if tables.scale is not None:  # A scale of a row is a factor of its input.
         scale = tables.scale.index_select(0, ids)
         x = x * scale.reshape(x.shape).to(x.dtype)

@@ -81,12 +81,12 @@ class LazyGradient(torch.Tensor):
             rows = torch.empty(size, dtype=self.dtype, device=self.device)
             return ids, rows
         if len(parts) > 1:
-            ids, slots = torch.unique(
+            ids, positions = torch.unique(
                 torch.cat([ids for ids, _ in parts]), return_inverse=True
             )
             rows = torch.cat([rows for _, rows in parts])
             total = rows.new_zeros((len(ids), *rows.shape[1:]))
-            total.index_add_(0, slots, rows)
+            total.index_add_(0, positions, rows)
             self._store.parts = ((ids, total),)
             return (ids, total)
         return parts[0]

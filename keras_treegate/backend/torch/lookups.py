@@ -8,8 +8,8 @@ from keras_treegate.core.rows import rows_of_sorted_ids
 from keras_treegate.types import Tensor
 
 
-def spread_rows(rows: Tensor, slots: Tensor) -> Tensor:
-    return rows.index_select(0, slots)
+def spread_rows(rows: Tensor, positions: Tensor) -> Tensor:
+    return rows.index_select(0, positions)
 
 
 def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
@@ -26,6 +26,6 @@ def bounded_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
 def distinct_ids(ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     # Other devices would have to be asked how many there are.
     if ids.is_cpu and not torch.compiler.is_compiling():
-        rows, slots = torch.unique(ids, return_inverse=True)
-        return rows, slots
+        rows, positions = torch.unique(ids, return_inverse=True)
+        return rows, positions
     return lookups.distinct_ids(ids, num_rows, rows_of_sorted_ids)

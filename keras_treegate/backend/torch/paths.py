@@ -57,8 +57,8 @@ class _LeafSums(torch.autograd.Function):
                 below = level.view(len(sums), -1, *level.shape[1:])
                 level = (below + sums[:, None]).view(level.shape)
                 sums = None
-            if needed.slots is not None:
-                level = level.index_select(0, needed.slots)
+            if needed.positions is not None:
+                level = level.index_select(0, needed.positions)
             sums = level if sums is None else sums + level
         return sums
 
@@ -76,13 +76,13 @@ class _LeafSums(torch.autograd.Function):
     def backward(ctx: FunctionCtx, leaves: Tensor) -> tuple[Tensor | None, ...]:
         rows, gradients = ctx.rows, []
         below = leaves
-        for shape, (ids, slots) in zip(
+        for shape, (ids, positions) in zip(
             ctx.shapes[::-1], rows.levels[::-1], strict=True
         ):
-            if slots is not None:
-                num_slots = shape[0] if ids is None else len(ids)
-                below = leaves.new_zeros(num_slots, *shape[1:])
-                below = below.index_add(0, slots, leaves)
+            if positions is not None:
+                num_positions = shape[0] if ids is None else len(ids)
+                below = leaves.new_zeros(num_positions, *shape[1:])
+                below = below.index_add(0, positions, leaves)
             elif len(below) != shape[0] and ids is None:
                 below = below.view(shape[0], -1, *shape[1:]).sum(1)
             gradient = below
@@ -98,18 +98,18 @@ def _of_rows(shape: Shape, ids: Tensor, rows: Tensor) -> Tensor:
     return LazyGradient.of_rows(shape, ids.long(), rows)
 
 
-def path_product(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def path_product(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     """Computes `reference.path_product`."""
     if inputs.is_meta or torch.compiler.is_compiling():
-        return reference.path_product(inputs, sums, slots)
+        return reference.path_product(inputs, sums, positions)
     if inputs.dtype == sums.dtype:
-        return _PathProduct.apply(inputs, sums, slots)
+        return _PathProduct.apply(inputs, sums, positions)
     # Because bags are of one dtype, the reference computes this, a part at a
     # time, so that little is held in the larger dtype.
     trees = max(
         1, PART_SIZE // max(1, inputs[:, 0, :, None].numel() * sums.shape[2])
     )
-    parts = zip(inputs.split(trees, 1), slots.split(trees), strict=True)
+    parts = zip(inputs.split(trees, 1), positions.split(trees), strict=True)
     return sum(reference.path_product(x, sums, ids) for x, ids in parts)
 
 
@@ -117,8 +117,8 @@ class _PathProduct(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
-        return _bags(inputs, sums, slots)
+    def forward(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
+        return _bags(inputs, sums, positions)
 
     @staticmethod
     def setup_context(
@@ -130,7 +130,7 @@ class _PathProduct(torch.autograd.Function):
     def backward(
         ctx: FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, ...]:
-        inputs, sums, slots = ctx.saved_tensors
+        inputs, sums, positions = ctx.saved_tensors
         create_graph = torch.is_grad_enabled()
         # The bags have a first derivative only.
         product = reference.path_product if create_graph else _bags
@@ -139,7 +139,7 @@ class _PathProduct(torch.autograd.Function):
             if not create_graph:
                 inputs = inputs.detach().requires_grad_(needed[0])
                 sums = sums.detach().requires_grad_(needed[1])
-            outputs = product(inputs, sums, slots)
+            outputs = product(inputs, sums, positions)
         values = [
             x
             for x, is_needed in zip((inputs, sums), needed, strict=True)
@@ -153,10 +153,10 @@ class _PathProduct(torch.autograd.Function):
         return (*(next(found) if x else None for x in needed), None)
 
 
-def _bags(inputs: Tensor, sums: Tensor, slots: Tensor) -> Tensor:
+def _bags(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     batch, trees, width = inputs.shape
-    rows = torch.arange(width, device=slots.device, dtype=slots.dtype)
-    ids = slots.T[:, :, None] * width + rows  # (B, G, W)
+    rows = torch.arange(width, device=positions.device, dtype=positions.dtype)
+    ids = positions.T[:, :, None] * width + rows  # (B, G, W)
     return torch.nn.functional.embedding_bag(
         ids.reshape(batch, trees * width),
         sums.reshape(len(sums) * width, sums.shape[2]),

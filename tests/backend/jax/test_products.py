@@ -16,32 +16,32 @@ from tests.backend.test_paths import each_shape, example, expected
 @pytest.mark.parametrize("block", [1, 40, 2**25])
 def test_blocks_of_any_size_give_the_same(shape, block):
     """Blocks of one example, of some, and of all trees and examples."""
-    x, sums, slots, dy = map(jnp.asarray, example(shape))
+    x, sums, positions, dy = map(jnp.asarray, example(shape))
     blocks = jax.jit(partial(products.product_by_blocks, block=block))
     of_inputs = jax.jit(
         partial(products.gradient_of_inputs_by_blocks, block=block)
     )
     of_sums = jax.jit(
-        partial(products.gradient_of_sums, num_slots=len(sums), block=block)
+        partial(products.gradient_of_sums, num_positions=len(sums), block=block)
     )
-    found = blocks(x, sums, slots), of_inputs(dy, sums, slots)
-    found = (*found, of_sums(x, dy, slots))
+    found = blocks(x, sums, positions), of_inputs(dy, sums, positions)
+    found = (*found, of_sums(x, dy, positions))
     for got, want in zip(found, expected(*example(shape)), strict=True):
         np.testing.assert_allclose(got, want, 1e-5, 1e-5)
 
 
-def gradients(x, sums, slots):
+def gradients(x, sums, positions):
     return jax.grad(
-        lambda x, sums: products.path_product(x, sums, slots).sum(), (0, 1)
+        lambda x, sums: products.path_product(x, sums, positions).sum(), (0, 1)
     )(x, sums)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize("function", [products.path_product, gradients])
 def test_products_are_lowered_for_every_platform(function, platform):
-    x, sums, slots, _ = map(jnp.asarray, example("more steps than one"))
+    x, sums, positions, _ = map(jnp.asarray, example("more steps than one"))
     exported = jax.export.export(jax.jit(function), platforms=[platform])
-    assert exported(x, sums, slots).platforms == (platform,)
+    assert exported(x, sums, positions).platforms == (platform,)
 
 
 def test_no_array_of_all_kernels_is_made():
@@ -49,9 +49,9 @@ def test_no_array_of_all_kernels_is_made():
     batch, trees, width, units, leaves = 512, 16, 8, 128, 4
     x = jax.ShapeDtypeStruct((batch, trees, width), "float32")
     sums = jax.ShapeDtypeStruct((trees * leaves, width, units), "float32")
-    slots = jax.ShapeDtypeStruct((trees, batch), "int32")
+    positions = jax.ShapeDtypeStruct((trees, batch), "int32")
     for function in (products.path_product, gradients):
-        step = jax.jit(function).lower(x, sums, slots).compile()
+        step = jax.jit(function).lower(x, sums, positions).compile()
         block = step.memory_analysis().temp_size_in_bytes
         assert block < batch * trees * width * units * 4 / 4
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_treegate import backend
-from keras_treegate.backend.jax.rows import records
+from keras_treegate.backend.jax.row_gradients import records
 from keras_treegate.core import decay
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD

@@ -20,7 +20,7 @@ def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
     """Of one example, of some (and a rest), and of all, in batches that
     TensorFlow knows the size of when it traces, or not."""
     monkeypatch.setattr(xla_loops, "ADDED_PER_STEP", added)
-    x, sums, slots, dy = map(tf.constant, example(shape))
+    x, sums, positions, dy = map(tf.constant, example(shape))
     batch = len(x) if known else None
     of_sums = tf.function(
         tensorflow_paths._gradient_of_sums,
@@ -28,12 +28,12 @@ def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
             tf.TensorSpec((batch, *x.shape[1:])),
             tf.TensorSpec((batch, *dy.shape[1:])),
             tf.TensorSpec(sums.shape),
-            tf.TensorSpec((len(slots), batch), tf.int32),
+            tf.TensorSpec((len(positions), batch), tf.int32),
         ],
         jit_compile=True,
         autograph=False,
     )
-    found = of_sums(x, dy, sums, slots)
+    found = of_sums(x, dy, sums, positions)
     _, _, want = expected(*example(shape))
     np.testing.assert_allclose(found, want, 1e-5, 1e-5)
 
@@ -46,8 +46,8 @@ def test_leaf_sums_read_tables_where_they_lie():
         for table in tables
     ]
     leaves = tf.range(10) * 50
-    slots = tf.range(10)
-    levels = [LevelRows(leaves // 2, slots), LevelRows(leaves, None)]
+    positions = tf.range(10)
+    levels = [LevelRows(leaves // 2, positions), LevelRows(leaves, None)]
     in_place = InPlace.of
     sums = tf.function(
         lambda: tensorflow_paths._leaf_sums(

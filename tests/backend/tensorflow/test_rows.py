@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 
 from keras_treegate import backend
-from keras_treegate.backend.tensorflow import rows as tensorflow
 from keras_treegate.backend.tensorflow import updates as tensorflow_updates
+from keras_treegate.backend.tensorflow.row_gradients import records
 from keras_treegate.core import decay
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
@@ -241,11 +241,11 @@ def test_a_gradient_beside_another_of_the_table_keeps_its_rows(level):
 
 
 def test_nothing_is_left_of_gradients_that_are_gone():
-    level, before = make_level(), len(tensorflow.records)
+    level, before = make_level(), len(records)
     gradient = gradient_of(level, IDS)
-    assert len(tensorflow.records) == before + 1
+    assert len(records) == before + 1
     del gradient
-    assert len(tensorflow.records) == before
+    assert len(records) == before
 
 
 @each_mode

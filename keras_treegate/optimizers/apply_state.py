@@ -3,20 +3,21 @@
 The way of a gradient, from the backward pass to the rows of a table, such as a
 level of a tree or the embeddings of a `SparseEmbedding`:
 
-    backward pass          the framework carries the rows of the gradient: a
-      |                    lazy tensor, `IndexedSlices`, or a record of an array
-    as_row_gradients       RowGradient(ids, rows, num_rows); dense where the
-      |                    rows were lost, with a warning
-    Applying.hand_over     Keras gets the rows alone, as if they were dense
+    backward pass             the framework carries the rows of the gradient:
+      |                       a lazy tensor, `IndexedSlices`, or a record of
+      |                       an array
+    as_row_gradients          RowGradient(ids, rows, num_rows); dense where the
+      |                       rows were lost, with a warning
+    ApplyState.hand_over      Keras gets the rows alone, as if they were dense
       |
-    Keras's `apply`        scales, clips and calls `update_step` for each
+    Keras's `apply`           scales, clips and calls `update_step` for each
       |
-    Applying.take_back     what Keras made of the rows, with their ids again
+    ApplyState.take_back      what Keras made of the rows, with their ids again
       |
-    update_step            any other variable: the rule, and an assignment;
-      |                    a table: its clock advances, and its rows are queued
-    Applying.update_rows   the backend updates the rows of all tables together,
-                           before `apply` ends
+    update_step               any other variable: the rule, and an assignment;
+      |                       a table: its clock advances, its rows are queued
+    ApplyState.update_rows    the backend updates the rows of all tables
+                              together, before `apply` ends
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from keras_treegate import backend
 from keras_treegate.types import Tensor, Variable
 
 
-class Applying:
+class ApplyState:
     """State that is kept while gradients pass through Keras.
 
     Args:
@@ -82,12 +83,12 @@ class Applying:
 
 @contextlib.contextmanager
 def in_step(
-    steps: list[Applying],
+    steps: list[ApplyState],
     update_rows: backend.UpdateRows,
     condition: Tensor | None,
-) -> Iterator[Applying]:
+) -> Iterator[ApplyState]:
     """Keeps the state of a step among those that are being made."""
-    applying = Applying(update_rows, condition)
+    applying = ApplyState(update_rows, condition)
     steps.append(applying)
     try:
         yield applying

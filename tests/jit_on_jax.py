@@ -1,10 +1,10 @@
-"""Functions compiled where that saves the tests time."""
+"""Compiles functions under JAX, where that saves the tests time."""
 
 import keras
 
 
-def compiled(function):
-    """The function as it is, but under `jax.jit` on JAX.
+def jit_on_jax(function):
+    """Returns the function, under `jax.jit` if the backend is JAX.
 
     There every operation on every new shape is compiled by itself otherwise,
     which takes ten times as long as compiling all of them together.
