@@ -153,15 +153,22 @@ class TreeGatedDense(RoutedDense):
         gate, credit = gates.get(gate, seed=seed), get_credit(credit, seed)
         count_visits = checks.boolean("count_visits", count_visits)
         super().__init__(
-            *(units, depth, num_trees, gate, activation, use_bias, levels),
+            units=units,
+            depth=depth,
+            num_trees=num_trees,
+            levels=levels,
+            gate=gate,
+            activation=activation,
+            use_bias=use_bias,
             **kwargs,
         )
         credit.check_gate(self.gate)
         self.credit = credit
-        self.kernel_initializer = checks.initializer(
+        initializer = checks.initializer
+        self.kernel_initializer = initializer(
             "kernel_initializer", kernel_initializer
         )
-        self.node_initializer = checks.initializer(
+        self.node_initializer = initializer(
             "node_initializer", node_initializer
         )
         self.bias_initializer = checks.keras_object(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from keras_treegate.backend.common import reference, xla_loops
 from keras_treegate.backend.jax.devices import on_every_device
-from keras_treegate.backend.jax.rows import rows_at, steps
+from keras_treegate.backend.jax.rows import cast_by_row, rows_at, steps
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.types import Tensor
 
@@ -106,17 +106,12 @@ def product_by_units(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
     batch, trees, width = inputs.shape
     table = sums.reshape(len(sums) * width, sums.shape[2])  # (G * U * W, Q)
     inputs = inputs.reshape(batch, trees * width).T  # (G * W, B)
-    dtype, stored = at_least_float32(inputs), table.dtype
-    if stored == jnp.bfloat16:  # else XLA would cast the whole table first
-        table = jax.lax.bitcast_convert_type(table, jnp.uint16)
+    dtype = at_least_float32(inputs)
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
             ids = xla_loops.rows_of_unit(first + unit, positions, width)
-            weights = rows_at(table, ids, distinct=False)
-            if stored == jnp.bfloat16:
-                weights = jax.lax.bitcast_convert_type(weights, stored)
-            weights = weights.astype(dtype)
+            weights = rows_at(table, ids, distinct=False).astype(dtype)
             outputs += inputs[first + unit][:, None].astype(dtype) * weights
         return outputs
 
@@ -180,6 +175,7 @@ def gradient_of_inputs_by_units(
 
 def _parts_of_rows(table: Tensor, ids: Tensor, start: int, size: int) -> Tensor:
     """Returns `table[ids, start : start + size]`."""
+    table, ids = cast_by_row(table, ids)
     starts = jnp.full_like(ids, start)
     return jax.lax.gather(
         table,

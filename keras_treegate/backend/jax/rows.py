@@ -47,6 +47,7 @@ def _rows_at(
 ) -> Tensor:
     # The `jit` is for eager use, where the reshape alone would copy the table.
     promises = PROMISES if distinct else {"mode": "promise_in_bounds"}
+    table, ids = cast_by_row(table, ids)
     if not as_matrix:
         axes = tuple(range(1, table.ndim))
         return jax.lax.gather(
@@ -70,6 +71,18 @@ def _rows_at(
         **promises,
     )
     return rows.reshape(len(ids), *table.shape[1:])
+
+
+def cast_by_row(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both; keeps a loop that gathers the ids from a cast of the table.
+
+    XLA on CPU gathers float32, and would cast a table of bfloat16 as a whole
+    before the loop, because it is the same in each step. What depends on the
+    ids is not, and is cast where it is gathered.
+    """
+    if table.dtype != jnp.bfloat16:
+        return table, ids
+    return jax.lax.optimization_barrier((table, ids))
 
 
 def read_rows(variable: Variable, ids: Tensor | None) -> Tensor:

@@ -1,10 +1,11 @@
 """Updates of rows under TensorFlow: compiled by XLA on CPU, in place.
 
-In a graph on CPU, of all tables of a step together: those with dense gradients
+In a graph on CPU, of all tables of a layer together: those with dense gradients
 as they are, and one loop over parts of the rows of the others, in which XLA
 runs the tables side by side and what is computed for a part stays in cache.
-TensorFlow's own gathers and scatters of all rows take twice the time. Else, of
-one table after the other.
+TensorFlow's own gathers and scatters of all rows take twice the time. Layers
+whose tables have equal sizes share what is compiled. Else, of one table after
+the other.
 """
 
 import contextlib
@@ -82,10 +83,16 @@ class _Queued(NamedTuple):
     update: SharedUpdate
 
 
+class _LayerUpdates(NamedTuple):
+    """The updates of the tables of a layer: of all their rows, or of some."""
+
+    whole: list[_Queued]
+    parts: list[_Queued]
+
+
 @contextlib.contextmanager
 def _updating_together() -> Iterator[UpdateRows]:
-    parts: list[_Queued] = []
-    whole: list[_Queued] = []
+    layers: dict[str, _LayerUpdates] = {}
 
     def update_rows(
         tables: OptimizerTables[Variable],
@@ -95,19 +102,22 @@ def _updating_together() -> Iterator[UpdateRows]:
         natives = tables.with_values(map(native, tables.as_list()))
         if not all(map(_is_on_cpu, natives.as_list())):
             _update_at_once(tables, gradient, update)
-        elif isinstance(gradient, RowGradient):
+            return
+        path = tables.values.path.rpartition("/")[0]
+        layer = layers.setdefault(path, _LayerUpdates([], []))
+        if isinstance(gradient, RowGradient):
             rows = gradient.ids, gradient.rows
-            parts.append(_Queued(natives, rows, update))
+            layer.parts.append(_Queued(natives, rows, update))
         else:
-            whole.append(_Queued(natives, gradient, update))
+            layer.whole.append(_Queued(natives, gradient, update))
 
     yield update_rows
-    if whole or parts:
-        _update_all(whole, parts)
+    for layer in layers.values():
+        _update_layer(*layer)
 
 
-def _update_all(whole: list[_Queued], parts: list[_Queued]) -> None:
-    """Makes all updates of a step in one function, shared by equal steps."""
+def _update_layer(whole: list[_Queued], parts: list[_Queued]) -> None:
+    """Makes the updates of a layer in one function, shared by equal layers."""
     steps, num_whole = whole + parts, len(whole)
     arguments = [
         (

@@ -66,3 +66,25 @@ def test_a_batch_of_symbolic_size_is_right(depth):
     exported = jax.export.export(jax.jit(lambda x: layer(x)))(shape)
     x = np.random.default_rng(0).normal(size=(5, 20)).astype("float32")
     np.testing.assert_allclose(exported.call(x), layer(x), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_table_of_bfloat16_is_cast_by_the_row(batch):
+    """XLA on CPU would cast the table, before the loop that gathers rows."""
+    trees, width, units, rows = 4, 16, 64, 256
+    x = jnp.ones((batch, trees, width))
+    table = jax.ShapeDtypeStruct((trees * rows, width, units), "bfloat16")
+    positions = jnp.zeros((trees, batch), "int32")
+
+    def gradient(x, table):
+        return jax.grad(
+            lambda x: products.path_product(x, table, positions).sum()
+        )(x)
+
+    for function in (
+        lambda x, table: products.path_product(x, table, positions),
+        gradient,
+    ):
+        compiled = jax.jit(function).lower(x, table).compile()
+        memory = compiled.memory_analysis().temp_size_in_bytes
+        assert memory < trees * rows * width * units  # half of the table

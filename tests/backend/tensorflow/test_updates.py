@@ -78,3 +78,18 @@ def test_a_rule_that_reads_a_variable_of_its_own_is_not_shared(compilations):
     train(first)
     train(second)
     assert not updates._compiled
+
+
+@pytest.mark.parametrize("depth", [2, 4])  # of levels read whole, and by rows
+def test_equal_layers_share_what_is_compiled(depth, compilations):
+    def compiled_for(layers):
+        compilations.clear()
+        updates._compiled.clear()
+        model = keras.Sequential([keras.Input((6,))])
+        for _ in range(layers):
+            model.add(TreeGatedDense(6, depth=depth, num_trees=2))
+        model.compile(StepAwareAdam(1e-2), "mse", jit_compile=False)
+        model.fit(X, X, batch_size=4, verbose=0)
+        return len(updates._compiled)
+
+    assert compiled_for(1) == compiled_for(3) == 1
