@@ -185,7 +185,7 @@ def test_a_gradient_changes_no_output(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("inputs", [3, 8])
 def test_one_example_in_a_graph(inputs, dtype, monkeypatch):
-    """TensorFlow takes another way for it, some trees at a time."""
+    """TensorFlow takes other ways for it."""
     tables, _ = tables_of(inputs, dtype, False)
     x = random().normal(size=(5, inputs)).astype("float32")
     codes = random().integers(0, LEAVES, (5, TREES)).astype("int32")

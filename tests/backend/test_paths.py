@@ -31,7 +31,7 @@ class PathProduct(keras.layers.Layer):
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch):
     """Under TensorFlow small eager products are left to the reference."""
-    paths = sys.modules.get("keras_treegate.backend.tensorflow.paths")
+    paths = sys.modules.get("keras_treegate.backend.tensorflow.products")
     if paths is not None:
         monkeypatch.setattr(paths, "SMALL", 0)
 

@@ -21,14 +21,16 @@ from keras_treegate.backend.tensorflow.exporting import quotient as quotient
 from keras_treegate.backend.tensorflow.folded import (
     folded_outputs as folded_outputs,
 )
+from keras_treegate.backend.tensorflow.leaf_sums import leaf_sums as leaf_sums
 from keras_treegate.backend.tensorflow.lookups import bounded_ids as bounded_ids
 from keras_treegate.backend.tensorflow.lookups import (
     distinct_ids as distinct_ids,
 )
 from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
-from keras_treegate.backend.tensorflow.paths import PRODUCT as PRODUCT
-from keras_treegate.backend.tensorflow.paths import leaf_sums as leaf_sums
-from keras_treegate.backend.tensorflow.paths import path_product as path_product
+from keras_treegate.backend.tensorflow.products import PRODUCT as PRODUCT
+from keras_treegate.backend.tensorflow.products import (
+    path_product as path_product,
+)
 from keras_treegate.backend.tensorflow.row_gradients import (
     as_row_gradient as as_row_gradient,
 )

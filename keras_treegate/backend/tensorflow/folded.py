@@ -6,7 +6,10 @@ import tensorflow as tf
 
 from keras_treegate.backend.common import folded
 from keras_treegate.backend.tensorflow.in_place import lies_in_place
-from keras_treegate.backend.tensorflow.paths import path_product
+from keras_treegate.backend.tensorflow.products import (
+    path_product,
+    product_in_place,
+)
 from keras_treegate.core.tree_shape import FoldedTables
 from keras_treegate.types import Tensor
 
@@ -18,16 +21,20 @@ def folded_outputs(
     inputs: Tensor, tables: FoldedTables, codes: Tensor
 ) -> Tensor:
     product: Callable[..., Tensor] = path_product
-    if not tf.executing_eagerly() and inputs.shape[:-1].num_elements() == 1:
-        product = _product_of_one
-        if lies_in_place(tables.table):  # it is not copied, as XLA's input is
-            return folded.outputs(
-                inputs, tables, codes, product, table=tables.table
-            )
-    return folded.outputs(inputs, tables, codes, product)
+    if tf.executing_eagerly() or inputs.shape[:-1].num_elements() != 1:
+        return folded.outputs(inputs, tables, codes, product)
+    product, table = _product_by_parts, None
+    if lies_in_place(tables.table):  # it is not copied, as XLA's input is
+        table = tables.table
+        # XLA would cast all of bfloat16 first, and other devices are as fast.
+        if table.dtype != tf.bfloat16 and "CPU" in table.device:
+            product = product_in_place
+    return folded.outputs(inputs, tables, codes, product, table=table)
 
 
-def _product_of_one(inputs: Tensor, table: Tensor, positions: Tensor) -> Tensor:
+def _product_by_parts(
+    inputs: Tensor, table: Tensor, positions: Tensor
+) -> Tensor:
     """Multiplies one example with its rows, the rows of some trees at a time.
 
     So few rows stay in a cache between the gather and the product.

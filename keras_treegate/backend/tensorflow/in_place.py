@@ -47,3 +47,10 @@ class InPlace(NamedTuple):
             resource=self.handle, indices=ids, dtype=self.like.dtype
         )
         return tf.ensure_shape(rows, (*ids.shape, *self.like.shape[1:]))
+
+    def all_rows(self) -> Tensor:
+        """Reads the table; XLA does not copy it."""
+        table = tf.raw_ops.ReadVariableOp(
+            resource=self.handle, dtype=self.like.dtype
+        )
+        return tf.reshape(table, (-1, *self.like.shape[1:]))

@@ -1,4 +1,4 @@
-"""Leaf sums and row gradients as XLA compiles them under TensorFlow."""
+"""Leaf sums and products as XLA compiles them under TensorFlow."""
 
 import re
 
@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from keras_treegate.backend.common import xla_loops
-from keras_treegate.backend.tensorflow import paths as tensorflow_paths
+from keras_treegate.backend.tensorflow import products
 from keras_treegate.backend.tensorflow.in_place import InPlace
+from keras_treegate.backend.tensorflow.leaf_sums import _leaf_sums
 from keras_treegate.core.rows import BatchRows, LevelRows
 from tests.backend.test_paths import each_shape, example, expected
 
@@ -23,7 +24,7 @@ def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
     x, sums, positions, dy = map(tf.constant, example(shape))
     batch = len(x) if known else None
     of_sums = tf.function(
-        tensorflow_paths._gradient_of_sums,
+        products._gradient_of_sums,
         input_signature=[
             tf.TensorSpec((batch, *x.shape[1:])),
             tf.TensorSpec((batch, *dy.shape[1:])),
@@ -50,7 +51,7 @@ def test_leaf_sums_read_tables_where_they_lie():
     levels = [LevelRows(leaves // 2, positions), LevelRows(leaves, None)]
     in_place = InPlace.of
     sums = tf.function(
-        lambda: tensorflow_paths._leaf_sums(
+        lambda: _leaf_sums(
             list(map(in_place, tables)),
             [(clock, in_place(stamps)) for clock, stamps in states],
             BatchRows(levels, None),
@@ -63,3 +64,42 @@ def test_leaf_sums_read_tables_where_they_lie():
     made = re.findall(r"= f32\[(?:256|512)\b\S* ([\w-]+)\(", text)
     assert made  # found in the text at all
     assert set(made) <= {"parameter", "bitcast"}
+
+
+@pytest.mark.parametrize("units", [8, 33])  # added up in lanes, and not
+def test_a_product_in_place_has_the_gradient_of_its_inputs(units):
+    shape = (8, 3, units)
+    random = np.random.default_rng(0)
+    table = tf.Variable(random.normal(size=shape), dtype=tf.float32)
+    x = tf.constant(random.normal(size=(1, 2, 3)), dtype=tf.float32)
+    positions = tf.constant([[1], [6]])
+
+    @tf.function
+    def outputs_and_gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = products.product_in_place(x, table, positions)
+            loss = tf.reduce_sum(y**2)
+        return y, tape.gradient(loss, x)
+
+    y, gradient = outputs_and_gradient(x)
+    kernel = table.numpy()[[1, 6]]  # (G, W, Q)
+    want = np.einsum("bgw,gwq->bq", x, kernel)
+    np.testing.assert_allclose(y, want, 1e-5, 1e-5)
+    want = np.einsum("bq,gwq->bgw", 2 * want, kernel)
+    np.testing.assert_allclose(gradient, want, 1e-5, 1e-5)
+
+
+def test_a_product_reads_its_table_where_it_lies():
+    table = tf.Variable(tf.ones((512, 2, 64)))
+    x, positions = tf.ones((1, 4, 2)), tf.zeros((4, 1), tf.int32)
+    product = tf.function(
+        lambda: products._by_units_of(x, InPlace.of(table), positions),
+        jit_compile=True,
+        autograph=False,
+    )
+    np.testing.assert_array_equal(product(), np.full((1, 64), 8.0))
+    text = product.experimental_get_compiler_ir()(stage="optimized_hlo")
+    made = re.findall(r"= f32\[(?:512|1024),\S* ([\w-]+)\(", text)
+    assert "parameter" in made  # found in the text at all
+    assert set(made) <= {"parameter", "bitcast", "get-tuple-element"}
