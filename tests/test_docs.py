@@ -100,7 +100,7 @@ SHARED = {
 
 
 def channels(tree):
-    """Yields each channel that a file opens, and each variable it marks."""
+    """Yields each channel that a file opens, and each object it marks."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             if (ast.unparse(node.value), node.attr) in SHARED:
@@ -109,7 +109,8 @@ def channels(tree):
             for target in node.targets:
                 if isinstance(target, ast.Attribute):
                     owner = ast.unparse(target.value)
-                    if re.search(r"\b(variable|nodes)(\[\d+\])?$", owner):
+                    marked = re.search(r"\b(variable|nodes)(\[\d+\])?$", owner)
+                    if marked or target.attr == "call":
                         yield ast.unparse(target)
 
 

@@ -125,6 +125,15 @@ def test_only_public_names_of_keras(file):
     assert "keras.src" not in file.read_text()
 
 
+def test_files_of_the_package_are_short():
+    long = {
+        path.name: lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text("utf-8").splitlines())) > 400
+    }
+    assert not long
+
+
 def test_few_types_are_left_open():
     """`Any` is for what may truly be anything."""
     nodes = [

@@ -1,8 +1,6 @@
 """The typed contract of a backend.
 
-Each framework has a folder of files: `rows` for the rows of tables and their
-gradients, `lookups` for ids that may repeat, `paths` for leaf sums and path
-products, and `updates`. Its `__init__` names what this contract asks for, and
+Each framework has a folder, whose `__init__` names what this contract asks for;
 mypy holds it against it. A new backend is a new folder.
 
 `ids` are distinct, ascending and in bounds everywhere but in `count` and
@@ -81,7 +79,7 @@ class Backend(Protocol):
     ) -> Tensor:
         """Returns the leaf codes (..., G) of sign bits, int32.
 
-        Numbers next to 0 count as 0, whatever the dtype; NaN is bit 0.
+        Numbers below 2^-126 in size count as 0; NaN is bit 0.
 
         Args:
             inputs: (..., S).
@@ -101,7 +99,8 @@ class Backend(Protocol):
 
         Args:
             tokens: integers, the newest last.
-            token_multipliers: (4 * n, G), those of the tokens' digits.
+            token_multipliers: (4 * k, G), those of the digits of the k newest
+                tokens, which are read.
             hash_multipliers: (3 * H, G), those of H hashes.
             hashes: for each its order and how many of its bits are used.
         """

@@ -181,12 +181,14 @@ def decay_debt(layer: TreeLayer) -> float:
     for level in layer.tree_levels:
         clock = ops.convert_to_numpy(level.clock).astype("float64")
         stamps = ops.convert_to_numpy(level.stamps).astype("float64")
-        sizes = (clock - stamps).sum(axis=-1)  # logarithms, see `decay`
+        log_factors = (clock - stamps).sum(axis=-1)
         negative = ops.convert_to_numpy(level.read_owed()) < 0
-        # Exact for a small debt, where 1 - exp(size) would be all rounding.
-        owed = np.where(negative, 1 + np.exp(sizes), -np.expm1(sizes))
-        shares += float(owed.sum())
-        rows += len(owed)
+        # Exact for a small debt, where 1 - exp(x) would be all rounding.
+        share = np.where(
+            negative, 1 + np.exp(log_factors), -np.expm1(log_factors)
+        )
+        shares += float(share.sum())
+        rows += len(share)
     return shares / rows
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 
 from keras_treegate.core import checks
+from keras_treegate.core.tree_shape import TreeShape
 
 MAX_ROWS = 2**31
 DEFAULT_MAX_LAYER_GIB = 64.0
@@ -48,6 +49,12 @@ def check_tree_size(
     size = num_trees * sum(2**level for level in levels)
     size *= width * units * itemsize
     _memory(size, "nodes", num_trees, levels[-1], width, units)
+
+
+def check_tree_shape(trees: TreeShape, itemsize: int) -> None:
+    """Refuses the trees of a layer as `check_tree_size` does."""
+    sizes = trees.num_trees, trees.levels, trees.width, trees.units
+    check_tree_size(*sizes, itemsize)
 
 
 def check_table_size(

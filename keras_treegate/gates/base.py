@@ -29,7 +29,8 @@ class Gate(keras.layers.Layer):
       `"noisy_rectifier"` are to work with it.
     - `with_depth(depth, generator)` and `take_over(old)`, if
       `keras_treegate.grow` and `prune` are to work with it.
-    - `set_means(means, batches, first)`, if `calibrate=` is to be for it.
+    - `set_means(means, batches, first)` and the property `needs_means`, if its
+      thresholds can start at the means of a sample (`calibrate=`).
     - `reads_integers = True` in the class, if its source are integers, which
       then must be given as `gate_inputs`; and `moves = False`, if an example
       takes the same path for ever, whatever the network learns.

@@ -14,7 +14,7 @@ from keras_treegate.core import checks, tensor_checks
 from keras_treegate.core.codes import PRIME, TOKEN_DIGITS
 from keras_treegate.core.saving import register
 from keras_treegate.gates.base import Gate
-from keras_treegate.gates.hashing import leaf_codes_of_small_numbers
+from keras_treegate.gates.hashing import hash_codes_for_files
 from keras_treegate.types import Config, Shape, Tensor, Variable
 
 # The bits that are taken of one hash. More would be less even: each of the
@@ -36,9 +36,9 @@ class HashGate(Gate):
     back-off model. Paths never change while the network learns, and are the
     same on every backend.
 
-        digits   t = sum over i = 0..3 of d[i] * 256^i, of the token as an
-                     unsigned integer of 32 bits
-        token    u(g, j) = (sum over i of a[g, j, i] * d[i]) mod p, of the
+        token    t = sum over i = 0..3 of d[i] * 256^i, an unsigned integer of
+                     32 bits, with its digits d
+        place    u(g, j) = (sum over i of a[g, j, i] * d[i]) mod p, of the
                      j-th newest token
         order    s(g, k) = (u(g, 1) + ... + u(g, k)) mod p
         hash     h(g, k) = (c[g, k, 0] * (s mod 1024) + c[g, k, 1] *
@@ -224,7 +224,7 @@ class HashGate(Gate):
         hashes = tuple((order, bits) for order, _, bits in self._hashes())
         codes = backend.hash_codes
         if backend.is_exporting():
-            codes = leaf_codes_of_small_numbers
+            codes = hash_codes_for_files
         return codes(
             inputs,
             self._token_multipliers.value,

@@ -18,7 +18,7 @@ from keras_treegate.core.codes import (
 from keras_treegate.types import Tensor
 
 
-def leaf_codes_of_small_numbers(
+def hash_codes_for_files(
     tokens: Tensor,
     token_multipliers: Tensor,
     hash_multipliers: Tensor,

@@ -25,9 +25,9 @@ class SignGate(Gate):
     """Reads `depth` sign bits for each tree from units of the gate source.
 
     The gate of a `TreeGatedDense`, which builds it with its number of trees
-    and depth. Bit `l` of tree `g` is
+    and depth. Bit `l` = 1..D of tree `g` is
 
-        b(g, l) = 1 if z[units[g, l]] > threshold[g, l] else 0
+        b(g, l) = 1 if z[units[g, l - 1]] > threshold[g, l - 1] else 0
 
     where `z` is the gate source as it was handed to the layer, before any cast
     to the compute dtype: bits do not depend on the precision of the product.
@@ -38,8 +38,8 @@ class SignGate(Gate):
 
     With `threshold="running_mean"` the threshold is a moving mean of each gate
     unit, so that units which are hardly ever 0 or less still split in halves.
-    It is kept in float32, and only finite values enter it, of steps that no
-    mask leaves out. In training it is updated first and then used:
+    It is kept in float32. Only finite values enter it, and none that a mask
+    leaves out. A training step updates it first and then uses it:
 
         rate = max(1 - momentum, 1 / (updates + 1))
         moving_mean += rate * (mean over the batch - moving_mean)

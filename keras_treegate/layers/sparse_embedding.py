@@ -10,8 +10,8 @@ from keras import ops
 from keras_treegate import backend, types
 from keras_treegate.core import checks, saving, sizes, tensor_checks
 from keras_treegate.core.saving import register
+from keras_treegate.tables.layout_errors import naming_layout_errors
 from keras_treegate.tables.lookup import look_up, look_up_plainly
-from keras_treegate.tables.placing import placing
 from keras_treegate.tables.row_table import RowTable
 from keras_treegate.types import Config, Shape, Store, Tensor, Variable
 
@@ -137,7 +137,7 @@ class SparseEmbedding(keras.layers.Layer):
         if self.built:
             return
         shape = self.input_dim, self.output_dim
-        with placing(f"{self.name}/embeddings", shape):
+        with naming_layout_errors(f"{self.name}/embeddings", shape):
             embeddings = self.add_weight(
                 name="embeddings",
                 shape=shape,

@@ -86,14 +86,12 @@ class TreeGatedDense(RoutedDense):
         gate_inputs: (..., S), the tensor that gates are read from, with the
             leading axes of `inputs`, of a floating dtype, or integers for a
             `HashGate`. `None` for `inputs` itself. Defaults to `None`.
-        training: Boolean. Defaults to `None`, which is what the surrounding
-            model does.
+        training: Boolean. Defaults to `None`, for that of the model around it.
         mask: Booleans of the first axes of `inputs`, e.g. (batch, steps), false
             for padding. That is routed and multiplied like the rest, but enters
-            neither `leaf_visits` nor the moving mean of a gate. Keras fills in
-            the masks that `inputs` and `gate_inputs` carry, and `inputs_mask`
-            and `gate_inputs_mask` are for that alone. In a cell of
-            `keras.layers.RNN` there is no mask. Defaults to `None`.
+            neither `leaf_visits` nor the moving mean of a gate. Keras fills it
+            in, or `inputs_mask` and `gate_inputs_mask`, which are for that
+            alone; not in a cell of `keras.layers.RNN`. Defaults to `None`.
 
     Output shape:
         (..., Q), of the compute dtype.
@@ -105,8 +103,8 @@ class TreeGatedDense(RoutedDense):
         gate: The gate.
         row_levels: Which levels are read, and given gradients, row by row:
             `"auto"` those with more rows in a tree than the batch has examples,
-            `"all"` or `"none"`. Results do not depend on it. Set it before the
-            model is compiled, to study what a choice costs.
+            `"all"` or `"none"`. Results do not depend on it. Set it, to study
+            what it costs, before the model is compiled.
 
     Raises:
         ValueError: At construction for a `units`, `depth` or `num_trees` that
@@ -164,11 +162,10 @@ class TreeGatedDense(RoutedDense):
         )
         credit.check_gate(self.gate)
         self.credit = credit
-        initializer = checks.initializer
-        self.kernel_initializer = initializer(
+        self.kernel_initializer = checks.initializer(
             "kernel_initializer", kernel_initializer
         )
-        self.node_initializer = initializer(
+        self.node_initializer = checks.initializer(
             "node_initializer", node_initializer
         )
         self.bias_initializer = checks.keras_object(
@@ -219,10 +216,7 @@ class TreeGatedDense(RoutedDense):
         return self._forest
 
     def _check_size(self, trees: TreeShape) -> None:
-        itemsize = checks.itemsize(self.variable_dtype)
-        sizes.check_tree_size(
-            *(trees.num_trees, trees.levels, trees.width, trees.units), itemsize
-        )
+        sizes.check_tree_shape(trees, checks.itemsize(self.variable_dtype))
 
     def call(
         self,
@@ -234,8 +228,7 @@ class TreeGatedDense(RoutedDense):
         gate_inputs_mask: Tensor | None = None,
     ) -> Tensor:
         training = bool(training) and self.trainable
-        # Keras fills in `mask` of a single tensor, and else those that are
-        # named after theirs.
+        # Keras fills in `mask` of one tensor, else those named after theirs.
         mask = inputs_mask if mask is None else mask
         kept = masks.combined(
             inputs, mask=mask, gate_inputs_mask=gate_inputs_mask
@@ -362,11 +355,11 @@ class TreeGatedDense(RoutedDense):
 
     @property
     def leaf_visits(self) -> np.ndarray:
-        """The number of visits of each leaf in training, (G, 2^D) int64.
+        """The visits of each leaf in training since a reset, (G, 2^D) int64.
 
-        They are counted since the last reset. An example, or a time step of
-        one, that a layer which is trainable routes in training is one visit of
-        each tree; what a mask leaves out is none. Under TensorFlow and PyTorch,
+        An example, or a time step of one, that a layer which is trainable
+        routes in training is one visit of each tree; what a mask leaves out is
+        none. Under TensorFlow and PyTorch,
         `keras.layers.RNN` calls its cell once more in each step, before the
         first time step, which is counted too.
         """

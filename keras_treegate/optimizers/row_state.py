@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.tables import row_table
-from keras_treegate.tables.placing import placing
+from keras_treegate.tables.layout_errors import naming_layout_errors
 from keras_treegate.types import Store, Tensor, Variable
 
 
@@ -89,7 +89,7 @@ class VariableState:
             if kind.per_row and rows is not None:
                 name = self._name(kind.name)
                 shape = (rows, *[1] * (len(self.variable.shape) - 1))
-                with placing(name, shape):
+                with naming_layout_errors(name, shape):
                     slot = optimizer.add_variable(
                         shape=shape,
                         initializer=initializer,
@@ -103,7 +103,7 @@ class VariableState:
             self.slots.append(slot)
         if rows is not None and any(k.decay is not None for k in self.kinds):
             name = self._name("last_step")
-            with placing(name, (rows,)):
+            with naming_layout_errors(name, (rows,)):
                 self.last_step = optimizer.add_variable(
                     shape=(rows,),
                     initializer="zeros",

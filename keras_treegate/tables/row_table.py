@@ -19,7 +19,7 @@ import keras
 
 from keras_treegate import backend
 from keras_treegate.core.rows import TableVariables
-from keras_treegate.tables.placing import placing
+from keras_treegate.tables.layout_errors import naming_layout_errors
 from keras_treegate.types import Tensor, Variable
 
 
@@ -109,7 +109,7 @@ class RowTable:
         """
 
         def state(name: str, shape: tuple[int, ...]) -> Variable:
-            with placing(f"{layer.name}/{name}{suffix}", shape):
+            with naming_layout_errors(f"{layer.name}/{name}{suffix}", shape):
                 return layer.add_weight(
                     name=name + suffix,
                     shape=shape,

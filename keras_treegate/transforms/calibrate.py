@@ -60,7 +60,15 @@ def batches(data: object) -> Iterator[Tensor]:
 def source_means(
     model: keras.Model, layers: list[TreeGatedDense], data: object
 ) -> list[SourceMean]:
-    """Measures the gate sources of some layers while a model sees a sample."""
+    """Measures the gate sources of some layers while a model sees a sample.
+
+    The layers are those whose gates need means.
+    """
+    if not layers:
+        raise ValueError(
+            "`calibrate` must be left out for gates without running means. "
+            "Received: a sample, for gates that have none. Leave it out."
+        )
     means = [SourceMean() for _ in layers]
     for layer, mean in zip(layers, means, strict=True):
         _listen(layer, mean)

@@ -67,8 +67,9 @@ def grow(
 
     Raises:
         ValueError: For a model that is not built, has no such layer or cannot
-            be cloned, and for a `depth` that is below that of a layer, above
-            the number of units its gates can read, or too large.
+            be cloned, for a `depth` that is below that of a layer, above the
+            number of units its gates can read, or too large, and for a sample
+            where no gate has a running mean.
 
     Example:
 

@@ -166,11 +166,6 @@ def _calibrate(
 ) -> None:
     """Lets the running means of new gates start at those of a sample."""
     made = [layer for layer in made if layer.gate.needs_means]
-    if not made:
-        raise ValueError(
-            "`calibrate` must be left out for gates without running means. "
-            "Received: a sample, for gates that have none. Leave it out."
-        )
     for layer, mean in zip(made, source_means(model, made, data), strict=True):
         layer.gate.set_means(mean.mean, mean.batches)
 
@@ -188,11 +183,8 @@ def _why_not(
     if isinstance(num_trees, int) and num_trees > inputs:
         return f"has {inputs} inputs, too few for {num_trees} trees"
     trees = TreeShape.of(num_trees, inputs, levels[-1], units, levels)
-    itemsize = checks.itemsize(layer.variable_dtype)
     try:
-        sizes.check_tree_size(
-            *(trees.num_trees, levels, trees.width, units), itemsize
-        )
+        sizes.check_tree_shape(trees, checks.itemsize(layer.variable_dtype))
     except ValueError as error:
         return f"would be too large: {error}"
     source = (None, gates.sources(layer))

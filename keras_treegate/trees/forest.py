@@ -17,7 +17,7 @@ from keras_treegate.core.rows import (
     rows_of_sorted,
 )
 from keras_treegate.core.tree_shape import TreeShape
-from keras_treegate.tables.placing import placing
+from keras_treegate.tables.layout_errors import naming_layout_errors
 from keras_treegate.trees import exported
 from keras_treegate.trees.level import TreeLevel
 from keras_treegate.types import Tensor, Variable
@@ -59,7 +59,7 @@ class Forest:
 
         def weight(level: int) -> Variable:
             name, shape = f"nodes_{level}", trees.level_shape(level)
-            with placing(f"{layer.name}/{name}", shape):
+            with naming_layout_errors(f"{layer.name}/{name}", shape):
                 return layer.add_weight(
                     name=name,
                     shape=shape,

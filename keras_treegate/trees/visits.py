@@ -10,7 +10,7 @@ from keras_treegate import backend
 from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.core.rows import first_of_trees
 from keras_treegate.core.tree_shape import TreeShape
-from keras_treegate.tables.placing import placing
+from keras_treegate.tables.layout_errors import naming_layout_errors
 from keras_treegate.types import Tensor, Variable
 
 
@@ -48,7 +48,7 @@ class LeafVisits:
 
         def weight(name: str) -> Variable:
             shape = (trees.num_trees * 2**trees.depth,)
-            with placing(f"{layer.name}/{name}", shape):
+            with naming_layout_errors(f"{layer.name}/{name}", shape):
                 return layer.add_weight(
                     name=name,
                     shape=shape,

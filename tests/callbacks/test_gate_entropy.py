@@ -48,8 +48,8 @@ def test_churn_is_the_share_of_the_probe_that_took_another_path():
         np.zeros((BATCH, 3)),
         epochs=3,
         verbose=0,
-        # Added to all inputs: 3 of 8 signs change, none does, and all 8 have
-        # changed back or on at the end.
+        # Added to all inputs. With 2, 5 of the 8 bits are 1, and with -2 none:
+        # they do not change in the first two epochs, and 5 do in the third.
         callbacks=[Move([2, 2, -2]), GateEntropy(probe=probe)],
     )
     churn = history.history["routing_churn"]

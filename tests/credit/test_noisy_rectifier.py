@@ -13,6 +13,7 @@ from keras_treegate.optimizers import StepAwareSGD
 from tests import gradients, oracle
 from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
+    all_levels,
     assert_close,
     cases,
     few,
@@ -26,13 +27,13 @@ from tests.layers.cases import (
 def noisy_kernel(layer, activations):
     """(B, P, Q) by the formula, of activations (B, G, D)."""
     trees, depth = activations.shape[1:]
-    nodes = [level.numpy().astype("float64") for level in layer.nodes]
+    nodes = [level.astype("float64") for level in all_levels(layer)]
     inputs = layer.input_spec.axes[-1]
     codes = oracle.leaf_codes((activations > 0).astype(int))
     kernel = np.zeros((len(activations), inputs, layer.units))
     for example in range(len(activations)):
         for unit in range(inputs):
-            tree, slot = oracle.place(unit, inputs, trees)
+            tree, offset = oracle.place(unit, inputs, trees)
             scale = 1.0
             for level in range(depth + 1):
                 if level:
@@ -40,7 +41,7 @@ def noisy_kernel(layer, activations):
                     scale *= max(0, h) if h > 0 else max(0, -h)
                 code = codes[example, tree]
                 row = oracle.node_row(tree, code, level, depth)
-                kernel[example, unit] += scale * nodes[level][row, slot]
+                kernel[example, unit] += scale * nodes[level][row, offset]
     return kernel
 
 

@@ -205,7 +205,7 @@ def test_values_that_are_never_negative_split_in_halves():
     assert 0.3 < codes.mean() < 0.6
 
 
-def test_the_zero_threshold_keeps_no_moments():
+def test_the_zero_threshold_keeps_no_moving_mean():
     layer = TreeGatedDense(2, depth=2, seed=0)
     layer.build((None, 6))
     assert layer.gate.moving_mean is None
@@ -250,7 +250,7 @@ def test_fit_moves_the_mean_and_evaluate_and_predict_do_not(run_eagerly):
     assert_close(gate.moving_mean, expected.mean)
 
 
-def test_the_moments_are_no_trainable_variables():
+def test_a_moving_mean_is_no_trainable_variable():
     layer, gate = running_mean_layer()
     trainable = {v.path for v in layer.trainable_variables}
     assert gate.moving_mean.path not in trainable

@@ -13,6 +13,7 @@ from tests.jit_on_jax import jit_on_jax
 from tests.layers.cases import (
     Case,
     Expected,
+    all_levels,
     assert_close,
     cases,
     few,
@@ -45,10 +46,11 @@ def test_codes_kernel_and_output_equal_the_oracle(case):
 def test_variables_and_leaf_table_equal_the_oracle(case):
     layer = random_layer(case, random_inputs(case))
     shapes = oracle.node_shapes(case.inputs, case.units, case.depth, case.trees)
+    shapes = [shapes[level] for level in layer.levels]
     assert [tuple(level.shape) for level in layer.nodes] == shapes
     assert tuple(layer.bias.shape) == (case.units,)
     assert np.array(layer.gate.units).shape == (case.trees, case.depth)
-    table = oracle.leaf_table([level.numpy() for level in layer.nodes])
+    table = oracle.leaf_table(all_levels(layer))
     assert_close(jit_on_jax(layer.leaf_table)(), table)
 
 

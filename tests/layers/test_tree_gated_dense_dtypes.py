@@ -75,14 +75,14 @@ def test_bits_are_read_before_the_cast_to_the_compute_dtype(policy, threshold):
     layer = TreeGatedDense(3, depth=3, num_trees=2, gate=gate, dtype=policy)
     layer.build(x.shape)
     randomize(layer)
-    moments = None
+    means = None
     if threshold == "running_mean":
-        moments = normal(2, 3) * 1e-4 + 1
-        gate.moving_mean.assign(moments)
-        moments = gate.moving_mean.numpy()
-    expected = Expected(layer, x, threshold=moments)
+        means = normal(2, 3) * 1e-4 + 1
+        gate.moving_mean.assign(means)
+        means = gate.moving_mean.numpy()
+    expected = Expected(layer, x, threshold=means)
     rounded = Expected(
-        layer, x.astype("float16").astype("float32"), threshold=moments
+        layer, x.astype("float16").astype("float32"), threshold=means
     )
     assert np.any(expected.codes != rounded.codes)
     codes = ops.convert_to_numpy(layer.leaf_codes(x))

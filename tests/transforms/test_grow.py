@@ -86,6 +86,12 @@ def test_new_thresholds_are_measured_on_a_sample():
     np.testing.assert_allclose(means[:, 2:], expected, rtol=1e-5)
 
 
+def test_a_sample_for_gates_without_means_is_refused():
+    model, _ = one_layer()
+    with pytest.raises(ValueError, match="`calibrate` must be left out"):
+        keras_treegate.grow(model, depth=4, calibrate=normal(20, 8))
+
+
 def trained(optimizer, policy=None):
     model, _ = one_layer()
     if policy is not None:

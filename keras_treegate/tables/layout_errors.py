@@ -9,7 +9,7 @@ from keras_treegate.types import Shape
 
 
 @contextlib.contextmanager
-def placing(name: str, shape: Shape) -> Iterator[None]:
+def naming_layout_errors(name: str, shape: Shape) -> Iterator[None]:
     """Makes a context in which a variable is made, and says what to do.
 
     Keras and the frameworks do not name the variable whose shape does not fit
