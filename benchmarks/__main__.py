@@ -17,6 +17,7 @@ from benchmarks import (
     levels,
     memory,
     peers,
+    prefetch,
     scale,
     serving,
     step_time,
@@ -33,7 +34,7 @@ BENCHMARKS = {
     for module in (
         *(step_time, first_step, inference, training, peers, serving),
         *(memory, levels, accelerator),
-        *(callbacks, credit, transforms, embedding, search, scale),
+        *(callbacks, credit, transforms, embedding, search, scale, prefetch),
     )
 }
 
