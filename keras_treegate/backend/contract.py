@@ -276,8 +276,9 @@ class Backend(Protocol):
     def mean_of_processes(variable: Variable, tensor: Tensor) -> Tensor:
         """Returns the mean of a float tensor over the processes of a variable.
 
-        These are the ones that `data_parallel` was called in. The tensor itself
-        where one process computes for all devices.
+        These are the ones that `data_parallel` was called in, or the replicas
+        of a strategy of TensorFlow. The tensor itself where one program
+        computes for all devices.
         """
 
     @staticmethod

@@ -8,7 +8,11 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
+from keras_treegate import backend
+from keras_treegate.gates import SignGate
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests.optimizers.routing import inputs_for, make_layer, make_model
 
@@ -24,15 +28,49 @@ def trained(strategy):
     return [nodes.numpy() for nodes in layer.nodes]
 
 
+def running_mean(strategy):
+    """Returns the running mean of a gate after three steps."""
+    x = np.random.default_rng(1).normal(size=(24, 6)).astype("float32") + 1
+    gate = SignGate(threshold="running_mean", seed=0)
+    with strategy.scope():
+        layer = TreeGatedDense(2, depth=2, num_trees=2, gate=gate)
+        model = keras.Sequential([keras.Input((6,)), layer])
+        model.compile("sgd", "mse")
+    model.fit(x, x[:, :2], batch_size=8, shuffle=False, verbose=0)
+    assert float(ops.convert_to_numpy(gate.updates)) == 3
+    return ops.convert_to_numpy(gate.moving_mean)
+
+
+def means_of_replicas(strategy):
+    """Yields the mean of 0 and 1 as replicas get it, eagerly and in a graph."""
+
+    def mean():
+        replica = tf.distribute.get_replica_context()
+        number = tf.cast(replica.replica_id_in_sync_group, tf.float32)
+        return backend.mean_of_processes(None, number)
+
+    for run in (strategy.run, tf.function(strategy.run)):
+        yield [float(x) for x in strategy.experimental_local_results(run(mean))]
+
+
 def main():
     cpu = tf.config.list_physical_devices("CPU")[0]
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     keras.utils.set_random_seed(0)
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for means in means_of_replicas(mirrored):
+        assert set(means) == {0.5}
+    np.testing.assert_allclose(
+        running_mean(mirrored),
+        running_mean(tf.distribute.get_strategy()),
+        rtol=1e-5,
+        atol=1e-5,
+    )
     one = trained(tf.distribute.get_strategy())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        both = trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+        both = trained(mirrored)
     for actual, expected in zip(both, one, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     texts = [str(warning.message) for warning in caught]

@@ -3,9 +3,6 @@
 from keras_treegate.backend.common.processes import (
     data_parallel as data_parallel,
 )
-from keras_treegate.backend.common.processes import (
-    mean_of_processes as mean_of_processes,
-)
 from keras_treegate.backend.tensorflow.codes import hash_codes as hash_codes
 from keras_treegate.backend.tensorflow.codes import sign_codes as sign_codes
 from keras_treegate.backend.tensorflow.compiling import compiled as compiled
@@ -27,6 +24,9 @@ from keras_treegate.backend.tensorflow.lookups import (
     distinct_ids as distinct_ids,
 )
 from keras_treegate.backend.tensorflow.lookups import spread_rows as spread_rows
+from keras_treegate.backend.tensorflow.processes import (
+    mean_of_processes as mean_of_processes,
+)
 from keras_treegate.backend.tensorflow.products import PRODUCT as PRODUCT
 from keras_treegate.backend.tensorflow.products import (
     path_product as path_product,
