@@ -4,10 +4,12 @@ The paths of a hash gate depend on tokens alone, so the rows of the next batch
 are known while a step still runs. Here a network for bytes makes its steps,
 with all rows in its own memory. The same rows of three tables on the host, as
 Adam has them, are gathered and written back: between the steps, or by a thread
-beside them.
+beside them. Steps run on the cores of the host, or a wait of their length
+stands for a device that needs none of these.
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,16 +30,20 @@ from tutorials.tfds_builders import source_text
 CONTEXT = 16  # bytes
 TABLES = 3  # nodes and two slots
 TURNS = 5
+WAYS = "step", "fetch", "between", "beside", "elsewhere"
 
 LEGEND = """\
-rows     distinct leaves of a batch, and their MB in all three tables
-step     milliseconds of a training step, with all rows in its memory
-fetch    those to gather the rows and to write them back, by one thread
-between  a step with the rows fetched before it and written after it
-beside   a step with the rows of the next fetched beside it, and its own written
-         beside the next; what two batches have in common goes from one to the
-         other. As fast as can be: the larger of step and fetch
-all      median over turns, and quartiles"""
+rows       distinct leaves of a batch, and their MB in all three tables
+common     of the rows of a batch, those that the one before had, too
+step       milliseconds of a training step, with all rows in its memory
+fetch      those to gather the rows and to write them back, by one thread
+between    a step with the rows fetched before it and written after it
+beside     a step with the rows of the next fetched beside it, and its own
+           written beside the next, on the same cores; what two batches have in
+           common goes from one to the other
+elsewhere  the same, with a wait of the step's length in its place. As fast as
+           can be: the larger of step and fetch
+all        median over turns, and quartiles"""
 
 
 class Host:
@@ -147,13 +153,17 @@ def measure(case: Case, given: argparse.Namespace) -> dict:
             host.write(wanted, host.fetch(wanted))
 
     steps()  # compiles
+    turns: dict[str, list[float]] = {}
     ways = {
         "step": steps,
         "fetch": fetches,
         "between": lambda: between(host, ids, step),
         "beside": lambda: beside(host, ids, step),
+        "elsewhere": lambda: beside(
+            host, ids, lambda _: time.sleep(turns["step"][-1])
+        ),
     }
-    turns: dict[str, list[float]] = {name: [] for name in ways}
+    turns.update({name: [] for name in ways})
     for _ in range(TURNS):
         for name, way in ways.items():
             start = time.perf_counter()
@@ -168,14 +178,21 @@ def measure(case: Case, given: argparse.Namespace) -> dict:
     }
     sizes = {"rows": rows, "fetched_bytes": rows * row_bytes}
     sizes["table_bytes"] = nodes[0] * row_bytes
+    sizes["common"] = common_share(ids)
     return case._asdict() | sizes | found | frameworks.about()
 
 
+def common_share(ids: list[np.ndarray]) -> float:
+    """Returns the share of the rows of a batch that the one before had, too."""
+    common = [len(np.intersect1d(*pair)) for pair in itertools.pairwise(ids)]
+    return sum(common) / max(1, sum(map(len, ids[1:])))
+
+
 def check(host: Host, ids: list[np.ndarray]) -> None:
-    """Raises unless both ways, in all turns, counted each use of each row."""
+    """Raises unless all ways, in all turns, counted each use of each row."""
     uses = np.zeros(len(host.tables[0]))
     for wanted in ids:
-        uses[wanted] += 2 * TURNS
+        uses[wanted] += 3 * TURNS
     for table in host.tables:
         np.testing.assert_array_equal(table[:, 0], uses)
 
@@ -209,14 +226,17 @@ BENCHMARK = CaseBenchmark(
     ),
     cases=cases,
     measure=measure,
-    summary=lambda row: f"beside a step {tables.spread_text(row['beside'])} ms",
+    summary=lambda row: (
+        f"beside a wait {tables.spread_text(row['elsewhere'])} ms"
+    ),
     columns={
         "backend": "backend",
         "depth": "depth",
         "table MB": lambda row: number(row["table_bytes"], ".0f", 1e6),
         "rows": lambda row: number(row["rows"], ".0f"),
         "MB": lambda row: number(row["fetched_bytes"], ".1f", 1e6),
-        **{name: _ms(name) for name in ("step", "fetch", "between", "beside")},
+        "common": lambda row: number(row["common"], ".0%"),
+        **{name: _ms(name) for name in WAYS},
     },
     legend=LEGEND,
 )

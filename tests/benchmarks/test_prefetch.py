@@ -28,6 +28,11 @@ def test_rows_pass_from_one_batch_to_the_next():
         assert not table[..., 1].any()
 
 
+def test_the_share_that_two_batches_have_in_common():
+    ids = [np.array(rows) for rows in ([0, 2, 5], [2, 3], [3, 4])]
+    assert prefetch.common_share(ids) == 0.5
+
+
 def test_a_row_that_was_lost_is_found():
     host = prefetch.Host(3, 2)
     with pytest.raises(AssertionError):
@@ -43,5 +48,5 @@ def test_the_run_is_told(tmp_path, in_this_process):
     assert 2 <= row["rows"] <= 16
     assert row["fetched_bytes"] == row["rows"] * 3 * 2 * 4 * 4
     assert row["table_bytes"] == 16 * 3 * 2 * 4 * 4
-    assert row["beside"]["median"] > 0
+    assert all(row[way]["median"] > 0 for way in prefetch.WAYS)
     assert "beside" in (tmp_path / "prefetch.txt").read_text()
