@@ -38,8 +38,8 @@ def dense(name: str, value: object, is_dense: bool) -> None:
 
 def integers(name: str, tensor: Tensor) -> None:
     """Refuses tensors that are not of an integer dtype."""
-    dtype = getattr(tensor, "dtype", None)
-    if dtype is not None and "int" not in str(dtype):
+    dtype = _dtype_unless("int", tensor)
+    if dtype is not None:
         raise ValueError(
             f"`{name}` must have an integer dtype, for gates that read tokens. "
             f"Received: dtype={dtype}. Pass the integers themselves, e.g. of "
@@ -49,13 +49,19 @@ def integers(name: str, tensor: Tensor) -> None:
 
 def floating(name: str, tensor: Tensor) -> None:
     """Refuses tensors that are not of a floating dtype."""
-    dtype = getattr(tensor, "dtype", None)
-    if dtype is not None and "float" not in str(dtype):
+    dtype = _dtype_unless("float", tensor)
+    if dtype is not None:
         raise ValueError(
             f"`{name}` must have a floating dtype. Received: dtype={dtype}. "
             f'Cast it first, e.g. `keras.ops.cast({name}, "float32")`, or look '
             "integers up in a `keras.layers.Embedding`."
         )
+
+
+def _dtype_unless(kind: str, tensor: Tensor) -> object:
+    """Returns the dtype of a tensor if it is known and not of a kind."""
+    dtype = getattr(tensor, "dtype", None)
+    return None if kind in str(dtype) else dtype
 
 
 def leading_axes(name: str, shape: Shape, inputs_shape: Shape) -> None:

@@ -53,6 +53,26 @@ def means_of_replicas(strategy):
         yield [float(x) for x in strategy.experimental_local_results(run(mean))]
 
 
+def error_in_a_loop(strategy):
+    """Returns the error of a mean over replicas inside of a loop."""
+    variable = keras.Variable(0.0, name="some_mean")
+
+    def loop():
+        return tf.while_loop(
+            lambda number, _: number < 2,
+            lambda number, x: (
+                number + 1,
+                backend.mean_of_processes(variable, x),
+            ),
+            (tf.constant(0), tf.zeros(())),
+        )
+
+    try:
+        tf.function(strategy.run)(loop)
+    except ValueError as error:
+        return str(error)
+
+
 def main():
     cpu = tf.config.list_physical_devices("CPU")[0]
     two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -61,6 +81,8 @@ def main():
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for means in means_of_replicas(mirrored):
         assert set(means) == {0.5}
+    error = error_in_a_loop(mirrored)
+    assert "`some_mean` must be a mean over all replicas" in error
     np.testing.assert_allclose(
         running_mean(mirrored),
         running_mean(tf.distribute.get_strategy()),
