@@ -1,7 +1,7 @@
 """Functions that are compiled once for all who call them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import tensorflow as tf
@@ -58,3 +58,48 @@ def compiled(
         return _traced(function, by_xla)(arguments, shapes)
 
     return call
+
+
+# By key and by the signature of the arguments.
+_compiled: dict[tuple[Hashable, ...], Callable[..., Tensor]] = {}
+
+
+def run_by_xla(
+    function: Callable[..., Result],
+    key: tuple[Hashable, ...],
+    *arguments: Tensor,
+) -> Result:
+    """Calls a function compiled by XLA, or one compiled for an equal key.
+
+    What XLA compiles stays until the process ends, and so do graphs. A function
+    of variables that it is given, and not of a model's own, is compiled for the
+    first model and serves all that follow.
+    """
+    key = (*key, _signature(arguments))
+    compiled = _compiled.get(key)
+    if compiled is None:
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        trace = compiled.get_concrete_function(*arguments)
+        # A rule that reads a tensor or variable beside its arguments would give
+        # others what is its own.
+        if None not in key and not trace.captured_inputs:
+            _compiled[key] = compiled
+    return compiled(*arguments)
+
+
+def _signature(arguments: tuple[Tensor, ...]) -> Hashable:
+    """Describes the structure of arguments, their kinds and repetitions."""
+    leaves = tf.nest.flatten(arguments)
+    first: dict[int, int] = {}
+    kinds = tuple(
+        None
+        if leaf is None
+        else (
+            tuple(leaf.shape),
+            leaf.dtype,
+            first.setdefault(id(leaf), number),
+        )
+        for number, leaf in enumerate(leaves)
+    )
+    lengths = tf.nest.map_structure(lambda _: 0, arguments)
+    return kinds, repr(lengths)

@@ -10,8 +10,8 @@ the other.
 
 import contextlib
 import math
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -23,11 +23,10 @@ from keras_treegate.backend.common.row_updates import (
     updated_tables,
 )
 from keras_treegate.backend.contract import UpdateRows
+from keras_treegate.backend.tensorflow.compiling import run_by_xla
 from keras_treegate.backend.tensorflow.in_place import native
 from keras_treegate.backend.tensorflow.rows import read_rows
 from keras_treegate.types import Tensor, Variable
-
-Result = TypeVar("Result")
 
 # Ids and rows, or the numbers of a dense gradient.
 Gradient: TypeAlias = Tensor | tuple[Tensor, Tensor]
@@ -155,52 +154,7 @@ def _update_layer(whole: list[_Queued], parts: list[_Queued]) -> None:
 
     keys = [step.update.key for step in steps]
     # Runs as a function of its own, whose variables XLA writes in place.
-    _by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
-
-
-# By key and by the signature of the arguments.
-_compiled: dict[tuple[Hashable, ...], Callable[..., Tensor]] = {}
-
-
-def _by_xla(
-    function: Callable[..., Result],
-    key: tuple[Hashable, ...],
-    *arguments: Tensor,
-) -> Result:
-    """Calls a function compiled by XLA, or one compiled for an equal key.
-
-    What XLA compiles stays until the process ends, and so do graphs. A function
-    of variables that it is given, and not of a model's own, is compiled for the
-    first model and serves all that follow.
-    """
-    key = (*key, _signature(arguments))
-    compiled = _compiled.get(key)
-    if compiled is None:
-        compiled = tf.function(function, jit_compile=True, autograph=False)
-        trace = compiled.get_concrete_function(*arguments)
-        # A rule that reads a tensor or variable beside its arguments would give
-        # others what is its own.
-        if None not in key and not trace.captured_inputs:
-            _compiled[key] = compiled
-    return compiled(*arguments)
-
-
-def _signature(arguments: tuple[Tensor, ...]) -> Hashable:
-    """Describes the structure of arguments, their kinds and repetitions."""
-    leaves = tf.nest.flatten(arguments)
-    first: dict[int, int] = {}
-    kinds = tuple(
-        None
-        if leaf is None
-        else (
-            tuple(leaf.shape),
-            leaf.dtype,
-            first.setdefault(id(leaf), number),
-        )
-        for number, leaf in enumerate(leaves)
-    )
-    lengths = tf.nest.map_structure(lambda _: 0, arguments)
-    return kinds, repr(lengths)
+    run_by_xla(all_of_them, (num_whole, CHUNK, repr(kinds), *keys), *arguments)
 
 
 def _is_on_cpu(table: Tensor) -> bool:
@@ -342,7 +296,7 @@ def _update_at_once(
         new = updated(old, gradient, update.operands)
     else:
         # XLA makes one pass over memory instead of one for each operation.
-        new = _by_xla(updated, (update.key,), old, gradient, update.operands)
+        new = run_by_xla(updated, (update.key,), old, gradient, update.operands)
     for variable, rows in zip(variables, new, strict=True):
         _write_rows(variable, ids, rows)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_treegate.backend.tensorflow import updates
+from keras_treegate.backend.tensorflow import compiling
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
 
@@ -24,7 +24,7 @@ def compilations(monkeypatch):
         return function(*args, **kwargs)
 
     monkeypatch.setattr(tf, "function", counting)
-    monkeypatch.setattr(updates, "_compiled", {})
+    monkeypatch.setattr(compiling, "_compiled", {})
     return made
 
 
@@ -77,19 +77,19 @@ def test_a_rule_that_reads_a_variable_of_its_own_is_not_shared(compilations):
     first, second = Counting(1e-2), Counting(1e-2)
     train(first)
     train(second)
-    assert not updates._compiled
+    assert not compiling._compiled
 
 
 @pytest.mark.parametrize("depth", [2, 4])  # of levels read whole, and by rows
 def test_equal_layers_share_what_is_compiled(depth, compilations):
     def compiled_for(layers):
         compilations.clear()
-        updates._compiled.clear()
+        compiling._compiled.clear()
         model = keras.Sequential([keras.Input((6,))])
         for _ in range(layers):
             model.add(TreeGatedDense(6, depth=depth, num_trees=2))
         model.compile(StepAwareAdam(1e-2), "mse", jit_compile=False)
         model.fit(X, X, batch_size=4, verbose=0)
-        return len(updates._compiled)
+        return len(compiling._compiled)
 
     assert compiled_for(1) == compiled_for(3) == 1
