@@ -10,7 +10,8 @@ files of tests. A single one would hold gigabytes in the end, mostly what was
 traced, and looking through them would take minutes.
 
 Under JAX and TensorFlow, XLA optimizes little, because compiling takes much of
-the time here. `XLA_FLAGS=` before the command tests with all optimizations.
+the time here. `XLA_FLAGS=` before the command tests with all optimizations. The
+processes of JAX share what they compile, until the run ends.
 
 The last line of output is `N passed, N failed`, summed over the backends, with
 `, N skipped` where there are skips. A test that errors counts as failed, and so
@@ -41,6 +42,11 @@ FAST_COMPILATION = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
+# What one process of JAX has compiled, however fast, the others read.
+SHARED_COMPILATIONS = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 # The processes of a backend, if the whole suite is run.
 PARTS = 4
@@ -216,6 +222,9 @@ def environment(backend, home, threads):
     )
     if backend != "torch":
         limits["XLA_FLAGS"] = " ".join(FAST_COMPILATION)
+    if backend == "jax":
+        limits["JAX_COMPILATION_CACHE_DIR"] = str(home.parent / "compiled")
+        limits |= SHARED_COMPILATIONS
     fixed = {"KERAS_BACKEND": backend, "KERAS_HOME": str(home)}
     return quiet | limits | dict(os.environ) | fixed
 

@@ -1,4 +1,4 @@
-"""Models are let go of after each file, which keeps the memory of a run low."""
+"""Lets go of models, and keeps TensorFlow from tuning data, in all tests."""
 
 import gc
 
@@ -10,11 +10,37 @@ import pytest
 def forget_models():
     """Lets go of the models of a file, and of what was compiled for them.
 
-    What is left then, modules and what the frameworks keep, is not looked
-    through again until the next file ends. It would take minutes of each run.
+    This keeps the memory of a run low. What is left then, modules and what the
+    frameworks keep, is not looked through again until the next file ends. It
+    would take minutes of each run.
     """
     yield
     keras.utils.clear_session(free_memory=False)
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_without_autotuning():
+    """Turns off the autotuning of each dataset of TensorFlow.
+
+    `fit` makes one of arrays. When its iterator goes, it waits for the thread
+    that tunes it, which sleeps for as long as the iterator has been there: half
+    a minute was seen. No value of the data depends on it.
+    """
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    iterate = tf.data.Dataset.__iter__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tf.data.Dataset,
+            "__iter__",
+            lambda dataset: iterate(dataset.with_options(options)),
+        )
+        yield
