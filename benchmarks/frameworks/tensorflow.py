@@ -78,7 +78,7 @@ def feed(inputs: Any, targets: Any, batch: int) -> dict:
     # In full batches, whose size is known, as `fit` makes them of arrays.
     data = tf.data.Dataset.from_tensor_slices((inputs, targets))
     data = data.batch(batch, drop_remainder=True)
-    # With it, epochs were seen to run on one of two cores, by chance.
+    # With it, the end of an epoch waits for a thread that sleeps.
     options = tf.data.Options()
     options.autotune.enabled = False
     return {"x": data.with_options(options)}
