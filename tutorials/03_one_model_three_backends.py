@@ -69,7 +69,7 @@ print(f"{len(x)} images to train, {len(test_x)} to test")
 # does not know which backend it runs on:
 
 # %%
-print((HERE / "stage.py").read_text())
+print((HERE / "one_backend.py").read_text())
 
 # %%
 wanted = {"train": "jax", "go_on": "torch", "serve": "tensorflow"}
@@ -83,7 +83,7 @@ def run_stage(stage):
     backend = wanted[stage] if wanted[stage] in installed else installed[0]
     process = subprocess.run(
         [
-            *(sys.executable, str(HERE / "stage.py"), stage),
+            *(sys.executable, str(HERE / "one_backend.py"), stage),
             *(str(model_file), str(data)),
             *("--epochs", "1" if options.smoke else "5"),
         ],

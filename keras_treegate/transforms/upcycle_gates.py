@@ -4,11 +4,12 @@ import keras
 
 from keras_treegate.core import checks, tensor_checks
 from keras_treegate.gates import Gate, SignGate
+from keras_treegate.gates.sign_gate import THRESHOLDS
 from keras_treegate.transforms.graphs import inputs_of
 from keras_treegate.transforms.sublayers import is_plain_graph
 
 # The first is the default.
-UPCYCLED_THRESHOLDS = ("running_mean", "zero")
+UPCYCLED_THRESHOLDS = THRESHOLDS[::-1]
 
 
 class NewGates:

@@ -11,7 +11,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from tests import oracle
-from tests.layers.cases import assert_close, normal
+from tests.random_layers import assert_close, normal
 
 STEPS, WIDTH, TREES, LEAVES = 6, 4, 2, 4
 LENGTHS = [6, 2, 0, 5]

@@ -7,7 +7,7 @@ import pytest
 from keras_treegate import credit
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
-from tests.layers.cases import normal
+from tests.random_layers import normal
 
 NAMES = {
     "straight": credit.Straight,

@@ -12,7 +12,7 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareSGD
 from tests import gradients, oracle
 from tests.jit_on_jax import jit_on_jax
-from tests.layers.cases import (
+from tests.random_layers import (
     all_levels,
     assert_close,
     cases,

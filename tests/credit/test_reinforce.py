@@ -15,7 +15,7 @@ from tests.credit.patterns import (
     assert_gradients_close,
     fix_bits,
 )
-from tests.layers.cases import normal
+from tests.random_layers import normal
 
 
 def tree(units=2, depth=1, num_trees=2, **kwargs):

@@ -15,7 +15,7 @@ from keras_treegate.gates import HashGate
 from keras_treegate.layers import TokenWindow, TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests import oracle
-from tests.layers.cases import assert_close, normal
+from tests.random_layers import assert_close, normal
 
 TOKENS = np.random.default_rng(0).integers(-(2**31), 2**31, (37, 4))
 

@@ -14,7 +14,7 @@ from keras_treegate import gates
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import gradients, oracle
-from tests.layers.cases import assert_close, few, normal
+from tests.random_layers import assert_close, few, normal
 
 
 class Activations(keras.layers.Layer):

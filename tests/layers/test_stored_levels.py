@@ -1,6 +1,6 @@
 """Trees that store nodes at some depths only, through all that is done to them.
 
-`tests/layers/cases.py` draws levels too; so outputs, tables and gradients of
+`tests/random_layers.py` draws levels too; so outputs, tables and gradients of
 the layer are held against the oracle where those of all trees are.
 """
 
@@ -14,7 +14,7 @@ import keras_treegate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests import oracle
-from tests.layers.cases import all_levels, assert_close, normal, randomize
+from tests.random_layers import all_levels, assert_close, normal, randomize
 
 LEVELS = ["ends", (0, 1, 5), (0, 3, 4, 5)]
 each_levels = pytest.mark.parametrize("levels", LEVELS, ids=str)

@@ -10,7 +10,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import oracle
 from tests.jit_on_jax import jit_on_jax
-from tests.layers.cases import (
+from tests.random_layers import (
     Case,
     Expected,
     all_levels,

@@ -13,7 +13,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from tests import gradients
 from tests.jit_on_jax import jit_on_jax
-from tests.layers.cases import (
+from tests.random_layers import (
     Expected,
     assert_close,
     normal,

@@ -13,7 +13,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from keras_treegate.optimizers import StepAwareAdam, StepAwareSGD
-from tests.layers.cases import normal, randomize
+from tests.random_layers import normal, randomize
 
 WIDTH, UNITS = 8, 3
 NONE = np.zeros((0, WIDTH), "float32")

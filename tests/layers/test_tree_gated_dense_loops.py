@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
-from tests.layers.cases import Expected, assert_close, normal, randomize
+from tests.random_layers import Expected, assert_close, normal, randomize
 
 STEPS, WIDTH = 3, 4
 

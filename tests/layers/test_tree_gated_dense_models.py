@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_treegate.layers import TreeGatedDense
-from tests.layers.cases import Expected, assert_close, normal, randomize
+from tests.random_layers import Expected, assert_close, normal, randomize
 
 
 def test_predict_equals_the_oracle():

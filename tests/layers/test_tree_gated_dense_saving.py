@@ -11,8 +11,8 @@ from keras import ops
 
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
-from tests.layers.cases import assert_close, normal, randomize
 from tests.layers.read_saved import build_model
+from tests.random_layers import assert_close, normal, randomize
 
 FULL = {
     "units": 3,

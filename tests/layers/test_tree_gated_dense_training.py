@@ -10,7 +10,7 @@ from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
 from tests import oracle
-from tests.layers.cases import Expected, assert_close, normal, randomize
+from tests.random_layers import Expected, assert_close, normal, randomize
 
 
 def assert_one_step_is_the_oracles(

@@ -13,7 +13,7 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.losses import ReinforceLoss
 from keras_treegate.optimizers import LossScaleOptimizer, StepAwareSGD
 from tests import gradients
-from tests.layers.cases import normal
+from tests.random_layers import normal
 
 LABELS = np.array([0, 2, 1, 2, 0, 1])
 

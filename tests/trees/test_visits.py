@@ -8,8 +8,8 @@ from keras import ops
 from keras_treegate.core.numerics import COUNTER_RADIX
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareAdam
-from tests.layers.cases import normal
 from tests.optimizers.routing import inputs_for, make_layer, make_model
+from tests.random_layers import normal
 
 TREES, DEPTH = 2, 3
 BACKEND = keras.backend.backend()

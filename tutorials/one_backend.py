@@ -1,6 +1,6 @@
 """One stage of tutorial 3, on the backend that `KERAS_BACKEND` names.
 
-python tutorials/stage.py train model.keras data.npz --epochs 2
+python tutorials/one_backend.py train model.keras data.npz --epochs 2
 """
 
 import argparse
