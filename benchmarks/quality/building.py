@@ -12,12 +12,9 @@ from benchmarks.quality.networks import FAMILIES, METRIC, Network, numbers
 from benchmarks.quality.tasks import Task
 from keras_treegate import layers, optimizers
 
-# The bits and the numbers of an embedding of n-grams that is concatenated to
-# the inputs, and of one that is added to the first hidden layer: as many
-# numbers in both.
-NGRAM_BITS = 16
+# The numbers of an embedding of n-grams that is concatenated to the inputs. One
+# that is added to the first hidden layer is as wide as that.
 NGRAM_WIDTH = 16
-ADDED_BITS = 13
 
 EMBEDDING = 32
 
@@ -81,11 +78,11 @@ def after_hidden(network: Network, task: Task, seed: int, inputs: Any) -> Any:
     embedded = keras.layers.Embedding(task.vocabulary, EMBEDDING)(inputs)
     z = keras.layers.Flatten()(embedded)
     if family.n_grams == "inputs":
-        rows = n_grams(network, seed, inputs, NGRAM_BITS, NGRAM_WIDTH)
+        rows = n_grams(network, seed, inputs, NGRAM_WIDTH)
         z = keras.layers.Concatenate()([z, *rows])
     z = keras.layers.Dense(network.width)(z)
     if family.n_grams == "hidden":
-        rows = n_grams(network, seed, inputs, ADDED_BITS, network.width)
+        rows = n_grams(network, seed, inputs, network.width)
         z = keras.layers.Add()([z, *rows])
     z = keras.layers.ReLU()(keras.layers.LayerNormalization()(z))
     if family.hashed:
@@ -96,10 +93,9 @@ def after_hidden(network: Network, task: Task, seed: int, inputs: Any) -> Any:
     return layer(z)
 
 
-def n_grams(
-    network: Network, seed: int, inputs: Any, bits: int, width: int
-) -> list[Any]:
+def n_grams(network: Network, seed: int, inputs: Any, width: int) -> list[Any]:
     """Returns embeddings (B, width) of hashes of the last tokens, by order."""
+    bits = FAMILIES[network.family].n_gram_bits
     return [
         HashedNGrams(order, bits, width, seed)(inputs)
         for order in numbers(network.orders)

@@ -43,6 +43,8 @@ class Family(NamedTuple):
     hashed: whether gates read hashes of the last tokens.
     n_grams: where embeddings of hashed n-grams go: "inputs" are concatenated
         to the inputs, "hidden" are added to the first hidden layer.
+    n_gram_bits: log2 of the rows of each of their tables, in networks of the
+        last tokens.
     """
 
     line: str
@@ -52,6 +54,7 @@ class Family(NamedTuple):
     frozen: slice = slice(0)
     hashed: bool = False
     n_grams: str = ""
+    n_gram_bits: int = 0
 
 
 OF_TREES = {64: 0, 16: 2, 1: 3, None: 4}
@@ -89,16 +92,26 @@ FAMILIES = {
         *("Dense and n-grams", {0: 5}),
         "Dense {width} and n-grams of {orders}",
         n_grams="inputs",
+        n_gram_bits=16,
     ),
+    # As many numbers in rows as wide as the layer, and four times as many.
     "added n-grams": Family(
         *("Dense and added n-grams", {0: 5}),
         "Dense {width} and added n-grams of {orders}",
         n_grams="hidden",
+        n_gram_bits=13,
+    ),
+    "large added n-grams": Family(
+        *("Dense and large added n-grams", {0: 1}),
+        "Dense {width} and large added n-grams of {orders}",
+        n_grams="hidden",
+        n_gram_bits=15,
     ),
     "hash and n-grams": Family(
         *("{trees}, hash gates, and n-grams", {16: 3}),
         hashed=True,
         n_grams="inputs",
+        n_gram_bits=16,
     ),
     # The gates are signs of the embeddings of the last two tokens.
     "last embeddings": Family(
@@ -230,11 +243,15 @@ def more_of_context(task: str) -> list[Network]:
         recent,
         Network(task, "n-grams", width, orders="1,2,3"),
         Network(task, "added n-grams", width, orders="2,3"),
+        Network(task, "large added n-grams", width, orders="2,3"),
         deep._replace(family="hash and n-grams"),
         hashed(task, 6, "1", "ends"),
         hashed(task, 6, "2", "all"),
         *(hashed(task, 6, "2", "ends", trees) for trees in (1, 4, 64)),
-        *(hashed(task, depth, "2", "ends") for depth in (2, 4, 8, 10, 12, 14)),
+        *(
+            hashed(task, depth, "2", "ends")
+            for depth in (2, 4, 7, 8, 10, 12, 14)
+        ),
         hashed(task, 6, "1,2,3", "0,2,4,6"),
         hashed(task, 12, "1,2,3", "0,4,8,12"),
         hashed(task, 14, "1,2,3", "0,5,10,14"),
