@@ -11,7 +11,7 @@ from keras_treegate import gates, layers
 
 def layer(network: Network, seed: int, units: int) -> Any:
     """Builds the layer of a network, with so many units."""
-    if network.trees == network.experts == 0:
+    if FAMILIES[network.family].name.startswith("Dense"):
         return keras.layers.Dense(units)
     if network.experts:
         scale = network.experts if network.family == "scaled mixture" else 1.0
