@@ -41,6 +41,11 @@ OUTSIDE_BYTES = 64 * 2**20
 MOST_LAYERS = 16
 EXAMPLES = 16  # that take turns, each with paths of its own
 
+KINDS = ("layer", "bytes")
+# The widths of Dense networks for bytes, and the depth of the trees beside them.
+BYTES = {128: 6, 512: 6, 1152: 9}
+QUICK_BYTES = {32: 3}
+
 AXES = plots.Axes(
     *("units", "over", "units of a layer", "time over that of Dense")
 )
@@ -53,7 +58,7 @@ over    its time over that of the Dense network of its contest, in the same
 MiB     what the Dense network of the contest reads for one example
 layer   networks of folded layers, of as many Dense layers of the same width
 bytes   the byte network of `quality`: trees of width 128 with gates on the
-        context, and the Dense network that is about as good, as wide as it says
+        context, and a Dense network as wide as it says
 """
 
 
@@ -85,7 +90,7 @@ _calls: dict[tuple[str, str], tuple[Callable, float]] = {}
 def contests(given: argparse.Namespace) -> list[Contest]:
     """Returns the contests, of as many layers as fit the question."""
     found = []
-    for units in sorted(set(given.units)):
+    for units in sorted(set(given.units)) if "layer" in given.kinds else []:
         number, depth = FEW_LAYERS, 4
         if 4 * units**2 * MOST_LAYERS >= OUTSIDE_BYTES:  # outside of a cache
             number = max(2, OUTSIDE_BYTES // (4 * units**2))
@@ -93,8 +98,9 @@ def contests(given: argparse.Namespace) -> list[Contest]:
         if given.quick:
             number, depth = 2, 2
         found.append(Contest("layer", units, number, depth, given.trees))
-    wide = 32 if given.quick else 1152
-    found.append(Contest("bytes", wide, 1, 3 if given.quick else 9, 16))
+    if "bytes" in given.kinds:
+        for wide, depth in (QUICK_BYTES if given.quick else BYTES).items():
+            found.append(Contest("bytes", wide, 1, depth, 16))
     return found
 
 
@@ -307,7 +313,7 @@ class ServingBenchmark(Benchmark):
 
     def check(self, given: argparse.Namespace) -> None:
         options.check_backends(given.backend)
-        if given.trees > (least := min(given.units)):
+        if "layer" in given.kinds and given.trees > (least := min(given.units)):
             raise ValueError(
                 f"`--trees` must be at most `--units`, {least}. Received: "
                 f"{given.trees}. Lower it, or raise `--units`."
@@ -331,8 +337,8 @@ class ServingBenchmark(Benchmark):
         found |= tables.about(command, rows)
         table = tables.table(COLUMNS, rows)
         lines = [*table, "", LEGEND, *found["left_out"]]
-        stacks = tables.find(rows, kind="layer")
-        panels = plots.panels(stacks, AXES, apart=("engine", "runtime"))
+        drawn = tables.find(rows, kind="layer") or rows
+        panels = plots.panels(drawn, AXES, apart=("engine", "runtime"))
         figure = plots.draw(machine.describe(), panels)
         return tables.publish(self.name, found, lines, figure, given.output)
 
@@ -342,6 +348,7 @@ BENCHMARK = ServingBenchmark(
     help="time of one example through a network: Dense, folded, and in files",
     options=options.engines("jax", "torch", "tensorflow")
     | options.sizes(units=[64, 256, 1024, 4096], trees=64, rounds=9)
+    | options.choices("kinds", KINDS, "which networks, see below the table")
     | options.choices(
         *("dtypes", DTYPES, "which tables; Dense is always there")
     )

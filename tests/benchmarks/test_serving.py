@@ -52,7 +52,7 @@ def test_ratios_are_of_one_round_and_one_runtime(found):
             one
             for one in found["rows"]
             if one["name"] == "dense"
-            and (one["kind"], one["runtime"]) == (row["kind"], row["runtime"])
+            and all(one[of] == row[of] for of in ("kind", "units", "runtime"))
         ]
         ratios = [
             mine / other
@@ -78,10 +78,21 @@ def test_examples_take_other_paths(contest):
 
 def test_networks_fit_a_cache_or_do_not():
     class Given:
-        units, trees, quick = (4096, 64, 1024), 64, False
+        units, trees, quick, kinds = (4096, 64, 1024), 64, False, ("layer",)
 
     sizes = [(one.units, one.layers) for one in serving.contests(Given)]
-    assert sizes == [(64, 4), (1024, 16), (4096, 2), (1152, 1)]
+    assert sizes == [(64, 4), (1024, 16), (4096, 2)]
+
+
+def test_deeper_trees_rival_the_widest_network_for_bytes():
+    class Given:
+        units, trees, quick, kinds = (64,), 64, False, ("bytes",)
+
+    found = serving.contests(Given)
+    assert [(one.units, one.depth) for one in found] == [
+        *((128, 6), (512, 6), (1152, 9))
+    ]
+    assert {one.kind for one in found} == {"bytes"}
 
 
 def test_backends_that_are_not_there_are_refused(capsys):
