@@ -42,7 +42,7 @@ MOST_LAYERS = 16
 EXAMPLES = 16  # that take turns, each with paths of its own
 
 KINDS = ("layer", "bytes")
-# The widths of Dense networks for bytes, and the depth of the trees beside them.
+# Widths of Dense networks for bytes, and the depth of the trees beside them.
 BYTES = {128: 6, 512: 6, 1152: 9}
 QUICK_BYTES = {32: 3}
 
