@@ -18,11 +18,11 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "benchmarks/results/context-3000-steps/quality.json"
 DENSE = ("Dense 128", "Dense 256", "Dense 512", "Dense 1152")
 N_GRAMS = {
-    "Dense 128 and n-grams of 2,3": "2 and 3",
-    "Dense 128 and n-grams of 1,2,3": "1, 2 and 3",
+    "Dense 128 and n-grams of 1,2,3": "concatenated",
+    "Dense 128 and added n-grams of 2,3": "added",
 }
 TREES = {
-    "hash, depth 6, 16 trees, orders 2, levels ends": "depth 6",
+    "hash, depth 7, 16 trees, orders 2, levels ends": "depth 7",
     "hash, depth 9, 16 trees, orders 1,2,3, levels 0,3,6,9": "depth 9",
 }
 BLACK, ORANGE, BLUE = "#000000", "#D55E00", "#0072B2"
