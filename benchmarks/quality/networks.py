@@ -231,6 +231,9 @@ def more_of_context(task: str) -> list[Network]:
         Network(task, "hash layer", width, 6, 1, orders="2"),
         Network(task, "mixture", width, experts=16),
         tree(task, 6, 64)._replace(levels="ends"),
+        # As many numbers in tables and in trees.
+        Network(task, "added n-grams", width, orders="2,3"),
+        hashed(task, 7, "2", "ends"),
     ]
     if task == "flights":
         return few + against_overfitting(task)
@@ -242,7 +245,6 @@ def more_of_context(task: str) -> list[Network]:
         *few,
         recent,
         Network(task, "n-grams", width, orders="1,2,3"),
-        Network(task, "added n-grams", width, orders="2,3"),
         Network(task, "large added n-grams", width, orders="2,3"),
         deep._replace(family="hash and n-grams"),
         hashed(task, 6, "1", "ends"),
