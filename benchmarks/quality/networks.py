@@ -250,10 +250,7 @@ def more_of_context(task: str) -> list[Network]:
         hashed(task, 6, "1", "ends"),
         hashed(task, 6, "2", "all"),
         *(hashed(task, 6, "2", "ends", trees) for trees in (1, 4, 64)),
-        *(
-            hashed(task, depth, "2", "ends")
-            for depth in (2, 4, 7, 8, 10, 12, 14)
-        ),
+        *(hashed(task, depth, "2", "ends") for depth in (2, 4, 8, 10, 12, 14)),
         hashed(task, 6, "1,2,3", "0,2,4,6"),
         hashed(task, 12, "1,2,3", "0,4,8,12"),
         hashed(task, 14, "1,2,3", "0,5,10,14"),
