@@ -53,7 +53,7 @@ outside_of_traces = _running.outside_of_traces
 owed_decay = _running.owed_decay
 path_product = _running.path_product
 quotient = _running.quotient
-read_clock = _running.read_clock
+read_clocks = _running.read_clocks
 read_table = _running.read_table
 read_rows = _running.read_rows
 settle = _running.settle
@@ -98,7 +98,7 @@ __all__ = [
     "owed_decay",
     "path_product",
     "quotient",
-    "read_clock",
+    "read_clocks",
     "read_rows",
     "read_table",
     "rows_at_positions",

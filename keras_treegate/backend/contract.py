@@ -219,8 +219,11 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
-        """Returns `core.decay.read_clock`; the sign as a `bool` if known."""
+    def read_clocks(clocks: Tensor) -> list[tuple[Tensor, Tensor | bool]]:
+        """Returns `core.decay.read_clock` of each of some clocks (2, T).
+
+        A sign that is known is a `bool`.
+        """
 
     @staticmethod
     def settle(table: Variable, clock: Variable, stamps: Variable) -> None:

@@ -31,14 +31,24 @@ ALMOST_ZERO = 1e-30
 
 
 def read_clock(clock: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the time (2,) of a clock, and whether its sign is negative."""
+    """Returns the time (2,) of a clock, and whether its sign is negative.
+
+    Of clocks (2, T) it returns (2, T) and (T,).
+    """
     sizes = ops.abs(clock)
     negative = sizes[0] < sizes[1]
     return ops.where(negative, ops.flip(clock, axis=0), clock), negative
 
 
+def read_clocks(clocks: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Returns what `read_clock` says of each of some clocks (2, T)."""
+    times, negative = read_clock(clocks)
+    each = zip(ops.unstack(times, axis=1), ops.unstack(negative), strict=True)
+    return list(each)
+
+
 def advance(clock: Tensor, rate: Tensor) -> Tensor:
-    """Returns the clock (2,) after one more step of decay by `1 - rate`."""
+    """Returns clocks (2, ...) after one more step of decay by `1 - rate`."""
     rate = ops.cast(rate, "float32")
     step = _log_of_size(rate)
     time, negative = read_clock(clock)

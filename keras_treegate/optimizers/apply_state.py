@@ -22,12 +22,15 @@ level of a tree or the embeddings of a `SparseEmbedding`:
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
 
 from keras import ops
 
 from keras_treegate import backend
 from keras_treegate.types import Tensor, Variable
+
+Result = TypeVar("Result")
 
 
 class ApplyState:
@@ -47,6 +50,8 @@ class ApplyState:
         self.update_rows = update_rows
         self.condition = condition
         self._gradients: dict[int, backend.RowGradient] = {}
+        self._updated: set[int] = set()
+        self._made: dict[Hashable, Any] = {}
 
     def hand_over(
         self, gradient: Tensor | backend.RowGradient, variable: Variable
@@ -55,6 +60,8 @@ class ApplyState:
 
         The rows have the norm of the dense gradient that they stand for.
         """
+        if gradient is not None:
+            self._updated.add(id(variable))
         if isinstance(gradient, backend.RowGradient):
             self._gradients[id(variable)] = gradient
             return gradient.rows
@@ -73,6 +80,16 @@ class ApplyState:
             return gradient
         # An unchanged gradient keeps the summands of its rows.
         return handed if gradient is handed.rows else handed.with_rows(gradient)
+
+    def updates(self, variable: Variable) -> bool:
+        """Returns whether a variable has a gradient in this step."""
+        return id(variable) in self._updated
+
+    def once(self, key: Hashable, make: Callable[[], Result]) -> Result:
+        """Returns what `make` returned when the key was first asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def if_applied(self, new: Tensor, old: Tensor) -> Tensor:
         """Returns the new value, or the old one in a step that is not made."""

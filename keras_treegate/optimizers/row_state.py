@@ -44,6 +44,7 @@ class Step(NamedTuple):
         number: int32 scalar, `iterations` counted from 1; a user may set it.
         learning_rate: Scalar of the variable's dtype.
         count: int32 scalar, the steps that were taken, this one included.
+        scalars: What the optimizer's `step_scalars` returned. Defaults to `()`.
 
     Example:
 
@@ -55,6 +56,7 @@ class Step(NamedTuple):
     number: Tensor
     learning_rate: Tensor
     count: Tensor
+    scalars: tuple[Tensor, ...] = ()
 
 
 class VariableState:

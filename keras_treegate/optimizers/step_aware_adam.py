@@ -101,6 +101,14 @@ class StepAwareAdam(StepAwareOptimizer):
             Slot("velocity", decay=self.beta_2),
         ]
 
+    def step_scalars(self, step: Step) -> tuple[Tensor, ...]:
+        """Returns the learning rate with Adam's two bias corrections."""
+        dtype = step.learning_rate.dtype
+        number = ops.cast(step.number, dtype)
+        power_1 = ops.power(ops.cast(self.beta_1, dtype), number)
+        power_2 = ops.power(ops.cast(self.beta_2, dtype), number)
+        return (step.learning_rate * ops.sqrt(1 - power_2) / (1 - power_1),)
+
     def next_slots(
         self, gradient: Tensor, slots: list[Tensor], step: Step
     ) -> list[Tensor]:
@@ -113,10 +121,7 @@ class StepAwareAdam(StepAwareOptimizer):
         self, value: Tensor, gradient: Tensor, slots: list[Tensor], step: Step
     ) -> Tensor:
         m, v = slots
-        number = ops.cast(step.number, value.dtype)
-        power_1 = ops.power(ops.cast(self.beta_1, value.dtype), number)
-        power_2 = ops.power(ops.cast(self.beta_2, value.dtype), number)
-        alpha = step.learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+        (alpha,) = step.scalars
         return value - m * alpha / (ops.sqrt(v) + self.epsilon)
 
     def get_config(self) -> Config:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_treegate import backend
-from keras_treegate.core import decay, saving
+from keras_treegate.core import saving
 from keras_treegate.optimizers import arguments, untrained_gates
 from keras_treegate.optimizers.apply_state import (
     ApplyState,
@@ -16,6 +16,7 @@ from keras_treegate.optimizers.apply_state import (
     warn_of_lost_rows,
 )
 from keras_treegate.optimizers.arguments import LearningRate
+from keras_treegate.optimizers.common_step import advanced_clocks, step_after
 from keras_treegate.optimizers.row_state import (
     Slot,
     Step,
@@ -129,6 +130,17 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         """Returns a `Slot` for each kind of state that a variable has."""
         raise NotImplementedError(_NOT_DEFINED.format(type(self).__name__))
 
+    def step_scalars(self, step: Step) -> tuple[Tensor, ...]:
+        """Returns what the rule computes of a step alone, `step.scalars`.
+
+        It does so once for all variables of a dtype, and not for each table.
+        Defaults to `()`.
+
+        Args:
+            step: its number and learning rate.
+        """
+        return ()
+
     def next_slots(
         self, gradient: Tensor, slots: list[Tensor], step: Step
     ) -> list[Tensor]:
@@ -137,7 +149,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
         Args:
             gradient: of the variable, or of rows of it (R, ...).
             slots: one tensor for each of `slot_kinds`, as `gradient`.
-            step: its number and learning rate.
+            step: its number, learning rate and scalars.
 
         Returns:
             The list of new slots.
@@ -153,7 +165,7 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
             value: the variable, or rows of it (R, ...).
             gradient: as `value`.
             slots: what `next_slots` returned.
-            step: its number and learning rate.
+            step: its number, learning rate and scalars.
 
         Returns:
             The new value.
@@ -325,48 +337,36 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     def update_step(
         self, gradient: Tensor, variable: Variable, learning_rate: Tensor
     ) -> None:
-        state = self._state_of(variable)
-        applying = self._applying[-1]
-        # Read here, because rows are updated after Keras has counted the step.
-        number = ops.cast(self.iterations + 1, "int32")
-        count = number
-        if self._steps_taken is not None:
-            count = ops.convert_to_tensor(self._steps_taken + 1)
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        step = Step(number, learning_rate, count)
+        state, applying = self._state_of(variable), self._applying[-1]
+        dtype = state.variable.dtype
+        counts = self.iterations, self._steps_taken
+        step = applying.once(
+            dtype, lambda: step_after(self, *counts, learning_rate, dtype)
+        )
         gradient = applying.take_back(gradient, state.variable)
-        rate = 0.0
+        rate = None
         if state.decays and self._weight_decay:
-            weight_decay = ops.cast(self._weight_decay, variable.dtype)
-            rate = step.learning_rate * weight_decay
+            rate = step.learning_rate * ops.cast(self._weight_decay, dtype)
         if state.table is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *state.slots)]
             slots = self.next_slots(gradient, old[1:], step)
-            value = old[0] - old[0] * rate
+            value = old[0] if rate is None else old[0] - old[0] * rate
             value = self.next_value(value, gradient, slots, step)
             for target, new, before in zip(
                 (variable, *state.slots), (value, *slots), old, strict=True
             ):
                 self.assign(target, applying.if_applied(new, before))
-        else:
-            self._update_rows(state, state.table, gradient, step, rate)
-
-    def _update_rows(
-        self,
-        state: VariableState,
-        table: row_table.RowTable,
-        gradient: Tensor | backend.RowGradient,
-        step: Step,
-        rate: Tensor | float,
-    ) -> None:
-        applying = self._applying[-1]
-        clock = before = ops.convert_to_tensor(table.clock.value)
-        if state.decays and self._weight_decay:
-            clock = applying.if_applied(decay.advance(before, rate), before)
-            table.clock.assign(clock)
-        update = update_of(self, state, clock, step, applying.condition)
+            return
+        clocks = applying.once(
+            (dtype, state.decays),
+            lambda: advanced_clocks(self.states, state, rate, applying),
+        )
+        clock, now = clocks[id(state.table)]
+        if rate is not None:
+            state.table.clock.assign(clock)
+        update = update_of(self, state, now, step, applying.condition)
         tables = backend.OptimizerTables(
-            table.values, table.stamps, state.slots, state.last_step
+            state.table.values, state.table.stamps, state.slots, state.last_step
         )
         applying.update_rows(tables, gradient, update)
 

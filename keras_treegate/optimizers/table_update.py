@@ -20,6 +20,9 @@ class Rule(Protocol):
     def rule_key(self) -> tuple[object, ...] | None:
         """A value that optimizers with the same rule have in common."""
 
+    def step_scalars(self, step: Step) -> tuple[Tensor, ...]:
+        """Returns what is computed once for a step."""
+
     def next_slots(
         self, gradient: Tensor, slots: list[Tensor], step: Step
     ) -> list[Tensor]:
@@ -34,7 +37,7 @@ class Rule(Protocol):
 def update_of(
     rule: Rule,
     state: VariableState,
-    clock: Tensor,
+    clock: tuple[Tensor, Tensor | bool],
     step: Step,
     condition: Tensor | None,
 ) -> backend.SharedUpdate:
@@ -46,14 +49,15 @@ def update_of(
     Args:
         rule: The optimizer.
         state: The state that it keeps of the table.
-        clock: The decay clock after this step.
+        clock: The decay clock after this step, as `backend.read_clocks`
+            gives it.
         step: The step.
         condition: Boolean scalar or `None`.
     """
     key, kinds = rule.rule_key, state.kinds
     return backend.SharedUpdate(
         _update_by(weakref.ref(rule), kinds),
-        (*backend.read_clock(clock), *step, condition),
+        (*clock, *step, condition),
         None if key is None else (key, tuple(kinds), state.last_step is None),
     )
 
@@ -70,10 +74,11 @@ def _update_by(
         number: Tensor,
         learning_rate: Tensor,
         count: Tensor,
+        scalars: tuple[Tensor, ...],
         condition: Tensor | None,
     ) -> TableUpdate:
         rule = cast(Rule, optimizer())  # It lives while it makes a step.
-        step = Step(number, learning_rate, count)
+        step = Step(number, learning_rate, count, scalars)
         return TableUpdate(
             rule, kinds, gradient, step, (time, negative), condition
         )
@@ -89,7 +94,7 @@ class TableUpdate:
         kinds: The kinds of its slots.
         gradient: (R, ...).
         step: The step.
-        clock: The decay clock after it, as `backend.read_clock` gives it.
+        clock: The decay clock after it, as `backend.read_clocks` gives it.
         condition: Boolean scalar or `None`, see `update_of`.
     """
 

@@ -65,7 +65,8 @@ class SharedUpdate(NamedTuple):
     """An update of rows whose compiled form is shared with others like it.
 
     rule: called with a gradient and the operands; returns its `RowUpdate`.
-    operands: what changes from step to step: tensors, or `None` for none.
+    operands: what changes from step to step: tensors, tuples of them, or `None`
+        for none.
     key: equal for rules that do the same, whose compiled form then is shared;
         `None` for a rule that shares with no other.
     """

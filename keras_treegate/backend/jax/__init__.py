@@ -33,7 +33,7 @@ from keras_treegate.backend.jax.rows import (
 from keras_treegate.backend.jax.rows import compiled as compiled
 from keras_treegate.backend.jax.rows import is_dense as is_dense
 from keras_treegate.backend.jax.rows import owed_decay as owed_decay
-from keras_treegate.backend.jax.rows import read_clock as read_clock
+from keras_treegate.backend.jax.rows import read_clocks as read_clocks
 from keras_treegate.backend.jax.rows import read_rows as read_rows
 from keras_treegate.backend.jax.rows import write_rows as write_rows
 from keras_treegate.backend.jax.settling import (

@@ -232,7 +232,9 @@ def gradient_of_sums(
         new = x[..., None] * dy[None, :, None]  # (trees, examples, W, Q)
         ids = _part(positions, trees, examples).reshape(-1)
         new = new.reshape(len(ids), *kernel)
-        return sums_gradient.at[ids].add(new, mode="promise_in_bounds")
+        return sums_gradient.at[ids].add(
+            new, mode="promise_in_bounds", wrap_negative_indices=False
+        )
 
     sums_gradient = jnp.zeros((num_positions, *kernel), dtype)
     return _blocks(step, positions.shape, kernel, block, sums_gradient)

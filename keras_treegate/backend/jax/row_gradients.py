@@ -17,7 +17,7 @@ from keras_treegate.backend.common.row_gradient import (
     RowRecords,
     key_of,
 )
-from keras_treegate.backend.jax.rows import PROMISES, owed_decay, rows_at
+from keras_treegate.backend.jax.rows import owed_decay, rows_at, with_rows
 from keras_treegate.core import decay
 from keras_treegate.core.rows import TableVariables
 from keras_treegate.types import Tensor, Variable
@@ -61,7 +61,7 @@ def recorded(gradient: RowGradient, key: int) -> Tensor:
     """Returns the dense gradient of a table, and records its rows."""
     rows = gradient.rows
     dense = jnp.zeros((gradient.num_rows, *rows.shape[1:]), rows.dtype)
-    dense = dense.at[gradient.ids].set(rows, **PROMISES)
+    dense = with_rows(dense, gradient.ids, rows)
     records.add(dense, key, gradient)
     return dense
 

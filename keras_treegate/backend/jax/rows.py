@@ -73,6 +73,11 @@ def _rows_at(
     return rows.reshape(len(ids), *table.shape[1:])
 
 
+def with_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+    """Returns a table with other rows at distinct ids."""
+    return table.at[ids].set(rows, wrap_negative_indices=False, **PROMISES)
+
+
 def cast_by_row(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Returns both; keeps a loop that gathers the ids from a cast of the table.
 
@@ -104,7 +109,9 @@ def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
 def sums_at(leaves: Tensor, positions: Tensor, num_positions: int) -> Tensor:
     """Returns sums (num_positions, W, Q): `sums[positions[i]] += leaves[i]`."""
     zeros = jnp.zeros((num_positions, *leaves.shape[1:]), leaves.dtype)
-    return zeros.at[positions].add(leaves, mode="promise_in_bounds")
+    return zeros.at[positions].add(
+        leaves, mode="promise_in_bounds", wrap_negative_indices=False
+    )
 
 
 def steps(
@@ -137,7 +144,7 @@ def decay_state(clock: Variable, stamps: Variable) -> tuple[Tensor, Tensor]:
     return jax.lax.stop_gradient((clock.value, stamps.value))
 
 
-read_clock = decay.read_clock
+read_clocks = decay.read_clocks
 
 
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:

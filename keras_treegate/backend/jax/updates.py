@@ -19,10 +19,10 @@ from keras_treegate.backend.common.row_updates import (
 from keras_treegate.backend.contract import UpdateRows
 from keras_treegate.backend.jax.rows import (
     CHUNK,
-    PROMISES,
     rows_at,
     steps,
     sums_at,
+    with_rows,
 )
 from keras_treegate.types import Tensor, Variable
 
@@ -142,8 +142,8 @@ def _written(
     if own is not None:
         own = own.reshape(-1, *[1] * (rows.ndim - 1))
         rows = jnp.where(own, rows, rows_at(table, ids))
-    # Avoids `add`, with which a sharded table would be all-reduced.
-    return table.at[ids].set(rows, **PROMISES)
+    # Not by `add`, with which a sharded table would be all-reduced.
+    return with_rows(table, ids, rows)
 
 
 def of_two_rows(gradient: RowGradient) -> tuple[RowGradient, Tensor | None]:

@@ -45,7 +45,7 @@ from keras_treegate.backend.tensorflow.rows import (
 )
 from keras_treegate.backend.tensorflow.rows import is_dense as is_dense
 from keras_treegate.backend.tensorflow.rows import owed_decay as owed_decay
-from keras_treegate.backend.tensorflow.rows import read_clock as read_clock
+from keras_treegate.backend.tensorflow.rows import read_clocks as read_clocks
 from keras_treegate.backend.tensorflow.rows import read_rows as read_rows
 from keras_treegate.backend.tensorflow.rows import write_rows as write_rows
 from keras_treegate.backend.tensorflow.settling import (

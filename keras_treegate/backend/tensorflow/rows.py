@@ -24,7 +24,7 @@ def write_rows(variable: Variable, start: int, rows: Tensor) -> None:
     table.scatter_update(tf.IndexedSlices(rows, ids))
 
 
-read_clock = decay.read_clock
+read_clocks = decay.read_clocks
 
 
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:

@@ -32,7 +32,7 @@ from keras_treegate.backend.torch.rows import count as count
 from keras_treegate.backend.torch.rows import is_dense as is_dense
 from keras_treegate.backend.torch.rows import is_of_trace as is_of_trace
 from keras_treegate.backend.torch.rows import owed_decay as owed_decay
-from keras_treegate.backend.torch.rows import read_clock as read_clock
+from keras_treegate.backend.torch.rows import read_clocks as read_clocks
 from keras_treegate.backend.torch.rows import read_rows as read_rows
 from keras_treegate.backend.torch.rows import read_table as read_table
 from keras_treegate.backend.torch.rows import take_rows as take_rows
