@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from keras_treegate.backend.common import reference, xla_loops
 from keras_treegate.backend.jax.devices import on_every_device
-from keras_treegate.backend.jax.rows import cast_by_row, rows_at, steps
+from keras_treegate.backend.jax.rows import cast_by_row, row_at, rows_at, steps
 from keras_treegate.core.numerics import at_least_float32
 from keras_treegate.types import Tensor
 
@@ -110,9 +110,10 @@ def product_by_units(inputs: Tensor, sums: Tensor, positions: Tensor) -> Tensor:
 
     def step(first: Tensor, count: int, outputs: Tensor) -> Tensor:
         for unit in range(count):
-            ids = xla_loops.rows_of_unit(first + unit, positions, width)
+            number = first + unit
+            ids = xla_loops.rows_of_unit(number, positions, width, row_at)
             weights = rows_at(table, ids, distinct=False).astype(dtype)
-            outputs += inputs[first + unit][:, None].astype(dtype) * weights
+            outputs += row_at(inputs, number)[:, None].astype(dtype) * weights
         return outputs
 
     outputs = jnp.zeros((batch, sums.shape[-1]), dtype)
@@ -158,7 +159,7 @@ def gradient_of_inputs_by_units(
     gradient = gradient.astype(dtype)
 
     def step(unit: Tensor, _: int, inputs_gradient: Tensor) -> Tensor:
-        ids = xla_loops.rows_of_unit(unit, positions, width)
+        ids = xla_loops.rows_of_unit(unit, positions, width, row_at)
         new = jnp.zeros((batch, lanes), dtype)
         for start in range(0, units, lanes):
             rows = _parts_of_rows(table, ids, start, lanes).astype(dtype)

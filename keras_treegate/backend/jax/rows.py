@@ -73,6 +73,13 @@ def _rows_at(
     return rows.reshape(len(ids), *table.shape[1:])
 
 
+def row_at(table: Tensor, number: Tensor) -> Tensor:
+    """Returns one row of an array."""
+    return table.at[number].get(
+        mode="promise_in_bounds", wrap_negative_indices=False
+    )
+
+
 def with_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
     """Returns a table with other rows at distinct ids."""
     return table.at[ids].set(rows, wrap_negative_indices=False, **PROMISES)
