@@ -1,7 +1,7 @@
-"""What all variables, and all tables, have in common in a step.
+"""The part of a step that all variables have in common, computed once.
 
-It is computed once for all of them. The clocks of the tables are advanced as
-one tensor: some forty small operations that each table would have otherwise.
+The clocks of the tables are advanced as one tensor: some forty small operations
+that each table would have otherwise.
 """
 
 from keras import ops
@@ -18,17 +18,24 @@ def step_after(
     rule: Rule,
     iterations: Variable,
     steps_taken: Variable | None,
+    weight_decay: float | None,
     learning_rate: Tensor,
     dtype: str,
-) -> Step:
-    """Returns the step that follows, for variables of a dtype."""
+) -> tuple[Step, Tensor | None]:
+    """Returns the step that follows, for variables of a dtype.
+
+    With it comes the rate of their weight decay, `None` where there is none.
+    """
     # Read here, because rows are updated after Keras has counted the step.
     number = ops.cast(iterations + 1, "int32")
     count = number
     if steps_taken is not None:
         count = ops.convert_to_tensor(steps_taken + 1)
     step = Step(number, ops.cast(learning_rate, dtype), count)
-    return step._replace(scalars=rule.step_scalars(step))
+    step = step._replace(scalars=rule.step_scalars(step))
+    if not weight_decay:
+        return step, None
+    return step, step.learning_rate * ops.cast(weight_decay, dtype)
 
 
 def advanced_clocks(

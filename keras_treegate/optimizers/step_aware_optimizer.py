@@ -339,14 +339,13 @@ class StepAwareOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         state, applying = self._state_of(variable), self._applying[-1]
         dtype = state.variable.dtype
-        counts = self.iterations, self._steps_taken
-        step = applying.once(
-            dtype, lambda: step_after(self, *counts, learning_rate, dtype)
+        own = self.iterations, self._steps_taken, self._weight_decay
+        step, rate = applying.once(
+            dtype, lambda: step_after(self, *own, learning_rate, dtype)
         )
         gradient = applying.take_back(gradient, state.variable)
-        rate = None
-        if state.decays and self._weight_decay:
-            rate = step.learning_rate * ops.cast(self._weight_decay, dtype)
+        if not state.decays:
+            rate = None
         if state.table is None:
             old = [ops.convert_to_tensor(v) for v in (variable, *state.slots)]
             slots = self.next_slots(gradient, old[1:], step)

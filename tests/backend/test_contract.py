@@ -145,6 +145,16 @@ def test_owed_decay(ids):
     np.testing.assert_allclose(owed, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_clocks_of_both_signs_are_read_together():
+    # A clock whose sign is negative has the smaller number first.
+    clocks = np.array([[-2.0, -3e-3, 0.0], [1e-3, -5.0, 0.0]], "float32")
+    found = backend.read_clocks(tensor(clocks))
+    assert [bool(negative) for _, negative in found] == [False, True, False]
+    times = [ops.convert_to_numpy(time) for time, _ in found]
+    expected = np.array([[-2.0, 1e-3], [-5.0, -3e-3], [0, 0]], "float32")
+    np.testing.assert_array_equal(times, expected)
+
+
 @pytest.mark.parametrize(
     "ids",
     [[3, 1, 4, 1, 5], [0, 0, 0], [8, 7, 6], [2], [4, 4, 8, 8, 0, 0, 1, 1, 5]],

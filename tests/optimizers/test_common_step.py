@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_treegate.core import decay
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.optimizers import StepAwareOptimizer, StepAwareSGD
 from tests.optimizers import feeding
 
@@ -98,3 +99,24 @@ def test_each_table_keeps_a_clock_of_its_own(as_rows):
     np.testing.assert_allclose(time_of(always), 3 * one, rtol=1e-6)
     np.testing.assert_allclose(time_of(later), 2 * one, rtol=1e-6)
     assert time_of(never) == 0
+
+
+def test_tables_of_several_dtypes_decay_as_each_alone():
+    def trained(*dtypes):
+        layers = [
+            TreeGatedDense(3, depth=0, use_bias=False, dtype=dtype)
+            for dtype in dtypes
+        ]
+        for layer in layers:
+            layer.build((None, 4))
+        levels = [layer.tree_levels[0] for layer in layers]
+        rule = StepAwareSGD(0.1, weight_decay=0.3)
+        for step in range(3):
+            feeding.apply(rule, gradients(levels, step))
+        return [level.clock.numpy() for level in levels]
+
+    dtypes = ("float32", "bfloat16")
+    together = trained(*dtypes, "float32")
+    alone = [clock for dtype in dtypes for clock in trained(dtype)]
+    assert not np.array_equal(*alone)  # rates are rounded to the dtype
+    np.testing.assert_array_equal(together, [*alone, alone[0]])

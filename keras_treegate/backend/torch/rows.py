@@ -109,18 +109,17 @@ def is_lent(value: Tensor) -> bool:
 def read_clocks(clocks: Tensor) -> list[tuple[Tensor, Tensor | bool]]:
     if not clocks.is_cpu or torch.compiler.is_compiling():
         return decay.read_clocks(clocks)
-    # Because reading the numbers costs less than operations on them.
-    return [
-        (clock.flip(0), True) if abs(first) < abs(second) else (clock, False)
-        for clock, first, second in zip(
-            clocks.unbind(1), *clocks.tolist(), strict=True
-        )
-    ]
+    return [read_clock(clock) for clock in clocks.unbind(1)]
 
 
 def read_clock(clock: Tensor) -> tuple[Tensor, Tensor | bool]:
-    """Returns what `read_clocks` says of one clock (2,)."""
-    return read_clocks(clock[:, None])[0]
+    """Returns `decay.read_clock`; the sign as a `bool` if known."""
+    if not clock.is_cpu or torch.compiler.is_compiling():
+        return decay.read_clock(clock)
+    # Because reading the two numbers costs less than operations on them.
+    first, second = clock.tolist()
+    negative = abs(first) < abs(second)
+    return (clock.flip(0) if negative else clock), negative
 
 
 def owed_decay(clock: Variable, stamps: Variable, ids: Tensor | None) -> Tensor:
