@@ -46,19 +46,26 @@ def tables_of(inputs, dtype, pruned):
     return FoldedTables(table, scale, slots, bias, shape, "float32"), leaves
 
 
+# PyTorch has several ways, by the numbers in a product and in a row.
+WAYS = {"a bag or parts": (0, 2**16), "rows in place": (0, 0)}
+WAYS["a gather"] = (2**16, 0)
+
+
 @pytest.mark.parametrize(
-    "small", [0, 2**16] if keras.backend.backend() == "torch" else [0]
+    "way", WAYS if keras.backend.backend() == "torch" else ["its own"]
 )
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("inputs", [3, 8])
 def test_outputs_are_the_products_with_the_leaves(
-    inputs, dtype, pruned, small, monkeypatch
+    inputs, dtype, pruned, way, monkeypatch
 ):
     if keras.backend.backend() == "torch":
         from keras_treegate.backend.torch import folded
 
+        small, large_row = WAYS[way]
         monkeypatch.setattr(folded, "SMALL", small)
+        monkeypatch.setattr(folded, "LARGE_ROW", large_row)
         monkeypatch.setattr(folded, "PART_SIZE", 2 * UNITS)
     tables, leaves = tables_of(inputs, dtype, pruned)
     x = random().normal(size=(2, 3, inputs)).astype("float32")

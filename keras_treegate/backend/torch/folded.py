@@ -4,6 +4,8 @@ For one example an eager operation costs more than what it computes. So these
 are PyTorch's own, and as few as can be.
 """
 
+from typing import cast
+
 import torch
 
 from keras_treegate.backend.common import folded
@@ -18,6 +20,10 @@ PART_SIZE = 2**18
 # A gather and a product of so few numbers take less time than a bag.
 SMALL = 2**16
 
+# Rows of so many numbers are read where they lie, with a product for each. That
+# takes less time than a bag or a gather.
+LARGE_ROW = 2**16
+
 
 def folded_outputs(
     inputs: Tensor, tables: FoldedTables, codes: Tensor
@@ -29,7 +35,7 @@ def folded_outputs(
     x = inputs.to(dtype).reshape(-1, trees.inputs)
     if tables.table.shape[0] == trees.num_trees:  # all leaves are equal
         positions = torch.arange(trees.num_trees, device=x.device)
-        positions = positions.expand(len(x), -1)
+        positions = positions.expand(x.shape[0], -1)
     else:
         leaves = 2**trees.depth
         first = torch.arange(
@@ -61,14 +67,22 @@ def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
     table = tables.table
     width, units = table.shape[1:]
     small = x.numel() * units <= SMALL
-    if tables.scale is None and table.dtype == x.dtype and not small:
+    same = tables.scale is None and table.dtype == x.dtype
+    # A sum of float16 would be rounded after each tree.
+    wide = x.dtype in (torch.float32, torch.float64)
+    if width * units >= LARGE_ROW and wide and not small:
+        numbers = _numbers(positions)
+        if numbers is not None:
+            x = _scaled(x, positions, tables.scale)
+            return _products_in_place(x, numbers, table)
+    if same and not small:
         rows = positions
         if width > 1:
             of_block = torch.arange(
                 width, dtype=positions.dtype, device=positions.device
             )
             rows = torch.add(of_block, positions[:, :, None], alpha=width)
-            rows = rows.reshape(len(x), -1)[:, : x.shape[1]].contiguous()
+            rows = rows.reshape(x.shape[0], -1)[:, : x.shape[1]].contiguous()
         return torch.nn.functional.embedding_bag(
             rows,
             table.reshape(-1, units),
@@ -81,7 +95,7 @@ def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
     if small:
         return _gathered_products(x, positions, tables)
     examples = max(1, PART_SIZE // (width * units))
-    trees = max(1, PART_SIZE // (width * units * min(examples, len(x))))
+    trees = max(1, PART_SIZE // (width * units * min(examples, x.shape[0])))
     products = []
     for of_part, ids in zip(
         x.split(examples), positions.split(examples), strict=True
@@ -93,14 +107,51 @@ def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
     return torch.cat(products)
 
 
+def _numbers(positions: Tensor) -> list[list[int]] | None:
+    """Returns numbers on the CPU, or `None` if they cannot be had.
+
+    A trace would keep them for all inputs, and `torch.func.vmap` hides them.
+    """
+    if positions.device.type != "cpu" or torch.jit.is_tracing():
+        return None
+    try:
+        return cast(list[list[int]], positions.tolist())
+    except RuntimeError:
+        return None
+
+
+def _products_in_place(
+    x: Tensor, numbers: list[list[int]], table: Tensor
+) -> Tensor:
+    """Multiplies inputs (B, P) with rows (B, G), of which none is gathered."""
+    width, units = table.shape[1:]
+    kernel = torch.empty((width, units), dtype=x.dtype)  # stays in a cache
+    products = torch.zeros((x.shape[0], units), dtype=x.dtype)
+    for example, rows in enumerate(numbers):
+        product = products[example, None]
+        blocks = x[example, None].split(width, 1)
+        for number, block in zip(rows, blocks, strict=False):  # or padding
+            row = table[number]
+            if row.dtype != x.dtype:
+                row = kernel.copy_(row)
+            product.addmm_(block, row[: block.shape[1]])
+    return products
+
+
 def _gathered_products(
     x: Tensor, positions: Tensor, tables: FoldedTables
 ) -> Tensor:
     """Multiplies inputs (b, g * W) with rows (b, g), gathered and cast."""
-    ids = positions.reshape(-1)
-    if tables.scale is not None:  # A scale of a row is a factor of its input.
-        scale = tables.scale.index_select(0, ids)
-        x = x * scale.reshape(x.shape).to(x.dtype)
-    rows = tables.table.index_select(0, ids).to(x.dtype)
+    x = _scaled(x, positions, tables.scale)
+    rows = tables.table.index_select(0, positions.reshape(-1)).to(x.dtype)
     kernels = rows.reshape(*x.shape, rows.shape[2])
     return torch.bmm(x[:, None], kernels)[:, 0]
+
+
+def _scaled(x: Tensor, positions: Tensor, scale: Tensor | None) -> Tensor:
+    """Multiplies inputs (b, P) with the scales of their rows (b, G), if any."""
+    if scale is None:
+        return x
+    factors = scale.index_select(0, positions.reshape(-1))
+    factors = factors.reshape(x.shape[0], -1)[:, : x.shape[1]]
+    return x * factors.to(x.dtype)
