@@ -21,7 +21,7 @@ from keras_treegate.transforms import grow as grow
 from keras_treegate.transforms import prune as prune
 from keras_treegate.transforms import upcycle as upcycle
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "callbacks",

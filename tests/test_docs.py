@@ -6,6 +6,7 @@ That the site builds without a warning is checked where Sphinx is installed: by
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,23 @@ def test_what_is_no_channel_is_not_found(line):
     assert not list(channels(ast.parse(line)))
 
 
+def numbers(version):
+    return [int(number) for number in version.split(".")]
+
+
+def test_readme_has_the_lowest_versions():
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    names = {"keras": "Keras", "jax": "JAX", "torch": "PyTorch"}
+    names |= {"tensorflow": "TensorFlow"}
+    readme = " ".join(text_of(ROOT / "README.md").split())
+    needed = [project["dependencies"][0]]
+    needed += [extras[name][0] for name in names if name != "keras"]
+    for one in needed:
+        name, version = one.split(">=")
+        assert f"{names[name]} {version.rpartition('.')[0]}" in readme
+
+
 def test_the_changelog_has_the_version_of_the_package():
     import keras_treegate
 
@@ -158,6 +176,10 @@ def test_the_changelog_has_the_version_of_the_package():
     )
     assert headings[0] == ("Unreleased", "")
     version, date = headings[1]
-    assert version == keras_treegate.__version__
+    # After a release it is that of the next one, in development.
+    ours, _, in_development = keras_treegate.__version__.partition(".dev")
+    assert ours == version or (
+        in_development and numbers(ours) > numbers(version)
+    )
     citation = text_of(ROOT / "CITATION.cff")
     assert f"version: {version}\ndate-released: {date}\n" in citation

@@ -10,7 +10,7 @@
 #
 # It takes a minute. Nothing is downloaded: the digits come with scikit-learn.
 #
-#     pip install "keras_treegate[export]"
+#     pip install ".[tensorflow,export,tutorials]"
 #     python tutorials/09_serve_anywhere.py
 
 # %%

@@ -1,5 +1,7 @@
 """Checks of the tensors that layers are called with, and of their shapes."""
 
+import keras
+
 from keras_treegate.core.checks import integer, shown
 from keras_treegate.types import Shape, Tensor
 
@@ -20,8 +22,22 @@ def is_sparse(value: object, is_dense: bool) -> bool:
 
     `is_dense` is what the backend says of it.
     """
-    symbol_of_none = any(getattr(value, k, False) for k in ("sparse", "ragged"))
-    return not is_dense or symbol_of_none or hasattr(value, "tocoo")
+    return not is_dense or _is_sparse_symbol(value) or hasattr(value, "tocoo")
+
+
+def _is_sparse_symbol(value: object) -> bool:
+    """Returns whether a symbolic tensor says that it is sparse or ragged.
+
+    Only that of an input is believed: Keras takes a number for sparse, and so
+    `x * 2`, too. Tensors with values are looked at when the layer is called.
+    """
+    history = getattr(value, "_keras_history", None)
+    is_input = history is None or isinstance(
+        history.operation, keras.layers.InputLayer
+    )
+    return is_input and any(
+        getattr(value, name, False) for name in ("sparse", "ragged")
+    )
 
 
 def dense(name: str, value: object, is_dense: bool) -> None:

@@ -36,7 +36,7 @@ class NoisyRectifier(keras.layers.Layer, Credit):
     So each child of a node is gated by a rectifier of its own, `max(0, h)` or
     `max(0, -h)`, of which one is zero: only one path is read. Kernels depend on
     the activations and not on the leaf alone, so that they cannot be folded
-    into a table, and cost `depth + 1` products.
+    into a table, and cost one product for each stored level.
 
     Reference: Y. Bengio, "Estimating or Propagating Gradients Through
     Stochastic Neurons", arXiv 1305.2982, section 4 (noisy rectifier), and K.

@@ -22,7 +22,7 @@ class FoldedTreeDense(RoutedDense):
     """A `TreeGatedDense` whose paths are summed once and for all.
 
     `keras_treegate.fold` puts it in the place of a trained `TreeGatedDense`.
-    It has the same outputs, about half the numbers, no tree, no weight decay to
+    It has the same outputs, one table instead of trees, no weight decay to
     settle and nothing for an optimizer to do; the work per example is that of a
     Dense layer. It is rarely made by hand: a new one is all zeros.
 
@@ -64,8 +64,8 @@ class FoldedTreeDense(RoutedDense):
         (..., Q), of the compute dtype.
 
     Attributes:
-        table: The variable (G * U, W, Q) of the U stored leaves of each tree.
-        scale: The variable (G * U, W) of an int8 table, else `None`: the
+        table: The variable (G * K, W, Q) of the K stored leaves of each tree.
+        scale: The variable (G * K, W) of an int8 table, else `None`: the
             weights are `scale * table`.
         slots: The variable (G * 2^D,), the row of `table` of each leaf, or
             `None` where every leaf has its own.

@@ -107,7 +107,8 @@ class RoutedDense(keras.layers.Layer):
         # Checked before `call`, which runs after the variables are made.
         check_input("inputs", inputs)
         if not self._reads_mask:
-            kwargs.pop("mask", None)
+            for name in ("mask", "inputs_mask", "gate_inputs_mask"):
+                kwargs.pop(name, None)
         if gate_inputs is None:
             return super().__call__(inputs, **kwargs)
         self._check_gate_inputs(gate_inputs)

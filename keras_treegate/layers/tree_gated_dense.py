@@ -33,19 +33,19 @@ class TreeGatedDense(RoutedDense):
     """A dense layer whose capacity grows as `2^depth` and its work as `depth`.
 
     Use it in place of a `keras.layers.Dense` where more parameters would help
-    and more arithmetic is not wanted. The input units are split in order into
-    blocks, each of which owns a binary tree of weights. The bits of a gate
-    choose a path through each tree, for each example, and the weights used are
-    the sum along that path:
+    and more arithmetic is not wanted. The P inputs are split in order into G
+    blocks of W = ceil(P / G), each with a binary tree of weights. A gate that
+    reads S numbers chooses a path through each tree, for each example, and the
+    weights used are the sum along that path:
 
         bits      b(g, 1..D), from the gate of tree g
         path      n(g, l), the node reached after l bits; n(g, 0) is the root
         kernel    K[g] = sum over the levels l of T[g, n(g, l)]      (W, Q)
         output    y = activation(sum over g of x[g] @ K[g] + b)
 
-    All nodes below the roots start at zero, so that a fresh layer is the Dense
-    layer of its roots. Gates are read before the inputs are cast to the compute
-    dtype: the paths are the same under every dtype policy.
+    All nodes below the roots start at zero: a fresh layer is the Dense layer of
+    its roots. Gates are read before inputs are cast to the compute dtype, so
+    that paths are the same under every dtype policy.
 
     Reference: K. Cho and Y. Bengio, "Exponentially Increasing the
     Capacity-to-Computation Ratio for Conditional Computation in Deep Learning",
@@ -54,14 +54,14 @@ class TreeGatedDense(RoutedDense):
     Args:
         units: Positive integer, the output units `Q`.
         depth: Integer of at least 0, the bits of a path `D`; 0 makes a Dense
-            layer. Defaults to `4`.
+            layer. At most `S` with a `SignGate`. Defaults to `4`.
         num_trees: `"auto"` for `min(64, P)`, `None` for one tree for each input
             unit (the paper), or a positive integer of at most `P`. Defaults to
             `"auto"`.
         levels: The depths that store nodes: `"all"`, from 0 to `D` (the paper),
-            `"ends"`, 0 and `D`, or an ascending sequence of integers from 0 to
-            `D`. A level that is left out has no variables and costs nothing;
-            its bits still choose the path. Defaults to `"all"`.
+            `"ends"`, 0 and `D`, or an ascending sequence of depths that begins
+            with 0 and ends with `D`. One that is left out has no variables and
+            costs nothing; its bits still choose the path. Defaults to `"all"`.
         gate: A `keras_treegate.gates.Gate`, such as a `SignGate` or a
             `HashGate`, or `None` for `SignGate(seed=seed)`. Defaults to `None`.
         credit: How the gates learn, a `keras_treegate.credit.Credit` or the
@@ -76,10 +76,12 @@ class TreeGatedDense(RoutedDense):
         bias_regularizer: Regularizer of the bias. Defaults to `None`.
         bias_constraint: Constraint of the bias. Defaults to `None`.
         seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
-        count_visits: Boolean, whether `leaf_visits` are counted in training.
-            Must be `False` in the cell of a `keras.layers.RNN` under JAX, if
-            that is not unrolled. Defaults to `True`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`.
+        count_visits: Boolean, whether `leaf_visits` are counted in training;
+            `False` in a cell of a `keras.layers.RNN` under JAX that is not
+            unrolled. Defaults to `True`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`. Dense's
+            `kernel_regularizer` and `kernel_constraint`, which would read all
+            rows in each step, are refused: use the optimizer's `weight_decay`.
 
     Call arguments:
         inputs: (..., P), of a floating dtype and a rank of at least 2.
@@ -107,12 +109,12 @@ class TreeGatedDense(RoutedDense):
             what it costs, before the model is compiled.
 
     Raises:
-        ValueError: At construction for a `units`, `depth` or `num_trees` that
-            is no such integer or makes trees of more than 2^31 rows or of more
-            than 64 GiB (the environment variable `KERAS_TREEGATE_MAX_LAYER_GIB`
-            sets another bound); when built, for those, for more trees than
-            inputs, for inputs of rank 1, of unknown width or of an integer
-            dtype, and for gates that do not fit.
+        ValueError: At construction for arguments other than these, a credit
+            that the gate cannot serve, and a deepest level of more than 2^31
+            rows or trees of more than 64 GiB (the environment variable
+            `KERAS_TREEGATE_MAX_LAYER_GIB` sets another bound); when built, for
+            those, more trees than inputs, inputs of rank 1, of unknown width or
+            of an integer dtype, and gates that do not fit.
 
     Example:
 
@@ -324,9 +326,8 @@ class TreeGatedDense(RoutedDense):
     def settle(self) -> None:
         """Pays the weight decay that idle rows owe into these rows.
 
-        Rows are read with the decay they owe everywhere, so that outputs stay
-        as they are. The end of `fit` does this with every layer; do it by hand
-        to hand the variables in `nodes` to other code, outside of a step.
+        Outputs stay as they are: rows are read with the decay that they owe.
+        The end of `fit` does it; do it before other code reads `nodes`.
         """
         self._built_forest.settle()
 
@@ -357,11 +358,10 @@ class TreeGatedDense(RoutedDense):
     def leaf_visits(self) -> np.ndarray:
         """The visits of each leaf in training since a reset, (G, 2^D) int64.
 
-        An example, or a time step of one, that a layer which is trainable
-        routes in training is one visit of each tree; what a mask leaves out is
-        none. Under TensorFlow and PyTorch,
-        `keras.layers.RNN` calls its cell once more in each step, before the
-        first time step, which is counted too.
+        An example, or a time step of one, that a trainable layer routes in
+        training is one visit of each tree; what a mask leaves out is none.
+        Under TensorFlow and PyTorch, `keras.layers.RNN` calls its cell once
+        more in each step, before the first time step, which is counted too.
         """
         self._check_built()
         return self.visits.counts()

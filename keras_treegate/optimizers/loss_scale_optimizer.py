@@ -37,8 +37,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     arXiv 1710.03740.
 
     Args:
-        inner_optimizer: A `StepAwareSGD`, `StepAwareAdam` or
-            `StepAwareAdagrad`.
+        inner_optimizer: A `StepAwareOptimizer`, such as `StepAwareAdam`.
         initial_scale: Float. Defaults to `32768.0`.
         dynamic_growth_steps: Integer. Defaults to `2000`.
         name: String or `None`. Defaults to `None`.

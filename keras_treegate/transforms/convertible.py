@@ -6,9 +6,15 @@ from typing import TypeVar
 
 import keras
 
-from keras_treegate.transforms.sublayers import LayerSelection, select_layers
+from keras_treegate.transforms.sublayers import (
+    LayerSelection,
+    descendants,
+    select_layers,
+)
 
 Layer = TypeVar("Layer", bound=keras.layers.Layer)
+
+NORMALIZED = "is in a `SpectralNormalization`, which changes its whole weight"
 
 
 def convertible(
@@ -35,8 +41,11 @@ def convertible(
         for layer in select_layers(model, layers)
         if by_name or isinstance(layer, kind)
     ]
+    normalized = _normalized(model)
     reasons = [
-        _not_exactly(kind, layer) or why_not(layer) for layer in candidates
+        _not_exactly(kind, layer)
+        or (NORMALIZED if id(layer) in normalized else why_not(layer))
+        for layer in candidates
     ]
     found = [
         layer
@@ -67,6 +76,15 @@ def convertible(
             stacklevel=3,
         )
     return found
+
+
+def _normalized(model: keras.Model) -> set[int]:
+    """Returns the `id` of each layer whose weight a wrapper normalizes."""
+    return {
+        id(wrapper.layer)
+        for wrapper in descendants(model)
+        if isinstance(wrapper, keras.layers.SpectralNormalization)
+    }
 
 
 def _not_exactly(kind: type, layer: keras.layers.Layer) -> str | None:

@@ -42,12 +42,13 @@ def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
 
     Each `TreeGatedDense` becomes a `FoldedTreeDense`: one table of the sums
     from root to leaf, with all weight decay settled. Outputs are the same up to
-    rounding, about half the numbers are stored, and an example does the work
-    of a Dense layer, `depth + 1` times less than before. Leaves that are equal,
+    rounding, and an example does the work of a Dense layer, not that of one for
+    each stored level. With `levels="all"` about half of the numbers are stored,
+    with `"ends"` about as many as before. Leaves that are equal,
     because the nodes that tell them apart are zero, are stored once.
 
     The table is made a few megabytes at a time: folding needs no memory but the
-    table itself, which is half as large as the trees.
+    table itself.
 
     `dtype="bfloat16"` or `"int8"` makes it smaller still, at an error that each
     folded layer reports in `folding_error`.
@@ -62,8 +63,9 @@ def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
     Args:
         model: A built model.
         dtype: Dtype of the tables: `"float64"`, `"float32"`, `"bfloat16"`,
-            `"float16"`, `"int8"` (with one scale for each row), or `None` for
-            the compute dtype of each layer. Defaults to `None`.
+            `"float16"`, `"int8"` (with one scale for each input unit of a
+            leaf), or `None` for the compute dtype of each layer. Defaults to
+            `None`.
 
     Returns:
         The new model.

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import keras
 
 from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.layers.sparse_embedding import SparseEmbedding
 from keras_treegate.transforms.configs import explaining_failures, remade
 from keras_treegate.transforms.graphs import (
     GateInputs,
@@ -28,6 +29,7 @@ from keras_treegate.transforms.graphs import (
 from keras_treegate.transforms.state import (
     copy_saved_state,
     copy_variable,
+    embedding_like,
     tree_like,
 )
 from keras_treegate.transforms.sublayers import (
@@ -46,6 +48,12 @@ Layer: TypeAlias = keras.layers.Layer
 
 # Returns the layer that takes the place of another, built.
 MakeLayer: TypeAlias = Callable[[], Layer]
+
+# What transforms put in, and what makes one like another.
+COPIED: dict[type[Layer], Callable[..., Layer]] = {
+    RoutedDense: tree_like,
+    SparseEmbedding: embedding_like,
+}
 
 
 class Rebuilt(NamedTuple):
@@ -76,9 +84,10 @@ def rebuilt(
     layers = descendants(model)
     # Copies the others too, because an earlier transform may have put them in.
     copies = {
-        id(layer): partial(tree_like, layer)
+        id(layer): partial(like, layer)
         for layer in layers
-        if isinstance(layer, RoutedDense) and layer.built
+        for kind, like in COPIED.items()
+        if isinstance(layer, kind) and layer.built
     }
     cloner = _Cloner({**copies, **replacements}, gate_inputs)
     with saving_allowed(layers):

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_treegate.layers.routed_dense import RoutedDense
+from keras_treegate.layers.sparse_embedding import SparseEmbedding
 from keras_treegate.transforms.configs import explaining_failures, remade
 from keras_treegate.transforms.sublayers import get_at, is_graph, sublayer_paths
 from keras_treegate.types import Shape, Tensor, Variable
@@ -50,6 +51,14 @@ def tree_like(layer: TreeLayer, **changes: object) -> TreeLayer:
     for name in ("row_levels", "folding_error"):
         if hasattr(layer, name):
             setattr(new, name, getattr(layer, name))
+    return new
+
+
+def embedding_like(layer: SparseEmbedding) -> SparseEmbedding:
+    """Makes a sparse embedding like another, built, without its weights."""
+    with explaining_failures(layer):
+        new = remade(layer)
+    new.build()
     return new
 
 

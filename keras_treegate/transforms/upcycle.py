@@ -90,8 +90,8 @@ def upcycle(
             former also splits inputs that are hardly ever 0 or less. Defaults
             to `"running_mean"`.
         calibrate: A sample of inputs, arrays as the model takes them: running
-            means then start at the means over this sample, and not at zero.
-            Defaults to `None`.
+            means then start at the means over this sample, and not at zero. For
+            gates with running means alone. Defaults to `None`.
         seed: Integer or `None`, for drawing the gate units. Defaults to `None`.
         levels: As for `TreeGatedDense`. Defaults to `"all"`.
         gate: A gate whose config each layer gets a gate of; those with a seed
@@ -109,7 +109,8 @@ def upcycle(
             for `TreeGatedDense`, names of no layer, named layers that cannot be
             converted and models without any that can: each is named, with the
             reason. For a `gate` that is none, and for `gate_inputs` of another
-            model or for a model that is not functional.
+            model or for a model that is not functional, and for `calibrate`
+            where no gate has a running mean.
 
     Example:
 
@@ -179,6 +180,9 @@ def _why_not(
     """Returns why a layer cannot be converted, or `None`."""
     if layer.kernel_constraint is not None:
         return "has a `kernel_constraint`, which sums of nodes would not keep"
+    dtype = _input_dtype(layer)
+    if dtype is not None and "float" not in dtype:
+        return f"has inputs of the dtype {dtype}, which must be cast first"
     inputs, units = layer.kernel.shape
     if isinstance(num_trees, int) and num_trees > inputs:
         return f"has {inputs} inputs, too few for {num_trees} trees"
@@ -193,6 +197,14 @@ def _why_not(
     except ValueError as error:
         return f"does not fit its gate: {str(error).rstrip('.')}"
     return None
+
+
+def _input_dtype(layer: keras.layers.Dense) -> str | None:
+    """Returns the dtype of a layer's inputs in a graph, or `None`."""
+    try:
+        return keras.backend.standardize_dtype(layer.input.dtype)
+    except (AttributeError, ValueError):  # it was called on values only
+        return None
 
 
 def _upcycled(

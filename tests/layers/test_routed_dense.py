@@ -55,6 +55,38 @@ def test_sparse_inputs_are_refused(kind, name):
     assert layer.variables == []
 
 
+@each_layer
+def test_a_symbol_that_keras_takes_for_sparse_is_accepted(kind):
+    x = keras.Input((4,))
+    scaled = x * 2
+    assert scaled.sparse  # since Keras takes the number for sparse
+    model = keras.Model(
+        x, LAYERS[kind](2, depth=1)(scaled, gate_inputs=2 * x), name="scaled"
+    )
+    assert model(X).shape == (4, 2)
+
+
+@each_layer
+def test_sparse_symbols_of_inputs_are_refused(kind):
+    # Under PyTorch, Keras refuses such an input itself.
+    with pytest.raises(ValueError, match="must be a dense tensor|not support"):
+        LAYERS[kind](2, depth=1)(keras.Input((4,), sparse=True))
+
+
+def test_a_folded_layer_takes_the_masks_that_keras_names_after_inputs():
+    x, mask = keras.Input((5, 4)), keras.Input((5,), dtype="bool")
+    layer = TreeGatedDense(2, depth=1, name="tree")
+    model = keras.Model([x, mask], layer(x, inputs_mask=mask))
+    folded = keras_treegate.fold(model)
+    inputs = np.ones((3, 5, 4), "float32"), np.ones((3, 5), bool)
+    np.testing.assert_allclose(
+        folded.predict(inputs, verbose=0),
+        model.predict(inputs, verbose=0),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
 def test_sparse_inputs_of_methods_are_refused():
     layer = TreeGatedDense(2, depth=1)
     layer.build(X.shape)

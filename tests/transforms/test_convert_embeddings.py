@@ -116,6 +116,46 @@ def test_other_transforms_keep_what_sparse_embeddings_hold():
     models.assert_same_outputs(model, wider, ids)
 
 
+class OwnModel(keras.Model):
+    """Its constructor makes its layers, and so does that of its clone."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(ROWS, UNITS)
+        self.hidden = layers.Dense(UNITS, name="hidden")
+
+    def build(self, input_shape):
+        self.words.build(input_shape)
+        self.hidden.build((*input_shape, UNITS))
+
+    def call(self, ids):
+        return self.hidden(self.words(ids))
+
+    def get_config(self):
+        return {}
+
+
+OTHERS = {
+    "upcycle": lambda model: keras_treegate.upcycle(model, 1),
+    "grow": lambda model: keras_treegate.grow(model, 3),
+    "prune": lambda model: keras_treegate.prune(
+        model, visits={"hidden": np.ones((UNITS, 4), "int64")}
+    ),
+    "fold": keras_treegate.fold,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_that_make_their_layers_are_transformed_further(name):
+    model = OwnModel()
+    model(IDS)
+    models.randomize(model)
+    new = model if name == "upcycle" else keras_treegate.upcycle(model, 2)
+    new = OTHERS[name](keras_treegate.convert_embeddings(new))
+    assert len(of_kind(new, SparseEmbedding)) == 1
+    models.assert_same_outputs(model, new, IDS)
+
+
 def one(layer):
     return keras.Sequential([keras.Input((5,), dtype="int32"), layer])
 

@@ -164,6 +164,11 @@ REASONS = {
         {},
         "has a `kernel_constraint`",
     ),
+    "a normalized kernel": (
+        lambda: layers.SpectralNormalization(layers.Dense(4, name="mine")),
+        {},
+        "is in a `SpectralNormalization`",
+    ),
     "too few inputs for the gates": (
         lambda: layers.Dense(4, name="mine"),
         {"depth": 7},
@@ -201,6 +206,21 @@ def test_layers_that_cannot_be_converted_are_named_with_the_reason(
         keras_treegate.upcycle(
             model, **{"depth": 2, "layers": "mine", **arguments}
         )
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_layers_of_inputs_that_are_no_floats_are_not_converted(dtype):
+    x = keras.Input((6,), dtype=dtype)
+    y = layers.Dense(4, name="second")(layers.Dense(5, name="first")(x))
+    model = keras.Model(x, y)
+    with pytest.warns(match=f"'first' has inputs of the dtype {dtype}, which"):
+        new = keras_treegate.upcycle(model, depth=2)
+    assert [type(x).__name__ for x in new.layers[1:]] == [
+        "Dense",
+        "TreeGatedDense",
+    ]
+    x = np.eye(6).astype(dtype)
+    models.assert_same_outputs(model, new, x)
 
 
 def test_layers_with_lora_are_not_converted():
