@@ -161,8 +161,8 @@ def checked_levels(levels: object, depth: int) -> tuple[int, ...]:
     if not found or not ascending or (found[0], found[-1]) != (0, depth):
         raise ValueError(
             '`levels` must be "all", "ends" or an ascending sequence of '
-            f"depths that begins with 0 and ends with `depth`, {depth}. "
-            f"Received: levels={checks.shown(levels)}. Write e.g. "
+            "depths that begins with 0 and ends with `depth`, which is "
+            f"{depth}. Received: levels={checks.shown(levels)}. Write e.g. "
             f"`levels={tuple(sorted({0, depth // 2, depth}))}`, or leave it "
             'out for "all".'
         )
