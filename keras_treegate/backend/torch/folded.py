@@ -153,5 +153,6 @@ def _scaled(x: Tensor, positions: Tensor, scale: Tensor | None) -> Tensor:
     if scale is None:
         return x
     factors = scale.index_select(0, positions.reshape(-1))
-    factors = factors.reshape(x.shape[0], -1)[:, : x.shape[1]]
+    columns = positions.shape[1] * scale.shape[1]
+    factors = factors.reshape(x.shape[0], columns)[:, : x.shape[1]]
     return x * factors.to(x.dtype)
