@@ -255,6 +255,12 @@ def test_inputs_that_are_refused(inputs, reverse, message):
     assert not layer.built
 
 
+def test_a_symbol_that_keras_takes_for_sparse_is_accepted():
+    ids = keras.Input((3,), dtype="int32")
+    model = keras.Model(ids, SparseEmbedding(ROWS, UNITS)(ids * 2))
+    assert model(np.zeros((2, 3), "int32")).shape == (2, 3, UNITS)
+
+
 def test_embeddings_of_a_layer_that_is_not_built():
     with pytest.raises(ValueError, match="must be built.*Received"):
         _ = SparseEmbedding(ROWS, UNITS).embeddings

@@ -176,6 +176,9 @@ REFUSED = {
         layers.ReversibleEmbedding(ROWS, UNITS, name="mine")
     ),
     "has LoRA weights": with_lora,
+    "is in a `SpectralNormalization`": lambda: one(
+        layers.SpectralNormalization(layers.Embedding(ROWS, UNITS, name="mine"))
+    ),
 }
 
 

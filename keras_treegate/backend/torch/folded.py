@@ -21,7 +21,8 @@ PART_SIZE = 2**18
 SMALL = 2**16
 
 # Rows of so many numbers are read where they lie, with a product for each. That
-# takes less time than a bag or a gather.
+# takes less time than a gather, and for one example than a bag, which shares out
+# more of them among the threads.
 LARGE_ROW = 2**16
 
 
@@ -70,7 +71,8 @@ def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
     same = tables.scale is None and table.dtype == x.dtype
     # A sum of float16 would be rounded after each tree.
     wide = x.dtype in (torch.float32, torch.float64)
-    if width * units >= LARGE_ROW and wide and not small:
+    in_place = wide and not small and (x.shape[0] == 1 or not same)
+    if width * units >= LARGE_ROW and in_place:
         numbers = _numbers(positions)
         if numbers is not None:
             x = _scaled(x, positions, tables.scale)

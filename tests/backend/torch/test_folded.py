@@ -60,6 +60,18 @@ def test_examples_are_mapped(in_place):
     torch.testing.assert_close(mapped(x, codes), expected)
 
 
+@pytest.mark.parametrize("examples", [1, 3])
+def test_one_example_of_the_dtype_of_the_table_is_enough(examples, in_place):
+    table = torch.randn(4, SHAPE.width, SHAPE.units)
+    x, codes = (v[:examples] for v in drawn(3))
+    tables = FoldedTables(table, None, None, None, SHAPE, "float32")
+    found = backend.folded_outputs(x, tables, codes)
+    assert bool(in_place) == (examples == 1)
+    kernels = table[codes.long() + torch.tensor([0, 2])].flatten(1, 2)
+    expected = torch.einsum("bp,bpq->bq", x, kernels[:, :5])
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_low_precision_is_not_rounded_after_each_tree(in_place):
     x, codes = drawn(2)
     x = x.half()
