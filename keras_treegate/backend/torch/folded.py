@@ -21,8 +21,8 @@ PART_SIZE = 2**18
 SMALL = 2**16
 
 # Rows of so many numbers are read where they lie, with a product for each. That
-# takes less time than a gather. It takes less than a bag for one example alone: a
-# bag shares out more of them among the threads.
+# takes less time than a gather. It takes less than a bag for one example alone,
+# because a bag shares out more of them among the threads.
 LARGE_ROW = 2**16
 
 
