@@ -339,7 +339,7 @@ class Backend(Protocol):
         """
 
     @staticmethod
-    def quotient(numbers: Tensor, divisor: int) -> Tensor:
+    def quotient(numbers: Tensor, divisor: Tensor | int) -> Tensor:
         """Divides integers, rounded towards zero, alike in all files."""
 
     @staticmethod

@@ -37,5 +37,6 @@ def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     return jnp.take(table, ids, axis=axis, mode="clip")
 
 
-def quotient(numbers: Tensor, divisor: int) -> Tensor:
-    return jax.lax.div(numbers, jnp.full_like(numbers, divisor))
+def quotient(numbers: Tensor, divisor: Tensor | int) -> Tensor:
+    divisor = jnp.asarray(divisor, numbers.dtype)
+    return jax.lax.div(*jnp.broadcast_arrays(numbers, divisor))

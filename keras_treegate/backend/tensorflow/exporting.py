@@ -27,5 +27,5 @@ def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     return tf.gather(table, ids, axis=axis)
 
 
-def quotient(numbers: Tensor, divisor: int) -> Tensor:
+def quotient(numbers: Tensor, divisor: Tensor | int) -> Tensor:
     return tf.truncatediv(numbers, divisor)

@@ -24,5 +24,5 @@ def gather(table: Tensor, ids: Tensor, axis: int) -> Tensor:
     return rows.reshape(*ids.shape, *table.shape[1:])
 
 
-def quotient(numbers: Tensor, divisor: int) -> Tensor:
+def quotient(numbers: Tensor, divisor: Tensor | int) -> Tensor:
     return torch.div(numbers, divisor, rounding_mode="trunc")
