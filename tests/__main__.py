@@ -42,10 +42,12 @@ FAST_COMPILATION = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
-# What one process of JAX has compiled, however fast, the others read.
-SHARED_COMPILATIONS = {
+# What one process of JAX has compiled, however fast, the others read. Programs
+# do not hold the lines of Python that their operations come from.
+FAST_JAX = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }
 
 # The processes of a backend, if the whole suite is run.
@@ -224,7 +226,7 @@ def environment(backend, home, threads):
         limits["XLA_FLAGS"] = " ".join(FAST_COMPILATION)
     if backend == "jax":
         limits["JAX_COMPILATION_CACHE_DIR"] = str(home.parent / "compiled")
-        limits |= SHARED_COMPILATIONS
+        limits |= FAST_JAX
     fixed = {"KERAS_BACKEND": backend, "KERAS_HOME": str(home)}
     return quiet | limits | dict(os.environ) | fixed
 
