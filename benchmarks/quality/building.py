@@ -17,6 +17,7 @@ from keras_treegate import layers, optimizers
 NGRAM_WIDTH = 16
 
 EMBEDDING = 32
+PROJECTIONS = 128
 
 
 def build_model(network: Network, task: Task, seed: int) -> keras.Model:
@@ -24,8 +25,8 @@ def build_model(network: Network, task: Task, seed: int) -> keras.Model:
 
     The layer under test is the second of two hidden layers. Its gates are the
     signs that the first one's ReLU takes, or hashes of the last tokens, or the
-    signs of their embeddings. For digits it is the only hidden layer, and its
-    gates ask whether a pixel is above its mean.
+    signs of their embeddings or of random projections. For digits it is the
+    only hidden layer, and its gates ask whether a pixel is above its mean.
     """
     x, y = task.train
     inputs = keras.Input(x.shape[1:], dtype=x.dtype.name)
@@ -90,7 +91,20 @@ def after_hidden(network: Network, task: Task, seed: int, inputs: Any) -> Any:
     if network.family == "last embeddings":
         last = keras.layers.Flatten()(embedded[:, -2:])
         return layer(z, gate_inputs=last)
+    if network.family == "random projections":
+        return layer(z, gate_inputs=projections(task, seed, inputs))
     return layer(z)
+
+
+def projections(task: Task, seed: int, inputs: Any) -> Any:
+    """Returns random projections (B, 128) of which tokens there are."""
+    drawn = keras.layers.Embedding(
+        task.vocabulary,
+        PROJECTIONS,
+        embeddings_initializer=keras.initializers.RandomNormal(seed=seed),
+        trainable=False,
+    )
+    return keras.layers.GlobalAveragePooling1D()(drawn(inputs))
 
 
 def n_grams(network: Network, seed: int, inputs: Any, width: int) -> list[Any]:

@@ -19,7 +19,10 @@ def layer(network: Network, seed: int, units: int) -> Any:
     if FAMILIES[network.family].hashed:
         gate = gates.HashGate(numbers(network.orders), seed=seed)
     else:
-        threshold = "running_mean" if network.task == "digits" else "zero"
+        fixed = (
+            network.task == "digits" or network.family == "random projections"
+        )
+        threshold = "running_mean" if fixed else "zero"
         gate = gates.SignGate(threshold=threshold, seed=seed)
     named = network.levels in ("all", "ends")
     return layers.TreeGatedDense(

@@ -117,6 +117,10 @@ FAMILIES = {
     "last embeddings": Family(
         *("{trees}, signs of the last embeddings", {64: 2})
     ),
+    # The gates are signs of sums over all tokens, of a number drawn for each.
+    "random projections": Family(
+        *("{trees}, signs of random projections", {16: 5})
+    ),
 }
 
 
@@ -265,11 +269,13 @@ def against_overfitting(task: str) -> list[Network]:
     """Returns smaller trees, and weight decay for trees and a Dense network."""
     leaves = hashed(task, 6, "2", "ends")
     dense = Network(task, "dense", WIDTH[task])
+    projected = leaves._replace(family="random projections", orders="")
     return [
         *(hashed(task, depth, "1", "ends") for depth in (2, 4)),
+        *(projected._replace(depth=depth) for depth in (4, 6)),
         *(
             one._replace(weight_decay=decay)
-            for one in (dense, leaves)
+            for one in (dense, leaves, projected)
             for decay in STRONG_DECAYS
         ),
     ]

@@ -486,11 +486,18 @@ CONTEXT = {
     "both": Network("context", "hash and n-grams", 8, 2, 4, orders="2"),
     "last": Network("context", "last embeddings", 8, 2, 4, levels="ends"),
     "mixture": Network("context", "mixture", 8, experts=3),
+    "projections": Network(
+        *("context", "random projections", 8, 2, 4), levels="ends"
+    ),
 }
 
 
 def test_every_family_of_the_context_is_tried_here():
-    families = {case.family for case in networks.everything("context")}
+    families = {
+        case.family
+        for task in ("context", "flights")
+        for case in networks.everything(task)
+    }
     assert families == {case.family for case in CONTEXT.values()}
 
 
@@ -524,6 +531,7 @@ def test_rates_of_the_context_are_chosen_on_other_data(context, name):
         ("large", 8 * 8 + 8 + 2 * 8 * 2**15),
         ("both", 8 * 8 * (1 + 2 + 4) + 8 + 16 * (2**16 + 8)),
         ("last", 8 * 8 * (1 + 4) + 8),
+        ("projections", 8 * 8 * (1 + 4) + 8),
     ],
 )
 def test_sizes_of_networks_that_read_the_context(context, name, parameters):
