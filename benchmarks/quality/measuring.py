@@ -20,7 +20,11 @@ LN_2 = math.log(2)
 
 
 class EndsInTime(keras.callbacks.Callback):
-    """Breaks training off, early, if it would not end before a deadline."""
+    """Breaks training off, early, if it would not end before a deadline.
+
+    step_ms: milliseconds of a step, without the first ones, which compile. It
+        is known after training, and `None` if there were only the first ones.
+    """
 
     FIRST, LAST = 10, 40  # the steps that tell how long one takes
 
@@ -29,6 +33,7 @@ class EndsInTime(keras.callbacks.Callback):
         self.steps = steps
         self.deadline = deadline
         self.broken_off = False
+        self.step_ms: float | None = None
         self._start = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -39,6 +44,11 @@ class EndsInTime(keras.callbacks.Callback):
             step = (now - self._start) / (self.LAST - self.FIRST)
             if now + step * (self.steps - self.LAST) > self.deadline:
                 self.model.stop_training = self.broken_off = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.steps - 1 > self.FIRST:
+            past = time.perf_counter() - self._start
+            self.step_ms = past / (self.steps - 1 - self.FIRST) * 1e3
 
 
 def measure(
@@ -75,6 +85,7 @@ def measure(
         **({"choice_bits": choice[0][0] / LN_2} if choice else {}),
         "accuracy": float(accuracy),
         "seconds": seconds,
+        "step_ms": in_time.step_ms,
         **building.size(model),
     }
 

@@ -50,18 +50,21 @@ def summary(rows: list[dict]) -> list[dict]:
 
 
 def _mean(group: list[dict]) -> dict:
-    first, *others = ([row[name] for row in group] for name in MEANS)
-    spread = statistics.stdev(first) if len(first) > 1 else None
-    means = map(statistics.mean, (first, *others))
+    bits = [row["bits"] for row in group]
     same = {k: v for k, v in group[0].items() if k not in (*MEANS, "seed")}
     return same | {
         "seeds": sorted(row["seed"] for row in group),
-        "bits_spread": spread,
-        **dict(zip(MEANS, means, strict=True)),
+        "bits_spread": statistics.stdev(bits) if len(bits) > 1 else None,
+        # Older results have no time of a step, and neither have short runs.
+        **{
+            name: statistics.mean(row[name] for row in group)
+            for name in MEANS
+            if all(row.get(name) is not None for row in group)
+        },
     }
 
 
-MEANS = ("bits", "accuracy", "seconds")
+MEANS = ("bits", "accuracy", "seconds", "step_ms")
 
 
 def best_rate(rows: list[dict], network: Network, steps: int) -> float | None:
