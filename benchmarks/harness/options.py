@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ def positive_float(text: str) -> float:
             f"must be a number above 0. Received: {text!r}"
         )
     return number
+
+
+def pattern(text: str) -> str:
+    """Returns a regular expression as it stands."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f"must be regular expressions. Received: {text!r}, where {error}"
+        ) from error
+    return text
 
 
 def option(name: str, text: str, **settings: Any) -> Options:

@@ -4,6 +4,7 @@ import argparse
 import functools
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -30,9 +31,11 @@ OPTIONS = (
         "quick", "few networks, steps and rates", action="store_true"
     )
     | options.option(
-        *("cases", "only networks whose name contains one of these"),
+        "cases",
+        "only networks in whose name one of these regular expressions is found",
         nargs="+",
         metavar="TEXT",
+        type=options.pattern,
     )
     | options.option(
         "rates",
@@ -62,9 +65,9 @@ class QualityBenchmark(Benchmark):
         grid = networks.quick if given.quick else networks.everything
         if not list(_networks(given, grid)):
             raise ValueError(
-                "`--cases` must be part of the name of a network, e.g. 'Dense' "
-                f"or 'depth 4'. Received: {given.cases}. Without it all are "
-                "trained."
+                "`--cases` must be part of the name of a network, e.g. "
+                "'Dense', 'depth 4' or 'Dense 128$', where the name ends. "
+                f"Received: {given.cases}. Without it all are trained."
             )
         known = _known(given)["data"]
         for name in given.tasks:
@@ -175,7 +178,7 @@ def _networks(given: argparse.Namespace, grid: Callable) -> Iterator[Network]:
     wanted = given.cases or [""]
     for task in dict.fromkeys(given.tasks):
         for network in grid(task):
-            if any(text in network.name for text in wanted):
+            if any(re.search(text, network.name) for text in wanted):
                 yield network._replace(optimizer=given.optimizer)
 
 

@@ -3,9 +3,11 @@
 Networks are trained for a few steps: how well they do is not asked here.
 """
 
+import argparse
 import functools
 import io
 import json
+import math
 import re
 import sys
 import types
@@ -337,6 +339,43 @@ def test_cases_that_name_nothing_are_refused(capsys):
     error = " ".join(capsys.readouterr().err.split())
     assert "`--cases` must be part of the name of a network" in error
     assert "Received: ['Dens 256']" in error
+
+
+def test_cases_are_regular_expressions(capsys):
+    def names(*cases):
+        given = argparse.Namespace(
+            cases=cases, tasks=["context"], optimizer="StepAwareAdam"
+        )
+        found = search._networks(given, networks.everything)
+        return [network.name for network in found]
+
+    assert names("Dense 128$") == ["Dense 128"]
+    assert set(names("Dense 128")) > {
+        "Dense 128",
+        "Dense 128 and n-grams of 2,3",
+    }
+    assert names("depth 14.*ends", "Dense 1152") == [
+        "Dense 1152",
+        "hash, depth 14, 16 trees, orders 2, levels ends",
+    ]
+    with pytest.raises(SystemExit):
+        main(["quality", "--cases", "depth ("])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "must be regular expressions. Received: 'depth ('" in error
+
+
+def test_a_step_is_timed_without_the_first_ones(monkeypatch):
+    def step_ms(steps):
+        in_time = measuring.EndsInTime(steps, math.inf)
+        clock = iter([20.0, 50.0, 119.0])  # batches 10 and 40, and the end
+        monkeypatch.setattr(measuring.time, "perf_counter", clock.__next__)
+        for batch in range(steps):
+            in_time.on_train_batch_end(batch)
+        in_time.on_train_end()
+        return in_time.step_ms
+
+    assert step_ms(100) == pytest.approx(99 / 89 * 1e3)
+    assert step_ms(11) is None
 
 
 @pytest.mark.parametrize(
