@@ -85,9 +85,31 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             **kwargs,
         )
 
+        # Keras makes these when it builds, which is too late where a graph that
+        # is traced once has multiplied its loss before.
+        with backend.outside_of_traces():
+            self.step_counter = self.add_variable(
+                shape=(),
+                initializer="zeros",
+                dtype="int",
+                aggregation="none",
+                name="step_counter",
+            )
+            self.dynamic_scale = self.add_variable(
+                shape=(),
+                initializer=keras.initializers.Constant(self.initial_scale),
+                dtype="float32",
+                aggregation="none",
+                name="dynamic_scale",
+            )
+
     def build(self, var_list: list[Variable]) -> None:
         with backend.outside_of_traces():
-            super().build(var_list)
+            self.inner_optimizer.build(var_list)
+            keras.optimizers.Optimizer.build(self, var_list)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        return ops.multiply(loss, self.dynamic_scale)
 
     @property
     def weight_decay(self) -> float | None:

@@ -136,6 +136,36 @@ def test_the_scale_grows_after_some_finite_steps():
     assert scales == [8.0, 16.0, 16.0, 32.0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [
+        ({"initial_scale": 8.0, "dynamic_growth_steps": 2}, 8.0 * 2**4),
+        ({"initial_scale": 2.0**127}, None),
+    ],
+    ids=["grows", "falls"],
+)
+def test_the_loss_has_the_scale_of_each_step_of_fit(settings, last):
+    """In a graph that `compile` makes, of an optimizer that is not built."""
+    inner = StepAwareSGD(0.1, momentum=0.9)
+    optimizer = LossScaleOptimizer(inner, **settings)
+    scaled, layer = model_with(optimizer, dtype="float32")
+    # Labels so large that the gradients of the first scales are infinite.
+    batches = [(x, 8 * y) for x, y in data(steps=8)]
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    assert not optimizer.built
+    scaled.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    skipped = len(batches) - int(optimizer.iterations)
+    if last:
+        assert (skipped, float(optimizer.dynamic_scale)) == (0, last)
+    else:
+        assert 0 < skipped < 6
+        assert float(optimizer.dynamic_scale) == 2.0 ** (127 - skipped)
+    plain, other = model_with(StepAwareSGD(0.1, momentum=0.9), dtype="float32")
+    train(plain, batches[skipped:])
+    for one, two in zip(layer.nodes, other.nodes, strict=True):
+        np.testing.assert_allclose(one.numpy(), two.numpy(), 1e-5, 1e-6)
+
+
 def test_the_end_of_fit_leaves_no_debt():
     inner = StepAwareSGD(0.1, weight_decay=DECAY)
     model, layer = model_with(LossScaleOptimizer(inner), **QUICK)
