@@ -165,6 +165,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             if gradient is not None:
                 rows = _rows(gradient)
                 finite = ops.logical_and(finite, ops.all(ops.isfinite(rows)))
+        finite = self._everywhere(finite)
         scale = ops.convert_to_tensor(self.dynamic_scale.value)
         with row_table.step_aware():
             unscaled = [
@@ -183,6 +184,16 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         self.step_counter.assign(
             ops.where(keeps_counting, count + 1, ops.zeros_like(count))
         )
+
+    def _everywhere(self, finite: Tensor) -> Tensor:
+        """Returns whether a boolean is true in all replicas.
+
+        Each has its own gradients, which are added up only when they are
+        applied.
+        """
+        failed = ops.cast(ops.logical_not(finite), "float32")
+        failed = backend.mean_of_processes(self.dynamic_scale, failed)
+        return ops.equal(failed, 0)
 
 
 def _rows(gradient: Tensor | backend.RowGradient) -> Tensor:

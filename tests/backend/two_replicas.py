@@ -13,7 +13,11 @@ from keras import ops
 from keras_treegate import backend
 from keras_treegate.gates import SignGate
 from keras_treegate.layers import TreeGatedDense
-from keras_treegate.optimizers import StepAwareAdam
+from keras_treegate.optimizers import (
+    LossScaleOptimizer,
+    StepAwareAdam,
+    StepAwareSGD,
+)
 from tests.optimizers.routing import inputs_for, make_layer, make_model
 
 
@@ -26,6 +30,28 @@ def trained(strategy):
         model = make_model(layer, StepAwareAdam(0.05, weight_decay=0.1))
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     return [nodes.numpy() for nodes in layer.nodes]
+
+
+def trained_with_a_scale(strategy):
+    """Returns weights, scales and steps after gradients that overflow.
+
+    The two halves of a batch differ in size, so that there is a scale at which
+    the gradients of one replica are finite, and those of the other are not.
+    """
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+    y = x[:, :2] * np.where(np.arange(64) % 16 < 8, 1, 30)[:, None]
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        layer = TreeGatedDense(2, depth=2, num_trees=2, seed=0)
+        model = keras.Sequential([keras.Input((6,)), layer])
+        model.compile(LossScaleOptimizer(StepAwareSGD(1e-3), 2.0**127), "mse")
+    model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    assert type(model.optimizer) is LossScaleOptimizer
+    counts = model.optimizer.dynamic_scale, model.optimizer.iterations
+    return [nodes.numpy() for nodes in layer.nodes], [
+        {float(x) for x in strategy.experimental_local_results(count.value)}
+        for count in counts
+    ]
 
 
 def running_mean(strategy):
@@ -89,6 +115,12 @@ def main():
         rtol=1e-5,
         atol=1e-5,
     )
+    one, (scales, steps) = trained_with_a_scale(tf.distribute.get_strategy())
+    both, counts = trained_with_a_scale(mirrored)
+    assert 0 < min(steps) < 12
+    assert counts == [scales, steps]
+    for actual, expected in zip(both, one, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     one = trained(tf.distribute.get_strategy())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
