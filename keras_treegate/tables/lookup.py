@@ -46,7 +46,7 @@ def look_up_plainly(table: RowTable, ids: Tensor) -> Tensor:
     stamps = backend.gather(table.stamps.value, ids, 0)
     owed = decay.owed(table.clock.value, stamps)
     for _ in range(len(rows.shape) - len(owed.shape)):
-        owed = owed[..., None]
+        owed = ops.expand_dims(owed, -1)
     dtype = at_least_float32(rows)
     settled = ops.cast(rows, dtype) * ops.cast(owed, dtype)
     return ops.cast(settled, rows.dtype)

@@ -48,16 +48,23 @@ def export(model, file_format, folder):
         ]
         options["input_signature"] = specs if len(specs) == 1 else [specs]
     if file_format == "torch":
-        options["dynamic_shapes"] = dynamic_batch(len(model.inputs))
+        options["dynamic_shapes"] = dynamic_shapes(model)
     model.export(str(path), format=file_format, verbose=False, **options)
     return path
 
 
-def dynamic_batch(inputs):
+def dynamic_shapes(model):
+    """Returns the axes of the inputs that may have any size, for PyTorch."""
     import torch
 
-    batch = {0: torch.export.Dim("batch", min=1, max=1024)}
-    return batch if inputs == 1 else [([batch] * inputs,)]
+    sizes = [
+        torch.export.Dim(name, min=1, max=1024) for name in ("batch", "length")
+    ]
+    axes = [
+        {axis: sizes[axis] for axis, size in enumerate(x.shape) if size is None}
+        for x in model.inputs
+    ]
+    return axes[0] if len(axes) == 1 else [(axes,)]
 
 
 def size_of(path):

@@ -100,6 +100,9 @@ def forms():
     found["reinforce"] = tree_model(sign_gate(), credit="reinforce")[0]
     found["ends"] = tree_model(sign_gate(), levels="ends", num_trees=None)[0]
     found["depth 0"] = tree_model(sign_gate(), depth=0)[0]
+    for form, dtype in {"folded": "float32", "int8": "int8"}.items():
+        root = tree_model(sign_gate(), depth=0)[0]
+        found[f"depth 0, {form}"] = keras_treegate.fold(root, dtype=dtype)
     return found
 
 
@@ -115,6 +118,8 @@ NAMES = (
     "reinforce",
     "ends",
     "depth 0",
+    "depth 0, folded",
+    "depth 0, int8",
 )
 
 

@@ -32,3 +32,18 @@ def test_a_file_computes_what_keras_does(file_format, tmp_path):
     path = runtimes.export(model, file_format, tmp_path)
     found = runtimes.run(path, file_format, [ids])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("file_format", runtimes.FORMATS)
+def test_a_file_takes_ids_of_any_length(file_format, tmp_path):
+    ids = keras.Input((None,), dtype="int32")
+    model = keras.Model(ids, SparseEmbedding(ROWS, UNITS, "normal")(ids))
+    model(np.zeros((2, 2), "int32"))
+    path = runtimes.export(model, file_format, tmp_path)
+    # A file of one batch size is of one length, too.
+    for length in (1,) if runtimes.is_static(model, file_format) else (1, 5):
+        ids = np.random.default_rng(length).integers(0, ROWS, (7, length))
+        ids = ids.astype("int32")
+        expected = keras.ops.convert_to_numpy(model(ids))
+        found = runtimes.run(path, file_format, [ids])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
