@@ -30,8 +30,9 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         `dynamic_growth_steps` steps without one:  scale = scale * 2
 
     A skipped step leaves the weights, all slots, the decay and the iterations
-    as they are. Replicas skip a step together, where one of them overflows. Variables with `overwrite_with_gradient`, such as the scales of
-    float8 layers, are not divided.
+    as they are. Replicas skip a step together, where one of them overflows.
+    Variables with `overwrite_with_gradient`, such as the scales of float8
+    layers, are not divided.
 
     Reference: P. Micikevicius et al., "Mixed Precision Training",
     arXiv 1710.03740.
