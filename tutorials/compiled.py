@@ -57,7 +57,13 @@ def with_torch(model, with_torch_compile):
     if with_torch_compile:
         # Without a C++ compiler on this machine: a warning, and not compiled.
         torch._dynamo.config.suppress_errors = True
-        call = torch.compile(call, dynamic=False)
+        # Checks the inputs before each call, and not all attributes of all
+        # layers, which takes longer than a small network. So each model needs
+        # code of its own, by which PyTorch finds what it has compiled.
+        call.__code__ = call.__code__.replace()
+        guards = torch.compiler.keep_tensor_guards_unsafe
+        options = {"guard_filter_fn": guards}
+        call = torch.compile(call, dynamic=False, options=options)
 
     def run(x):
         with torch.no_grad():

@@ -16,10 +16,12 @@ def wait(result: Any) -> None:
         torch.cuda.synchronize()
 
 
-def _function(function: Callable, compiler: str | None) -> Callable:
+def _function(
+    function: Callable, compiler: str | None, **options: Any
+) -> Callable:
     if compiler is None:
         return function
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function, dynamic=False, options=options)
 
 
 def _loss(model: Any, x: Any, y: Any) -> Any:
@@ -27,7 +29,15 @@ def _loss(model: Any, x: Any, y: Any) -> Any:
 
 
 def forward(model: Any, compiler: str | None) -> Callable:
-    function = _function(lambda x: model(x, training=False), compiler)
+    def served(x: Any) -> Any:
+        return model(x, training=False)
+
+    # PyTorch keeps what it compiled with the code. The models of this process
+    # must not share it, since only tensors are checked from here on: to check
+    # all attributes of all layers takes longer than a small network.
+    served.__code__ = served.__code__.replace()
+    guards = torch.compiler.keep_tensor_guards_unsafe
+    function = _function(served, compiler, guard_filter_fn=guards)
 
     def call(x: Any) -> Any:
         with torch.no_grad():

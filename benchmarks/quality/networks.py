@@ -230,19 +230,22 @@ def few_of_context(task: str) -> list[Network]:
 def more_of_context(task: str) -> list[Network]:
     """Returns what shows which part of such a tree does what."""
     width = WIDTH[task]
+    layer = Network(task, "hash layer", width, 6, 1, orders="2")
+    added = Network(task, "added n-grams", width, orders="2,3")
     few = [
         *(Network(task, "dense", times * width) for times in (2, 9)),
-        Network(task, "hash layer", width, 6, 1, orders="2"),
+        layer,
         Network(task, "mixture", width, experts=16),
         tree(task, 6, 64)._replace(levels="ends"),
         # As many numbers in tables and in trees.
-        Network(task, "added n-grams", width, orders="2,3"),
+        added,
         hashed(task, 7, "2", "ends"),
     ]
     if task == "flights":
         return few + against_overfitting(task)
     if task != "context":
         return few
+    leaves = hashed(task, 6, "2", "ends")
     deep = hashed(task, 9, "1,2,3", "0,3,6,9")
     recent = Network(task, "last embeddings", width, 6, 64, levels="ends")
     return [
@@ -255,12 +258,15 @@ def more_of_context(task: str) -> list[Network]:
         hashed(task, 6, "2", "all"),
         *(hashed(task, 6, "2", "ends", trees) for trees in (1, 4, 64)),
         *(hashed(task, depth, "2", "ends") for depth in (2, 4, 8, 10, 12, 14)),
-        hashed(task, 6, "1,2,3", "0,2,4,6"),
+        *(
+            hashed(task, 6, "1,2,3", levels)
+            for levels in ("0,2,4,6", "ends", "all")
+        ),
         hashed(task, 12, "1,2,3", "0,4,8,12"),
         hashed(task, 14, "1,2,3", "0,5,10,14"),
         *(
             one._replace(width=2 * width)
-            for one in (hashed(task, 6, "2", "ends"), deep)
+            for one in (leaves, deep, layer, added)
         ),
     ]
 

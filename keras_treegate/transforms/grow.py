@@ -12,7 +12,12 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.calibrate import source_means
 from keras_treegate.transforms.rebuild import check_model, rebuilt
 from keras_treegate.transforms.recompile import compile_like
-from keras_treegate.transforms.state import copy_variable, tree_like
+from keras_treegate.transforms.state import (
+    copy_variable,
+    own_variables,
+    paired_parts,
+    tree_like,
+)
 from keras_treegate.transforms.sublayers import LayerSelection, select_layers
 from keras_treegate.types import Variable
 
@@ -169,14 +174,16 @@ def _same_variables(
     layer: TreeGatedDense, new: TreeGatedDense
 ) -> list[tuple[Variable, Variable]]:
     """Pairs variables of the same name and shape, without those of the gate."""
-    of_gate = {id(variable) for variable in layer.gate.variables}
-    targets = {variable.name: variable for variable in new.variables}
-    return [
+    targets = {variable.name: variable for variable in own_variables(new)}
+    named = [
         (source, targets[source.name])
-        for source in layer.variables
+        for source in own_variables(layer)
         if source.name in targets
-        and id(source) not in of_gate
-        and source.shape == targets[source.name].shape
+    ]
+    return [
+        (source, target)
+        for source, target in [*named, *paired_parts(layer, new)]
+        if source.shape == target.shape
     ]
 
 

@@ -19,7 +19,11 @@ from keras_treegate.transforms.leaves import (
     row_bytes,
 )
 from keras_treegate.transforms.rebuild import check_model, rebuilt
-from keras_treegate.transforms.state import copy_variable, tree_like
+from keras_treegate.transforms.state import (
+    copy_variable,
+    paired_parts,
+    tree_like,
+)
 from keras_treegate.transforms.sublayers import LayerSelection
 
 # The most visits of a leaf: sums of a few of them still fit into int64.
@@ -202,7 +206,7 @@ def _by_level(
 
 
 def _pruned(
-    layer: keras.layers.Layer, visits: np.ndarray, kept: list[np.ndarray]
+    layer: TreeGatedDense, visits: np.ndarray, kept: list[np.ndarray]
 ) -> TreeGatedDense:
     """Makes a layer of the nodes that are kept, built and with its weights."""
     depth = max(
@@ -210,19 +214,23 @@ def _pruned(
         for level, keep in zip(layer.levels, kept, strict=True)
         if np.any(keep)
     )
+    num_trees = layer.nodes[0].shape[0]
     gate = layer.gate.with_depth(depth, np.random.default_rng())
     levels = layer.levels_at(depth)
     new = tree_like(layer, depth=depth, levels=levels, gate=gate)
     new.gate.take_over(layer.gate)
-    if layer.bias is not None:
+    for source, target in paired_parts(layer, new):
+        if source.shape == target.shape:
+            copy_variable(source, target)
+    if layer.bias is not None and new.bias is not None:
         copy_variable(layer.bias, new.bias)
     if layer.count_visits:
         counts = layer.leaf_visits  # its own, also where others were given
-        leaves = (layer.num_trees, 2**depth, -1)
+        leaves = (num_trees, 2**depth, -1)
         new.visits.assign(counts.reshape(leaves).sum(axis=-1))
     # Avoids holding the rows of all trees in memory.
     size = 2**layer.depth * row_bytes(layer.nodes[0])
-    for start, stop in chunks(layer.num_trees, size):
+    for start, stop in chunks(num_trees, size):
         trees = slice(start, stop)
         _write_trees(layer, new, trees, visits, kept)
     return new

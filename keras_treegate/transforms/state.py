@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_treegate.layers.routed_dense import RoutedDense
 from keras_treegate.layers.sparse_embedding import SparseEmbedding
+from keras_treegate.layers.tree_gated_dense import TreeGatedDense
 from keras_treegate.transforms.configs import explaining_failures, remade
 from keras_treegate.transforms.sublayers import get_at, is_graph, sublayer_paths
 from keras_treegate.types import Shape, Tensor, Variable
@@ -52,6 +53,39 @@ def tree_like(layer: TreeLayer, **changes: object) -> TreeLayer:
         if hasattr(layer, name):
             setattr(new, name, getattr(layer, name))
     return new
+
+
+def own_variables(layer: TreeGatedDense) -> list[Variable]:
+    """Returns the variables of a tree layer alone, without its parts.
+
+    A gate, a credit assignment or an activation may have variables of the same
+    names.
+    """
+    parts = (layer.gate, layer.credit, layer.activation)
+    elsewhere = {
+        id(variable)
+        for part in parts
+        for variable in getattr(part, "variables", [])
+    }
+    return [one for one in layer.variables if id(one) not in elsewhere]
+
+
+def paired_parts(
+    layer: TreeGatedDense, new: TreeGatedDense
+) -> list[tuple[Variable, Variable]]:
+    """Pairs the variables of two credit assignments and two activations."""
+    return [
+        pair
+        for old_part, new_part in (
+            (layer.credit, new.credit),
+            (layer.activation, new.activation),
+        )
+        for pair in zip(
+            getattr(old_part, "variables", []),
+            getattr(new_part, "variables", []),
+            strict=True,
+        )
+    ]
 
 
 def embedding_like(layer: SparseEmbedding) -> SparseEmbedding:

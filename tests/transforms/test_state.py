@@ -6,9 +6,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras_treegate
+from keras_treegate import gates, grow, prune
+from keras_treegate.credit import Credit, Route
+from keras_treegate.layers import TreeGatedDense
 from keras_treegate.transforms.state import copy_saved_state
 from tests.transforms import models
 from tests.transforms.models import TRANSFORMS, normal
@@ -223,3 +226,65 @@ def test_the_states_of_seed_generators_are_kept(transform):
         dropout.seed_generator.state.numpy(),
         new.layers[0].seed_generator.state.numpy(),
     )
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class NamedAsTheLayers(gates.Gate):
+    """Reads the first inputs, and has a variable named as one of the layer."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.unused = self.add_weight(name="bias", shape=(4,), trainable=False)
+
+    def call(self, inputs, training=None, mask=None):
+        bits = inputs[..., None, : self.depth] > 0
+        bits = ops.repeat(bits, self.num_trees, axis=-2)
+        return gates.codes_from_bits(bits)
+
+    def with_depth(self, depth, generator):
+        return type(self)()
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class Scaled(keras.layers.Layer, Credit):
+    """Multiplies the kernels with a variable named as one of the layer."""
+
+    foldable = False
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.factors = self.add_weight(
+            name="bias", shape=(4,), trainable=False, initializer="ones"
+        )
+        self.built = True
+
+    def route(self, gate, source, training, mask=None):
+        codes = gate(ops.stop_gradient(source), training=training, mask=mask)
+        ones = ops.ones((*ops.shape(codes), gate.depth))
+        return Route(codes, self.factors[0] * ones)
+
+
+@pytest.mark.parametrize("credit", [Scaled, lambda: "straight"])
+@pytest.mark.parametrize(
+    "transform", [lambda model: grow(model, 3), prune], ids=["grow", "prune"]
+)
+def test_equal_names_of_parts_are_kept_apart(transform, credit):
+    layer = TreeGatedDense(
+        4,
+        depth=2,
+        num_trees=2,
+        gate=NamedAsTheLayers(),
+        credit=credit(),
+        node_initializer="normal",
+        activation=keras.layers.Dense(4),
+    )
+    model = keras.Sequential([keras.Input((8,)), layer])
+    x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :4], verbose=0)
+    alike = [one for one in layer.variables if one.name == "bias"]
+    for value, variable in enumerate(alike, start=2):
+        variable.assign(np.full(variable.shape, float(value)))
+    expected = model.predict(x, verbose=0)
+    found = transform(model).predict(x, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

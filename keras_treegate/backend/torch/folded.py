@@ -18,7 +18,7 @@ from keras_treegate.types import Tensor
 PART_SIZE = 2**18
 
 # A gather and a product of so few numbers take less time than a bag.
-SMALL = 2**16
+SMALL = 2**15
 
 # Rows of so many numbers are read where they lie, with a product for each. That
 # takes less time than a gather. It takes less than a bag for one example alone,
@@ -29,7 +29,7 @@ LARGE_ROW = 2**16
 def folded_outputs(
     inputs: Tensor, tables: FoldedTables, codes: Tensor
 ) -> Tensor:
-    if not _is_served(inputs):
+    if not _is_served(inputs, tables):
         return folded.outputs(inputs, tables, codes, path_product)
     trees = tables.trees
     dtype = getattr(torch, tables.dtype)
@@ -53,13 +53,19 @@ def folded_outputs(
     return products.reshape(*inputs.shape[:-1], trees.units)
 
 
-def _is_served(inputs: Tensor) -> bool:
-    """Returns whether a plain tensor is computed with, and no gradient."""
+def _is_served(inputs: Tensor, tables: FoldedTables) -> bool:
+    """Returns whether a plain tensor is computed with, and no gradient.
+
+    A cast in parts would be as many operations for a compiler, and those of the
+    reference are few.
+    """
+    is_cast = str(tables.table.dtype) != f"torch.{tables.dtype}"
+    if is_cast and torch.compiler.is_compiling():
+        return False
     return (
         type(inputs) is torch.Tensor
         and not (inputs.requires_grad and torch.is_grad_enabled())
         and not inputs.is_meta
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -112,9 +118,11 @@ def _products(x: Tensor, tables: FoldedTables, positions: Tensor) -> Tensor:
 def _numbers(positions: Tensor) -> list[list[int]] | None:
     """Returns numbers on the CPU, or `None` if they cannot be had.
 
-    A trace would keep them for all inputs, and `torch.func.vmap` hides them.
+    A trace or a compiler would keep them for all inputs, and
+    `torch.func.vmap` hides them.
     """
-    if positions.device.type != "cpu" or torch.jit.is_tracing():
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if traced or positions.device.type != "cpu":
         return None
     try:
         return cast(list[list[int]], positions.tolist())

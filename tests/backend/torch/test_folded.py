@@ -80,3 +80,32 @@ def test_a_low_precision_is_not_rounded_after_each_tree(in_place):
     found = outputs(x, codes, "float16")
     assert len(in_place) == 1
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("small", [0, 2**15])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_compiler_gets_the_same_operations(dtype, small, monkeypatch):
+    monkeypatch.setattr(folded, "SMALL", small)
+    x, codes = drawn(4)
+    expected = outputs(x, codes)
+    table = np.random.default_rng(0).normal(size=(4, SHAPE.width, SHAPE.units))
+    table = ops.convert_to_tensor(table.astype("float16"), dtype)
+    tables = FoldedTables(table, None, None, None, SHAPE, "float32")
+    graphs = []
+
+    def compiler(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(
+        lambda x, codes: backend.folded_outputs(x, tables, codes),
+        backend=compiler,
+        fullgraph=True,
+    )
+    torch.testing.assert_close(compiled(x, codes), expected)
+    (graph,) = graphs
+    targets = (node.target for node in graph.graph.nodes)
+    names = {getattr(target, "__name__", target) for target in targets}
+    served = dtype == "float32"  # and no table that is cast
+    assert ("embedding_bag" in names) == (served and not small)
+    assert ("bmm" in names) == (served and bool(small))
