@@ -1,4 +1,4 @@
-"""What credit assignments cost, and what they bring.
+"""Compares credit assignments by what they cost and bring.
 
 A network reads 16 bytes of the Python standard library's own source and
 predicts the next one. Its hidden layer is a `TreeGatedDense` whose gates are

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks
-from benchmarks.harness import machine, options, plots, tables
+from benchmarks.harness import machine, options, plots, rounds, tables
 from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.options import ENGINES
 from benchmarks.harness.process import Process
@@ -240,7 +240,7 @@ def take_turn(name: str, runtime: str, seconds: float) -> float:
     """Returns the microseconds of a call, of as many as fit into `seconds`."""
     call, expected = _calls[name, runtime]
     call()  # drops what others left in the caches
-    calls = max(1, min(int(seconds / expected), 10_000))
+    calls = rounds.calls_of_turn(seconds, expected)
     start = time.perf_counter()
     for _ in range(calls):
         call()
@@ -277,8 +277,7 @@ def hold(
                 continue
             rows.append(row)
     for number in range(given.rounds):
-        shift = number % max(1, len(rows))  # each begins with another one
-        for row in rows[shift:] + rows[:shift]:
+        for row in rounds.in_turn(rows, number):
             one = row["name"], row["runtime"]
             row["turns"].append(process.call(take_turn, *one, given.seconds))
     process.call(clear)

@@ -10,7 +10,7 @@ from keras_treegate.gates import SignGate
 
 
 class NaiveTree(keras.layers.Layer):
-    """What a `TreeGatedDense` computes, by way of (B, P, Q) kernels.
+    """The layer of a `TreeGatedDense`, by way of (B, P, Q) kernels.
 
         kernel[b, g] = sum over l of T[l][node of b in tree g at level l]
         y[b]         = sum over g, w of x[b, g, w] * kernel[b, g, w]

@@ -62,8 +62,19 @@ def turn(name: str, seconds: float) -> float:
     work, expected = _works[name]
     if expected < seconds:
         frameworks.wait(work.call())  # drops what others left in the caches
-    calls = max(1, min(int(seconds / expected), MOST_CALLS))
+    calls = calls_of_turn(seconds, expected)
     return _timed(work.call, calls) / calls * 1e3
+
+
+def calls_of_turn(seconds: float, expected: float) -> int:
+    """Returns how many calls, each of the expected seconds, are a turn."""
+    return max(1, min(int(seconds / expected), MOST_CALLS))
+
+
+def in_turn(entries: list, number: int) -> list:
+    """Returns the entries in the order of a round: each begins with another."""
+    shift = number % max(1, len(entries))
+    return entries[shift:] + entries[:shift]
 
 
 def copy() -> float:
@@ -217,9 +228,7 @@ def hold(
     for number in range(rounds):
         if number and time.monotonic() > end:
             break
-        # Each round begins with another one.
-        shift = number % max(1, len(live))
-        for row, process in live[shift:] + live[:shift]:
+        for row, process in in_turn(live, number):
             taken = sum(row["turns"]) / 1e3
             if len(row["turns"]) >= 2 and taken > PATIENCE * seconds:
                 continue

@@ -1,4 +1,4 @@
-"""What is printed and written of all results: headings, tables, statistics."""
+"""Prints and writes results: headings, tables, statistics."""
 
 import json
 import platform

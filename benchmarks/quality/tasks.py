@@ -1,4 +1,4 @@
-"""What `quality` learns: the next byte of a text, flights, and digits."""
+"""The tasks of `quality`: the next byte of a text, flights, and digits."""
 
 from pathlib import Path
 from typing import NamedTuple

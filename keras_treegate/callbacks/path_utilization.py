@@ -1,6 +1,5 @@
 """The share of the leaves that are used at all."""
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -114,17 +113,6 @@ class PathUtilization(RoutingCallback):
                 "warn_below", warn_below, least=0, most=1, or_none=True
             )
         self.warn_below = warn_below
-
-    def begin_training(self) -> None:
-        """Does nothing, because there is nothing to forget."""
-
-    def begin_epoch(self, model: keras.Model) -> None:
-        """Does nothing, because there is nothing to prepare."""
-
-    def end_epoch(
-        self, model: keras.Model, layers: dict[str, TreeLayer]
-    ) -> None:
-        """Does nothing, because there is nothing to prepare."""
 
     def measure(
         self, name: str, layer: TreeLayer, visits: np.ndarray, at_end: bool

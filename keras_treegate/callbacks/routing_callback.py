@@ -105,18 +105,18 @@ class RoutingCallback(keras.callbacks.Callback):
         raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def begin_training(self) -> None:
-        """Prepares for a `fit` that begins, of this model or another one."""
-        raise TypeError("A RoutingCallback is used through its subclasses.")
+        """Prepares for a `fit` that begins, of this model or another one.
+
+        Does nothing by default, as the next two.
+        """
 
     def begin_epoch(self, model: keras.Model) -> None:
         """Prepares for an epoch that begins; the model may not be built yet."""
-        raise TypeError("A RoutingCallback is used through its subclasses.")
 
     def end_epoch(
         self, model: keras.Model, layers: dict[str, TreeLayer]
     ) -> None:
         """Handles the end of an epoch, before its layers are measured."""
-        raise TypeError("A RoutingCallback is used through its subclasses.")
 
     @property
     def held_out(self) -> bool:

@@ -30,6 +30,7 @@ from keras_treegate.transforms.state import (
     copy_saved_state,
     copy_variable,
     embedding_like,
+    scopes_around,
     tree_like,
 )
 from keras_treegate.transforms.sublayers import (
@@ -41,7 +42,11 @@ from keras_treegate.transforms.sublayers import (
     set_at,
     sublayer_paths,
 )
-from keras_treegate.transforms.unsaved import refuse_to_save, saving_allowed
+from keras_treegate.transforms.unsaved import (
+    inside_refusal,
+    refuse_to_save,
+    saving_allowed,
+)
 from keras_treegate.types import Variable
 
 Layer: TypeAlias = keras.layers.Layer
@@ -106,7 +111,15 @@ def rebuilt(
     # Copied last, because Keras merges factors of LoRA when it saves a layer.
     variables = list(cloner.copied_variables(pairs))
     _restore_trainable(model, new, cloner.clones)
-    refuse_to_save(new, [cloner.clones[key] for key in cloner.replacements])
+    refused = {id(inner) for layer in layers for inner in inside_refusal(layer)}
+    refuse_to_save(
+        new,
+        [
+            cloner.clones[key]
+            for key in cloner.replacements
+            if key in replacements or key in refused
+        ],
+    )
     return Rebuilt(new, cloner.pairs, variables)
 
 
@@ -152,7 +165,8 @@ class _Cloner:
 
     def _new(self, layer: Layer) -> Layer:
         if id(layer) in self.replacements:
-            return self.replacements[id(layer)]()
+            with scopes_around(layer):
+                return self.replacements[id(layer)]()
         if is_plain_graph(layer):
             gate_inputs, self._gate_inputs = self._gate_inputs, None
             with not_compiled(layer):

@@ -1,5 +1,6 @@
 """New layers like old ones, with the state of the old ones."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Container, Iterator
@@ -36,6 +37,20 @@ def copied_activation(
     for source, target in zip(activation.variables, new.variables, strict=True):
         copy_variable(source, target)
     return new
+
+
+@contextlib.contextmanager
+def scopes_around(layer: keras.layers.Layer) -> Iterator[None]:
+    """Opens the name scopes in which a layer was built, in a `with` block.
+
+    A layer that is built there has variables of the same paths. Under PyTorch
+    Keras finds parameters by their paths, and would lose all but one of those
+    of equal paths: `fit` would never clear their gradients.
+    """
+    with contextlib.ExitStack() as scopes:
+        for name in (layer.path or "").split("/")[:-1]:
+            scopes.enter_context(keras.name_scope(name))
+        yield
 
 
 def tree_like(layer: TreeLayer, **changes: object) -> TreeLayer:

@@ -38,7 +38,7 @@ def refuse_to_save(model: keras.Model, made: list[keras.layers.Layer]) -> None:
 
     Args:
         model: the new model.
-        made: the layers in it that a transform has made.
+        made: the layers in it that its layers' configs may not tell of.
     """
     made_ids = {id(layer) for layer in made}
     for layer in descendants(model):
@@ -49,6 +49,12 @@ def refuse_to_save(model: keras.Model, made: list[keras.layers.Layer]) -> None:
             omitted = _omitted(layer, inside)
             if omitted is not None:
                 layer.get_config = _Refusal(layer, omitted.name)
+
+
+def inside_refusal(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers in one that refuses its config; else none."""
+    refuses = isinstance(vars(layer).get("get_config"), _Refusal)
+    return list(descendants(layer)) if refuses else []
 
 
 def _omitted(

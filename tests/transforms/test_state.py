@@ -288,3 +288,80 @@ def test_equal_names_of_parts_are_kept_apart(transform, credit):
     expected = model.predict(x, verbose=0)
     found = transform(model).predict(x, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
+class Residual(layers.Layer):
+    """Makes layers whose names are those in other blocks."""
+
+    def __init__(self, inner="Dense", **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+        options = {}
+        if inner == "TreeGatedDense":
+            options = {
+                "depth": 1,
+                "num_trees": 2,
+                "gate": gates.SignGate(seed=0),
+            }
+        self.layer = getattr(
+            keras_treegate.layers if options else layers, inner
+        )(8, name="inner", **options)
+
+    def build(self, input_shape):
+        self.layer.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x):
+        return x + self.layer(x)
+
+    def get_config(self):
+        return super().get_config() | {"inner": self.inner}
+
+
+def blocks(inner):
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((8,))
+    for name in ("first", "second"):
+        x = Residual(inner, name=name)(x)
+    return keras.Model(inputs, layers.Dense(1)(x))
+
+
+def trained(model):
+    """Returns the losses of a few epochs."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(32, 8)), draw.normal(size=(32, 1))
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    fit = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, **fit).history["loss"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "transform"),
+    [
+        ("Dense", lambda model: keras_treegate.upcycle(model, 0)),
+        ("TreeGatedDense", lambda model: grow(model, 1)),
+    ],
+)
+def test_layers_of_one_name_in_two_blocks_train_apart(inner, transform):
+    expected = trained(blocks(inner))
+    changed = transform(blocks(inner))
+    np.testing.assert_allclose(trained(changed), expected, rtol=1e-4)
+    paths = [one.path for one in changed.trainable_variables]
+    assert len(set(paths)) == len(paths)
+
+
+def test_a_layer_that_no_transform_changed_is_no_reason_to_refuse(tmp_path):
+    inputs = keras.Input((8,))
+    tree = TreeGatedDense(4, depth=1, num_trees=2, name="tree")
+    model = keras.Model(inputs, tree(Residual("TreeGatedDense")(inputs)))
+    grown = grow(model, 2, layers=["tree"])
+    grown.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = np.ones((3, 8), "float32")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), grown.predict(x, verbose=0), rtol=1e-6
+    )
+    all_grown = grow(model, 2)
+    with pytest.raises(ValueError, match="put by a transform"):
+        grow(all_grown, 3, layers=["tree"]).save(tmp_path / "model.keras")
