@@ -91,7 +91,7 @@ def test_a_compiler_gets_the_same_operations(dtype, small, monkeypatch):
     table = np.random.default_rng(0).normal(size=(4, SHAPE.width, SHAPE.units))
     table = ops.convert_to_tensor(table.astype("float16"), dtype)
     tables = FoldedTables(table, None, None, None, SHAPE, "float32")
-    graphs = []
+    graphs, served = [], dtype == "float32"  # and no table that is cast
 
     def compiler(graph, inputs):
         graphs.append(graph)
@@ -100,12 +100,10 @@ def test_a_compiler_gets_the_same_operations(dtype, small, monkeypatch):
     compiled = torch.compile(
         lambda x, codes: backend.folded_outputs(x, tables, codes),
         backend=compiler,
-        fullgraph=True,
+        fullgraph=served,  # Keras's own operations may break a graph
     )
     torch.testing.assert_close(compiled(x, codes), expected)
-    (graph,) = graphs
-    targets = (node.target for node in graph.graph.nodes)
+    targets = (node.target for graph in graphs for node in graph.graph.nodes)
     names = {getattr(target, "__name__", target) for target in targets}
-    served = dtype == "float32"  # and no table that is cast
     assert ("embedding_bag" in names) == (served and not small)
     assert ("bmm" in names) == (served and bool(small))
