@@ -88,19 +88,24 @@ def own_variables(layer: TreeGatedDense) -> list[Variable]:
 def paired_parts(
     layer: TreeGatedDense, new: TreeGatedDense
 ) -> list[tuple[Variable, Variable]]:
-    """Pairs the variables of two credit assignments and two activations."""
-    return [
-        pair
-        for old_part, new_part in (
-            (layer.credit, new.credit),
-            (layer.activation, new.activation),
-        )
-        for pair in zip(
-            getattr(old_part, "variables", []),
-            getattr(new_part, "variables", []),
-            strict=True,
-        )
-    ]
+    """Pairs the variables of two credit assignments and two activations.
+
+    They are paired by their order, as far as both have any: a credit assignment
+    may have some for each level.
+    """
+    pairs: list[tuple[Variable, Variable]] = []
+    for name in ("credit", "activation"):
+        before = getattr(getattr(layer, name), "variables", [])
+        after = getattr(getattr(new, name), "variables", [])
+        if before and not after:
+            raise ValueError(
+                f"`{name}` must make its variables when it is made, so that "
+                f"they can be copied. Received: one of {layer.name!r} with "
+                f"{len(before)} variables, whose copy has none. Make them in "
+                "its `__init__`."
+            )
+        pairs += zip(before, after, strict=False)
+    return pairs
 
 
 def embedding_like(layer: SparseEmbedding) -> SparseEmbedding:

@@ -291,6 +291,36 @@ def test_equal_names_of_parts_are_kept_apart(transform, credit):
 
 
 @keras.saving.register_keras_serializable("tests.transforms")
+class MadeLate(Scaled):
+    """Has its variables only when somebody has made them."""
+
+    late = None
+
+    @property
+    def variables(self):
+        return [] if self.late is None else [self.late]
+
+
+def test_variables_that_cannot_be_copied_are_an_error():
+    layer = TreeGatedDense(4, depth=1, num_trees=2, credit=MadeLate())
+    model = keras.Sequential([keras.Input((8,)), layer])
+    layer.credit.late = keras.Variable(np.ones(4))
+    with pytest.raises(ValueError, match="whose copy has none"):
+        grow(model, 2)
+
+
+@pytest.mark.parametrize("transform", [lambda model: grow(model, 3), prune])
+def test_the_means_of_reinforce_are_kept(transform):
+    layer = TreeGatedDense(4, depth=2, num_trees=2, credit="reinforce")
+    model = keras.Sequential([keras.Input((8,)), layer])
+    layer.visits.assign(np.ones((2, 4), "int32"))
+    layer.credit.moving_means.assign(layer.credit.moving_means + 3.0)
+    expected = ops.convert_to_numpy(layer.credit.moving_means)
+    found = transform(model).layers[-1].credit.moving_means
+    np.testing.assert_array_equal(ops.convert_to_numpy(found), expected)
+
+
+@keras.saving.register_keras_serializable("tests.transforms")
 class Residual(layers.Layer):
     """Makes layers whose names are those in other blocks."""
 
