@@ -66,7 +66,9 @@ def with_torch(model, with_torch_compile):
         call = torch.compile(call, dynamic=False, options=options)
 
     def run(x):
-        with torch.no_grad():
+        # The compiled code writes Keras's list of open name scopes, which a
+        # server's new thread has only once it has opened a scope.
+        with torch.no_grad(), keras.name_scope("served"):
             return keras.ops.convert_to_numpy(
                 call(keras.ops.convert_to_tensor(x))
             )
