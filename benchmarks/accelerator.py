@@ -25,7 +25,7 @@ CONTESTANTS = {
     "forward": {model: (model, "") for model in FORWARD},
     "gradients": training.CONTESTANTS["gradients"],
 }
-# How often the parameters of a case are held at once: as weights, as gradients
+# The times that a case's parameters are held at once: as weights, as gradients
 # and as slots, and while a model is folded.
 COPIES = {
     "": 2.5,

@@ -1,4 +1,4 @@
-"""What counting visits and the callbacks add to a `fit` step.
+"""The time that counting visits and the callbacks add to a `fit` step.
 
 Three kinds of epochs take turns in one process, so that all see the same
 machine:

@@ -26,7 +26,7 @@ from keras_treegate.optimizers import StepAwareAdam
 
 BACKENDS = ("jax", "torch", "tensorflow")
 
-# What trains, and on which backends: under TensorFlow Keras's own gradient is
+# Optimizers, and their backends: under TensorFlow Keras's own gradient is
 # sparse; PyTorch's own optimizer runs in a loop of PyTorch, not in `fit`.
 CONTESTANTS = {
     "StepAwareAdam": BACKENDS,
@@ -64,7 +64,7 @@ COLUMNS: tables.Columns = {
 
 
 class Case(NamedTuple):
-    """What is measured: a table of a size, and what trains it."""
+    """A table of a size, and what trains it."""
 
     contestant: str
     table_rows: int

@@ -7,7 +7,7 @@ from benchmarks.harness import options, plots, rounds
 from benchmarks.harness.models import Case
 
 MODELS = ("dense", "naive", "tree", "folded")
-# What is gathered, and a copy of it for the product.
+# One is gathered, and a copy is made of it for the product.
 NAIVE_KERNELS = 2
 
 LEGEND = """\

@@ -22,8 +22,8 @@ from benchmarks.quality.networks import Network, hashed
 from benchmarks.quality.tasks import Task
 from keras_treegate import fold, layers
 
-# What runs the networks of a framework, by their kind. PyTorch does not export
-# Keras's LayerNormalization, which the byte networks have.
+# Runtimes of the networks of a framework, by their kind. PyTorch does not
+# export Keras's LayerNormalization, which the byte networks have.
 RUNTIMES = {
     ("jax", "layer"): ("keras",),
     ("jax", "bytes"): ("keras",),

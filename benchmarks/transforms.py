@@ -1,4 +1,4 @@
-"""What upcycling and growing are worth, against training without them.
+"""The worth of upcycling and growing, against training without them.
 
 KERAS_BACKEND=jax python -m benchmarks transforms
 """

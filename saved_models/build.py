@@ -35,7 +35,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def digits(run):
-    """The first tree-gated network of the tutorial on pixels."""
+    """Returns the first tree-gated network of the tutorial on pixels."""
     images, labels = run["test"]
     about = {
         "task": "Classify 8 x 8 images of digits, of values from 0 to 1.",
@@ -48,7 +48,7 @@ def digits(run):
 
 
 def byte_language_model(run):
-    """The Transformer with trees of tutorial 6."""
+    """Returns the Transformer with trees of tutorial 6."""
     metadata = run["PythonSource"](data_dir=run["options"].data_dir).info
     about = {
         "task": "Predict each byte of Python source from those before it.",
@@ -68,7 +68,6 @@ MODELS = {
     "byte_language_model": ("06_byte_language_model", byte_language_model),
 }
 FOLDED = {"byte_language_model_folded": "byte_language_model"}
-# What the card of a folded model has from that of the model it was.
 # Arguments of Keras's own classes that its version 3.12 does not know.
 NEWER_ARGUMENTS = {
     "input_axes",
@@ -77,11 +76,12 @@ NEWER_ARGUMENTS = {
     "sliding_window",
     "use_gate",
 }
+# The card of a folded model has these from that of the model it was.
 KEPT = ("task", "data", "data_sha256", "licence", "output", "seed")
 
 
 def trained(name, folder):
-    """What a tutorial trains; the data of the metric is put into the folder."""
+    """Returns what a tutorial trains; puts its metric's data in the folder."""
     tutorial, pick = MODELS[name]
     sys.path.insert(0, str(TUTORIALS))
     with tempfile.TemporaryDirectory() as output:
@@ -96,7 +96,7 @@ def trained(name, folder):
 
 
 def folded(name, folder):
-    """Another saved model, folded; with the data of that one's metric."""
+    """Folds another saved model; copies the data of that one's metric."""
     source = FOLDED[name]
     shutil.copyfile(HERE / source / METRIC, folder / METRIC)
     card = saved_models.read_card(source)
@@ -194,7 +194,7 @@ def parameters(layer):
 
 
 def multiply_adds(model):
-    """Of the Dense and tree-gated layers, for one image or one byte.
+    """Counts those of Dense and tree-gated layers, for one image or one byte.
 
     `tree` is the work with the sums along paths, `folded` with these stored.
     """
@@ -213,7 +213,7 @@ def multiply_adds(model):
 
 
 def metric_data(folder):
-    """Inputs and labels that a metric is measured on."""
+    """Returns inputs and labels that a metric is measured on."""
     data = np.load(folder / METRIC)
     x = data["x"]
     x = x.astype("int32" if x.dtype.kind in "iu" else "float32")
@@ -221,7 +221,7 @@ def metric_data(folder):
 
 
 def measure(name):
-    """Bits per label and accuracy of a saved model on its metric's data."""
+    """Measures bits per label and accuracy of a model on its metric's data."""
     model = keras_treegate.load_saved_model(name)
     card = saved_models.read_card(name)
     x, y = metric_data(saved_models.FOLDER / name)

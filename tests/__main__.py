@@ -42,7 +42,7 @@ FAST_COMPILATION = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
-# What one process of JAX has compiled, however fast, the others read. Programs
+# Each process of JAX reads what others have compiled, however fast. Programs
 # do not hold the lines of Python that their operations come from.
 FAST_JAX = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -163,7 +163,7 @@ def run_all(runs, scratch):
     """Yields each run's result, in the order in which they end."""
     cores = os.cpu_count() or 1
     workers = max(1, min(len(runs), cores))
-    # What runs side by side is printed when it ends, to keep it in one piece.
+    # Runs side by side are printed when they end, each in one piece.
     buffered = workers > 1
     with ThreadPoolExecutor(workers) as pool:
         futures = [

@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("jax", "torch", "tensorflow")
 DEVICES = ("cpu", "gpu", "tpu")
 
-# What is tested, in this order. What an area does not need of its share of the
-# time is left to those after it.
+# The areas that are tested, in this order. Time that an area does not need of
+# its share is left to those after it.
 AREAS = {
     "exactness": ["tests/backend/test_contract.py"],
     "layers": [

@@ -6,7 +6,7 @@ from keras import ops
 
 
 def of_layer(layer, dy, *inputs, **kwargs):
-    """The gradients of `sum(layer(*inputs) * dy)`.
+    """Returns the gradients of `sum(layer(*inputs) * dy)`.
 
     Args:
         layer: A built layer or model.
@@ -33,7 +33,7 @@ def of_layer(layer, dy, *inputs, **kwargs):
 
 
 def of(variables, layer, values):
-    """Those of one value for each trainable variable that are of `variables`.
+    """Returns those values, one for each trainable one, of `variables`.
 
     Args:
         variables: List of trainable variables of the layer.

@@ -14,18 +14,18 @@ import numpy as np
 
 
 def tree_width(inputs, trees):
-    """`W = ceil(P / G)`."""
+    """Returns `W = ceil(P / G)`."""
     return -(-inputs // trees)
 
 
 def place(unit, inputs, trees):
-    """The tree that owns an input unit, and the unit's offset in its block."""
+    """Returns the tree of an input unit, and the unit's offset in its block."""
     width = tree_width(inputs, trees)
     return unit // width, unit % width
 
 
 def blocks(x, trees):
-    """Inputs `(B, P)` as zero-padded blocks `(B, G, W)`."""
+    """Returns inputs `(B, P)` as zero-padded blocks `(B, G, W)`."""
     batch, inputs = x.shape
     out = np.zeros((batch, trees, tree_width(inputs, trees)))
     for unit in range(inputs):
@@ -35,12 +35,12 @@ def blocks(x, trees):
 
 
 def no_subnormal(z):
-    """A number, or 0 in the place of one nearer to 0 than `2^-126`."""
+    """Returns a number, or 0 in the place of one nearer to 0 than `2^-126`."""
     return 0.0 if abs(z) < 2.0**-126 else z
 
 
 def gate_bits(source, units, threshold=None):
-    """Bits `(B, G, D)`: 1 where `z > threshold`; NaN reads as 0.
+    """Returns bits `(B, G, D)`: 1 where `z > threshold`; NaN reads as 0.
 
     Numbers nearer to 0 than the smallest normal number of float32 count as 0,
     in `z` and in the threshold.
@@ -59,7 +59,7 @@ def gate_bits(source, units, threshold=None):
 
 
 def leaf_codes(bits):
-    """Codes `(B, G)`: the first bit decides at the root and weighs most."""
+    """Returns codes `(B, G)`; the first bit is the root's and weighs most."""
     batch, trees, depth = bits.shape
     codes = np.zeros((batch, trees), dtype=int)
     for level in range(depth):
@@ -68,12 +68,12 @@ def leaf_codes(bits):
 
 
 def node_row(tree, code, level, depth):
-    """The row of `nodes[level]` on the path to leaf `code` of `tree`."""
+    """Finds the row of `nodes[level]` on the path to leaf `code` of `tree`."""
     return tree * 2**level + (code >> (depth - level))
 
 
 def node_shapes(inputs, units, depth, trees):
-    """The shape `(G * 2^l, W, Q)` of every level."""
+    """Returns the shape `(G * 2^l, W, Q)` of every level."""
     width = tree_width(inputs, trees)
     return [(trees * 2**level, width, units) for level in range(depth + 1)]
 
@@ -82,7 +82,7 @@ def node_shapes(inputs, units, depth, trees):
 
 
 def effective_kernel(nodes, codes, inputs):
-    """`W[j] = sum over l of T[j, n(j, l)]`, as `(B, P, Q)`."""
+    """Returns `W[j] = sum over l of T[j, n(j, l)]`, as `(B, P, Q)`."""
     depth = len(nodes) - 1
     batch, trees = codes.shape
     kernel = np.zeros((batch, inputs, nodes[0].shape[-1]))
@@ -96,14 +96,14 @@ def effective_kernel(nodes, codes, inputs):
 
 
 def forward(x, nodes, codes, bias=None):
-    """`y = sum over j of x[j] * W[j] + b`, as `(B, Q)`."""
+    """Returns `y = sum over j of x[j] * W[j] + b`, as `(B, Q)`."""
     kernel = effective_kernel(nodes, codes, x.shape[1])
     y = np.einsum("bp,bpq->bq", x, kernel)
     return y if bias is None else y + bias
 
 
 def leaf_table(nodes):
-    """Every root-to-leaf sum, `(G, L, W, Q)`."""
+    """Returns every root-to-leaf sum, `(G, L, W, Q)`."""
     depth = len(nodes) - 1
     trees, width, units = nodes[0].shape
     table = np.zeros((trees, 2**depth, width, units))
@@ -116,7 +116,7 @@ def leaf_table(nodes):
 
 
 def gradients(x, dy, nodes, codes):
-    """`dx (B, P)`, `dnodes` (one array per level) and `dbias (Q,)`.
+    """Returns `dx (B, P)`, `dnodes` (one array per level) and `dbias (Q,)`.
 
     The gates are constants for the gradient, and a row collects the outer
     products `x dy` of every example whose path runs through it.
@@ -136,7 +136,7 @@ def gradients(x, dy, nodes, codes):
 
 
 def finite_differences(loss, array, step=1e-6):
-    """Central differences of `loss()` under changes of `array` in place."""
+    """Computes central differences of `loss()`; changes `array` in place."""
     slope = np.zeros(array.shape)
     for place in np.ndindex(array.shape):
         value = array[place]
@@ -185,12 +185,12 @@ class MovingMean:
 
 
 def touched_rows(gradient):
-    """The mask of rows whose gradient block is not all zero."""
+    """Returns the mask of rows whose gradient block is not all zero."""
     return np.array([np.any(row != 0) for row in gradient], dtype=bool)
 
 
 class Optimizer:
-    """What the rules share: exact decay, the touched mask, the row clock.
+    """The common part of the rules: exact decay, touched mask, row clock.
 
     Each step every row of every array is multiplied by `1 - eps * lambda`;
     then rows that are touched get the rule's update. Slots of untouched rows
@@ -229,7 +229,7 @@ class Optimizer:
                 self.last[index][row] = self.step
 
     def change(self, index, row, g, learning_rate, idle):
-        """What a touched row gains; moves the row's slots."""
+        """Returns the change of a touched row, and moves the row's slots."""
         raise NotImplementedError
 
 
@@ -317,7 +317,7 @@ class Adagrad(Optimizer):
 
 
 def hash_codes(tokens, token_multipliers, hash_multipliers, orders, bits):
-    """Codes `(B, G)` of tokens `(B, n)`, the newest last, in exact integers.
+    """Hashes tokens `(B, n)`, the newest last, to codes `(B, G)`, exactly.
 
     Args:
         tokens: integers.

@@ -76,7 +76,7 @@ def assert_close(actual, expected, tolerance=2e-5):
 
 
 def random_inputs(case):
-    """Normal inputs with some exact zeros, float32."""
+    """Returns normal inputs with some exact zeros, float32."""
     random = np.random.default_rng(case.seed)
     x = random.normal(size=(*case.lead, case.inputs)).astype("float32")
     x[random.random(x.shape) < 0.1] = 0.0
@@ -84,7 +84,7 @@ def random_inputs(case):
 
 
 def random_layer(case, x, **kwargs):
-    """A layer built on `x` whose nodes and bias are random."""
+    """Returns a layer built on `x` whose nodes and bias are random."""
     layer = TreeGatedDense(
         case.units,
         depth=case.depth,
@@ -106,12 +106,12 @@ def randomize(layer, seed=0):
 
 
 def parameters(layer):
-    """The levels and the bias, without the state of gate and decay."""
+    """Returns the levels and the bias, without the state of gate and decay."""
     return [*layer.nodes, *([] if layer.bias is None else [layer.bias])]
 
 
 def all_levels(layer):
-    """The nodes of every depth; zeros where none are stored."""
+    """Returns the nodes of every depth; zeros where none are stored."""
     trees, width, units = layer.nodes[0].shape
     stored = dict(zip(layer.levels, layer.nodes, strict=True))
     return [
@@ -123,7 +123,7 @@ def all_levels(layer):
 
 
 class Expected:
-    """What the oracle computes from the numbers in a layer.
+    """The results that the oracle computes from the numbers in a layer.
 
     Args:
         layer: A built layer.
@@ -163,7 +163,7 @@ class Expected:
         return oracle.leaf_table(self.nodes)
 
     def gradients(self, dy):
-        """`dx` of the inputs' shape, then those of nodes and bias."""
+        """Returns `dx` of the inputs' shape, then those of nodes and bias."""
         dy = dy.reshape(len(self.x), -1)
         dx, dnodes, dbias = oracle.gradients(
             self.x, dy, self.nodes, self._codes

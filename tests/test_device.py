@@ -29,7 +29,7 @@ def test_every_area_has_files():
 
 
 def told_of(area, minutes, tmp_path):
-    """The row of an area that was tested on CPU, and the exit status."""
+    """Tests an area on CPU; returns its row and the exit status."""
     output = tmp_path / "results.json"
     options = ("--minutes", minutes, "--areas", area, "--output", str(output))
     done = run(BACKEND, "--device", "cpu", *options)

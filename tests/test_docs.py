@@ -48,7 +48,8 @@ def test_pages_have_code():
 
 
 @with_code
-def test_the_code_of_a_page_runs(page):
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for what it saves
     names = {"__name__": "__main__"}
     for block in code_blocks(page):
         exec(compile(block, page.name, "exec"), names)
@@ -87,7 +88,7 @@ def test_every_helper_of_the_tests_is_in_the_index():
     assert sorted(index) == sorted(helpers)
 
 
-# What two parts can share without an argument.
+# Things that two parts can share without an argument.
 SHARED = {
     ("weakref", "ref"),
     ("weakref", "WeakKeyDictionary"),
@@ -97,6 +98,7 @@ SHARED = {
     ("functools", "cache"),
     ("functools", "lru_cache"),
     ("inspect", "currentframe"),
+    ("os", "environ"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the docstrings and README.md say, against what is so."""
+"""Statements of docstrings, against the code."""
 
 import ast
 import doctest
@@ -13,7 +13,7 @@ import keras_treegate
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Where users find names; a door that is not built yet is passed over.
+# Modules in which users find names. One that does not exist is passed over.
 DOORS = (
     "keras_treegate",
     "keras_treegate.layers",
@@ -59,7 +59,7 @@ VARIADIC = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-# What these do is Keras's to say, on a class with or without a Keras base.
+# Keras documents these, on a class with or without a Keras base.
 KERAS_METHODS = {"get_config", "from_config"}
 PUBLIC = public_names()
 each_public_name = pytest.mark.parametrize("name", PUBLIC)
@@ -171,19 +171,10 @@ def test_the_example_runs(name):
     assert runner.failures == 0, "".join(output)
 
 
-def test_the_readme_examples_run_one_after_the_other():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    assert blocks
-    names = {"__name__": "__main__"}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-
-
 def example(
     units, depth=4, num_trees="auto", seed: int | None = None, **kwargs: int
 ):
-    """An example.
+    """Does nothing: it is an example.
 
     Args:
         units: Positive integer.

@@ -28,13 +28,13 @@ each_file = pytest.mark.parametrize(
 
 
 def unit_of(file):
-    """The module or folder of the package that a file belongs to."""
+    """Returns the module or folder of the package that a file belongs to."""
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return "keras_treegate" if part == "__init__" else part
 
 
 def unit_of_name(name):
-    """The module or folder that a full name belongs to, None for others'."""
+    """Returns the module or folder of a full name, `None` for others'."""
     parts = [*name.split("."), ""]
     if parts[0] != "keras_treegate":
         return None
@@ -135,7 +135,7 @@ def test_files_of_the_package_are_short():
 
 
 def test_few_types_are_left_open():
-    """`Any` is for what may truly be anything."""
+    # `Any` is for what may truly be anything.
     nodes = [
         node for file in FILES for node in ast.walk(ast.parse(file.read_text()))
     ]

@@ -90,7 +90,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imported(wheel, tmp_path_factory):
-    """What an import of the unpacked wheel from an empty folder told."""
+    """Returns what an import of the unpacked wheel in an empty folder told."""
     site = tmp_path_factory.mktemp("site")
     zipfile.ZipFile(wheel).extractall(site)
     output = run(
@@ -154,7 +154,7 @@ DOORS |= {"plotting", "transforms", "distribution"}
 
 
 def test_the_import_opens_every_door(imported):
-    """As docstrings write: `import keras_treegate; keras_treegate.plotting`."""
+    # Docstrings write `import keras_treegate; keras_treegate.plotting`.
     assert set(imported["attributes"]) >= DOORS
     assert not imported["matplotlib"]
 

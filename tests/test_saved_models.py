@@ -23,7 +23,7 @@ each_model = pytest.mark.parametrize("name", NAMES)
 
 @pytest.fixture(scope="module")
 def build():
-    """The script that makes the models."""
+    """Returns the script that makes the models."""
     path = ROOT / "saved_models" / "build.py"
     spec = importlib.util.spec_from_file_location("build", path)
     module = importlib.util.module_from_spec(spec)
@@ -109,7 +109,7 @@ def test_a_changed_file_is_refused(copy):
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_code_in_a_file_is_not_executed(copy, allowed):
-    """Also in a program that allows it, for files of its own."""
+    # Nor in a program that allows it, for files of its own.
     executed = copy / "executed"
     code = keras.layers.Lambda(
         lambda x, path=str(executed): (open(path, "w"), x)[1]  # noqa: SIM115
@@ -132,7 +132,7 @@ def test_code_in_a_file_is_not_executed(copy, allowed):
 
 
 def test_a_foreign_class_in_a_file_is_not_imported(copy, tmp_path):
-    """A config that names a function of the standard library is refused."""
+    # A config that names a function of the standard library is refused.
     changed = tmp_path / "changed.keras"
     with (
         zipfile.ZipFile(copy / "model.keras") as old,

@@ -65,19 +65,19 @@ reports = 2 if options.smoke else 8
 
 
 def to_bytes(examples):
-    """All texts of a split, one after the other."""
+    """Returns all texts of a split, one after the other."""
     texts = [examples[index]["text"] for index in range(len(examples))]
     return np.frombuffer(b"\n".join(texts), dtype="uint8")
 
 
 def examples_at(text, places):
-    """The 16 bytes before each place (B, 16), and the byte there (B,)."""
+    """Cuts out the 16 bytes before each place (B, 16), and that byte (B,)."""
     before = text[places[:, np.newaxis] + np.arange(-context, 0)]
     return before.astype("int32"), text[places].astype("int32")
 
 
 def spread(text, count):
-    """Examples at even distances."""
+    """Returns examples at even distances."""
     places = np.linspace(context, len(text) - 1, count)
     return examples_at(text, places.astype("int64"))
 

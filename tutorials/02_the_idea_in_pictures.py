@@ -48,7 +48,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 def to_arrays(examples):
-    """Points (B, 2), centred, and whether they are of kind 1 (B, 1)."""
+    """Returns points (B, 2), centred, and whether they are of kind 1 (B, 1)."""
     points = np.stack([example["features"][:2] for example in examples])
     kinds = [
         example.get("label", example.get("species")) for example in examples
@@ -98,7 +98,7 @@ def draw_points(axes, points, kinds, size=4):
 
 
 def draw_line(axes, number, **style):
-    """Where the gate source's unit of this number is zero."""
+    """Draws the line on which the gate source's unit of this number is zero."""
     foot = -offsets[number] * directions[:, number]
     along = np.array([-directions[1, number], directions[0, number]])
     start, end = foot - 3 * along, foot + 3 * along
@@ -162,7 +162,7 @@ def leaf_codes(points):
 
 
 def picture(axes, values, **style):
-    """Values of all points of the grid, as an image."""
+    """Returns values of all points of the grid, as an image."""
     return axes.imshow(
         np.reshape(values, (200, 200)),
         extent=(-1, 1, -1, 1),
@@ -317,7 +317,7 @@ pairs = pairs.reshape(-1, 2)  # the letter before, the last letter
 
 
 def context_codes(orders, depth, tokens):
-    """The leaf of each context in a layer of one tree."""
+    """Returns the leaf of each context in a layer of one tree."""
     layer = TreeGatedDense(
         1,
         depth=depth,

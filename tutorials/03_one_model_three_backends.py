@@ -39,7 +39,7 @@ output = options.output
 
 # %%
 def to_arrays(examples, most=2000):
-    """Images as rows (B, 64) from 0 to 1, and labels (B,)."""
+    """Returns images as rows (B, 64) from 0 to 1, and labels (B,)."""
     count = min(most, len(examples))
     images = np.stack([examples[i]["image"][..., 0] for i in range(count)])
     labels = np.array([examples[i]["label"] for i in range(count)])

@@ -48,7 +48,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 def to_arrays(examples, most=1000):
-    """Images as rows (B, 64) from 0 to 1, and labels (B,)."""
+    """Returns images as rows (B, 64) from 0 to 1, and labels (B,)."""
     count = min(most, len(examples))
     images = np.stack([examples[i]["image"][..., 0] for i in range(count)])
     labels = np.array([examples[i]["label"] for i in range(count)])
@@ -67,7 +67,7 @@ draw = np.random.default_rng(0)
 
 
 def batches():
-    """Zeros and others in the first steps, then others only."""
+    """Yields zeros and others in the first steps, then others only."""
     order = np.random.default_rng(1)
     for step in range(steps):
         pool = x if step < first else others
@@ -120,13 +120,13 @@ def waive(layer):
 
 
 def leaf_rows(layer):
-    """The deepest rows as the layer reads them (G * 2^D, W, Q)."""
+    """Returns the deepest rows as the layer reads them (G * 2^D, W, Q)."""
     level = layer.tree_levels[-1]
     return ops.convert_to_numpy(level.read()).copy()
 
 
 def train(optimizer, forgetful=False):
-    """The model and, after each step, the size of each leaf row."""
+    """Returns the model and, after each step, the size of each leaf row."""
     model, layer = new_model(optimizer)
     sizes = []
     for images, targets in batches():

@@ -65,7 +65,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 def to_arrays(examples, most):
-    """Images (B, 8, 8) from 0 to 1, and labels (B,)."""
+    """Returns images (B, 8, 8) from 0 to 1, and labels (B,)."""
     count = min(most, len(examples))
     images = np.stack([examples[i]["image"][..., 0] for i in range(count)])
     labels = np.array([examples[i]["label"] for i in range(count)])
@@ -75,7 +75,7 @@ def to_arrays(examples, most):
 
 
 def moved(images, labels):
-    """Each image at nine places: (9 B, 8, 8)."""
+    """Returns each image at nine places: (9 B, 8, 8)."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     places = [
         padded[:, row : row + 8, column : column + 8]
@@ -86,7 +86,7 @@ def moved(images, labels):
 
 
 def scanned(images, darkest):
-    """The images as a scanner sees them that knows no black, (B, 64)."""
+    """Scans images with a scanner that knows no black, (B, 64)."""
     images = images.reshape(len(images), -1)
     return (darkest + (1 - darkest) * images).astype("float32")
 
@@ -165,7 +165,7 @@ def network(name, seed):
 
 
 def fit(model, epochs, callbacks):
-    """What `fit` returns, and what the callbacks warned of."""
+    """Returns what `fit` returns, and what the callbacks warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = model.fit(
@@ -235,7 +235,7 @@ save(plotting.icicle(layer, tree=0), output / "collapsed_tree.png")
 
 # %%
 def rows_in_use(layer):
-    """The share of the rows of weights that lie on a visited path."""
+    """Returns the share of the rows of weights that lie on a visited path."""
     used = stored = 0
     for level in range(layer.depth + 1):
         visits = layer.leaf_visits.reshape(layer.num_trees, 2**level, -1)

@@ -53,7 +53,7 @@ reports = 1 if options.smoke else 5
 
 
 def to_bytes(examples):
-    """All texts of a split, one after the other."""
+    """Returns all texts of a split, one after the other."""
     texts = [examples[index]["text"] for index in range(len(examples))]
     return np.frombuffer(b"\n".join(texts), dtype="uint8")
 
@@ -65,7 +65,7 @@ print(f"{len(train_text):,} bytes to train, {len(validation_text):,} held out")
 
 
 def windows(text, places):
-    """Windows (B, T) at these places, and the bytes that follow each byte."""
+    """Returns windows (B, T) at these places, and the byte after each byte."""
     cut = text[places[:, np.newaxis] + np.arange(window + 1)].astype("int32")
     return cut[:, :-1], cut[:, 1:]
 
@@ -191,7 +191,7 @@ save(figure, output / "language_model.png")
 
 # %%
 def kept_and_multiplied(name, model):
-    """What the blocks' last layers store, and multiply-adds for a byte."""
+    """Counts numbers in the blocks' last layers, and multiply-adds a byte."""
     trees = [x for x in model.layers if isinstance(x, TreeGatedDense)]
     if trees:
         return (

@@ -59,7 +59,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 def to_arrays(examples):
-    """Images as rows (B, 64) from 0 to 1, and labels (B,)."""
+    """Returns images as rows (B, 64) from 0 to 1, and labels (B,)."""
     count = min(most, len(examples))
     images = np.stack([examples[i]["image"][..., 0] for i in range(count)])
     labels = np.array([examples[i]["label"] for i in range(count)])
@@ -258,7 +258,7 @@ BYTES = {"int8": 1, "bfloat16": 2, "float32": 4, "int32": 4}
 
 
 def stored(model):
-    """The numbers and bytes in the variables of the first layer."""
+    """Returns the numbers and bytes in the variables of the first layer."""
     variables = model.get_layer("hidden").variables
     sizes = [int(np.prod(variable.shape)) for variable in variables]
     pairs = zip(sizes, variables, strict=True)

@@ -54,7 +54,7 @@ print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
 # %%
 def to_arrays(examples):
-    """Images (B, height, width, channels) and labels (B,)."""
+    """Returns images (B, height, width, channels) and labels (B,)."""
     images, labels = zip(
         *((example["image"], example["label"]) for example in examples),
         strict=True,
@@ -78,7 +78,7 @@ test_images, test_labels = to_arrays(splits["test"])
 
 # %%
 def moved(images, labels):
-    """Each image at nine places: (9 B, height, width, channels)."""
+    """Returns each image at nine places: (9 B, height, width, channels)."""
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     places = [
@@ -277,13 +277,13 @@ leaves = 2**tree_layer.depth
 
 
 def leaf_counts(label=None):
-    """How many test images each tree sends to each leaf: (G, leaves)."""
+    """Counts the test images that each tree sends to each leaf: (G, leaves)."""
     chosen = codes if label is None else codes[test[1] == label]
     return np.stack([np.bincount(tree, minlength=leaves) for tree in chosen.T])
 
 
 def information(joint):
-    """What leaves tell about labels, in bits, from counts (labels, leaves)."""
+    """Computes the bits that leaves tell about labels; (labels, leaves)."""
     joint = joint / joint.sum()
     independent = joint.sum(0) * joint.sum(1, keepdims=True)
     seen = joint > 0

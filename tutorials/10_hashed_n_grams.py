@@ -48,7 +48,7 @@ splits = open_splits(options, PythonSource)
 
 
 def windows(split, count):
-    """Windows (count, T) of random places, and the bytes after each byte."""
+    """Draws windows (count, T) at random, and the byte after each byte."""
     texts = [split[index]["text"] for index in range(len(split))]
     text = np.frombuffer(b"\n".join(texts), dtype="uint8")
     start = np.random.default_rng(0).integers(0, len(text) - places, count)
@@ -158,7 +158,7 @@ for name, description in NETWORKS.items():
     trees = [x for x in model.layers if isinstance(x, TreeGatedDense)]
     sparse = sum(int(np.prod(x.rows.embeddings.shape)) for x in tables)
     sparse += sum(x.capacity for x in trees)
-    # Of each table two rows; of each tree a root and a leaf, of each block.
+    # Two rows of each table; a root and a leaf of each tree, of each block.
     read = sum(2 * x.config["units"] for x in tables)
     read += sum(2 * x.multiply_adds.folded for x in trees)
     dense = sum(

@@ -1,4 +1,4 @@
-"""What the tutorials share: their options, their data, their pictures."""
+"""Common parts of the tutorials: their options, their data, their pictures."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ IN_NOTEBOOK = "ipykernel" in sys.modules
 
 
 def parse_options(description, own, catalogue):
-    """The options that every tutorial has.
+    """Returns the options that every tutorial has.
 
     `own` is the dataset that needs no network, `catalogue` those of TFDS.
     """
@@ -39,7 +39,7 @@ def parse_options(description, own, catalogue):
 
 
 def open_splits(options, own_builder):
-    """The splits of the chosen dataset: sequences of examples, by name.
+    """Returns the splits of the chosen dataset: sequences of examples, by name.
 
     `own_builder` is the class of the builder that needs no network.
     """

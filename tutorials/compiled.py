@@ -10,7 +10,7 @@ import numpy as np
 
 
 def compiled(model, with_torch_compile=True):
-    """A function of inputs (B, P), NumPy to NumPy, that does inference.
+    """Returns a function of inputs (B, P), NumPy to NumPy, for inference.
 
     Make it when the model is trained: under JAX it keeps the weights of now.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def open_onnx(path):
-    """A function of an example (1, P), by onnxruntime."""
+    """Returns a function of an example (1, P), by onnxruntime."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -26,7 +26,7 @@ def open_onnx(path):
 
 
 def open_litert(path):
-    """A function of an example (1, P), by the interpreter of LiteRT."""
+    """Returns a function of an example (1, P), by the interpreter of LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path, num_threads=1)
@@ -45,7 +45,7 @@ def open_litert(path):
 
 
 def microseconds(call, examples, rounds=9):
-    """The median time of an example over some rounds through all of them."""
+    """Returns the median time of an example in some rounds of all of them."""
     found = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -117,7 +117,7 @@ class OneStep(keras.Model):
 
 
 def compiled_step(model):
-    """A function of arrays that the framework compiles, as `compiled` does.
+    """Compiles a function of arrays with the framework, as `compiled` does.
 
     It takes and gives lists, and leaves what it gives where it was computed: a
     cache does not go back and forth.

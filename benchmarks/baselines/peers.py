@@ -35,13 +35,13 @@ class Sizes(NamedTuple):
 
 
 def _fast_feedforward(module: Any, sizes: Sizes) -> tuple:
-    """As many leaves, each of the same widths."""
+    """Makes a layer of as many leaves, each of the same widths."""
     depth = (sizes.leaves - 1).bit_length()
     return module.FFF(*sizes[:3], depth), lambda layer, x: layer(x)
 
 
 def _product_keys(module: Any, sizes: Sizes) -> tuple:
-    """As many parameters, in values (n * n, Q), keys and queries.
+    """Makes a layer of as many parameters: values (n * n, Q), keys, queries.
 
     The heads and widths of keys are the package's defaults.
     """
@@ -61,7 +61,7 @@ def _product_keys(module: Any, sizes: Sizes) -> tuple:
 
 
 def _experts(module: Any, sizes: Sizes) -> tuple:
-    """As many parameters, in experts of the widths of a leaf; top 1."""
+    """Makes a layer of as many parameters: experts as wide as a leaf, top 1."""
     expert = sizes.hidden * (sizes.inputs + sizes.units) + sizes.inputs
     layer = module.MoE(
         sizes.inputs,

@@ -1,1 +1,1 @@
-"""What all benchmarks share: processes, rounds, models, tables, pictures."""
+"""Parts that all benchmarks share: processes, rounds, models, tables, plots."""

@@ -129,7 +129,7 @@ def _layer(case: Case, units: int) -> keras.layers.Layer:
 
 
 def _two_layers(case: Case, inputs: Any) -> Any:
-    """Two layers; the gates of both read the inputs."""
+    """Returns outputs of two layers whose gates both read the inputs."""
     hidden = case.hidden
     if case.model == "large-dense":
         hidden = max(1, round(case.parameters / (2 * case.units)))

@@ -120,7 +120,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 def _begin(numbers: Any, jobs: int) -> None:
     """Keeps this process to its share of the cores, where the system can."""
-    # What libraries print must not come between the lines of the table.
+    # Libraries must not print between the lines of the table.
     os.dup2(2, 1)
     number = numbers.get()
     if jobs == 1:

@@ -1,1 +1,1 @@
-"""How well networks predict, by work and by parameters."""
+"""The quality of predictions of networks, by work and by parameters."""

@@ -75,13 +75,18 @@ def measure(
     if in_time.broken_off:
         return None
     seconds = time.perf_counter() - start
-    (loss, accuracy), *choice = score(model, task.validation, task.choice)
+    count = len(task.validation[1])
+    seen = x[-count:], y[-count:]
+    (loss, accuracy), (train_loss, _), *choice = score(
+        model, task.validation, seen, task.choice
+    )
     return network._asdict() | {
         "name": network.name,
         "seed": seed,
         "learning_rate": network.rate * task.learning_rate,
         "steps": len(y) // task.batch,
         "bits": loss / LN_2,
+        "train_bits": train_loss / LN_2,
         **({"choice_bits": choice[0][0] / LN_2} if choice else {}),
         "accuracy": float(accuracy),
         "seconds": seconds,

@@ -21,18 +21,18 @@ QUICK_STEPS = {"bytes": 300, "digits": 66, "transformer": 100} | dict.fromkeys(
     OF_CONTEXT, 300
 )
 
-# What each network's learning rate is searched among: times that of the task.
+# Learning rates that are tried for each network, times that of the task.
 RATES = {
     "bytes": (1.0, 2.0, 4.0, 8.0),
     "digits": (1.0, 0.5, 2.0, 0.25, 4.0),
 } | dict.fromkeys((*OF_CONTEXT, "transformer"), (1.0, 2.0, 4.0, 8.0))
 
-# As wide a Dense network as stores what trees of depth 4 do.
+# The widths of Dense networks that store as much as trees of depth 4.
 EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
 
 
 class Family(NamedTuple):
-    """What networks have in common that are built alike.
+    """The properties that networks have in common which are built alike.
 
     line: the line of the picture that one is on, as a format of its fields and
         of `trees` in words.
@@ -94,7 +94,7 @@ FAMILIES = {
         n_grams="inputs",
         n_gram_bits=16,
     ),
-    # As many numbers in rows as wide as the layer, and four times as many.
+    # The rows are as wide as the layer; tables of equal and of fourfold size.
     "added n-grams": Family(
         *("Dense and added n-grams", {0: 5}),
         "Dense {width} and added n-grams of {orders}",
@@ -237,12 +237,14 @@ def more_of_context(task: str) -> list[Network]:
         layer,
         Network(task, "mixture", width, experts=16),
         tree(task, 6, 64)._replace(levels="ends"),
-        # As many numbers in tables and in trees.
+        # Tables and trees have equally many numbers.
         added,
         hashed(task, 7, "2", "ends"),
     ]
     if task == "flights":
         return few + against_overfitting(task)
+    if task == "little-prose":
+        return few + decayed(task)
     if task != "context":
         return few
     leaves = hashed(task, 6, "2", "ends")
@@ -284,6 +286,24 @@ def against_overfitting(task: str) -> list[Network]:
             for one in (dense, leaves, projected)
             for decay in STRONG_DECAYS
         ),
+    ]
+
+
+def decayed(task: str) -> list[Network]:
+    """Returns what has as few numbers as a Dense network, and weight decay."""
+    shallow = [hashed(task, depth, "1", "ends") for depth in (2, 4)]
+    compared = [
+        Network(task, "dense", WIDTH[task]),
+        Network(task, "dense", 4 * WIDTH[task]),
+        Network(task, "added n-grams", WIDTH[task], orders="2,3"),
+        *shallow,
+        hashed(task, 6, "2", "ends"),
+        hashed(task, 9, "1,2,3", "0,3,6,9"),
+    ]
+    return shallow + [
+        one._replace(weight_decay=decay)
+        for one in compared
+        for decay in STRONG_DECAYS
     ]
 
 

@@ -14,6 +14,8 @@ bits      of the held-out labels, given the inputs: mean and sample standard
           deviation over the seeds (- for one seed)
 rate      the learning rate that was best for the first seed, of those tried
 tried     how many learning rates were
+train     bits of the last examples that were trained on: where these are far
+          below the bits, the network overfits
 at 1      bits at the learning rate of the task, the same for all: mean, and
           deviation over the seeds that were trained at it
 params    numbers that are trained
@@ -21,8 +23,8 @@ work      multiply-adds per example, with the additions along the paths
 folded    the same with the sums of all paths stored
 The best rate is that of the lowest bits of the held-out labels, and that very
 seed counts in the mean: this flatters, and more so the more were tried. But
-rates of "context", "keras", "flights" and "transformer" are chosen on one half
-of the held-out data, and bits are of the other.
+rates of all but "bytes" and "digits" are chosen on one half of the held-out
+data, and bits are of the other.
 """
 
 COLUMNS: tables.Columns = {
@@ -31,6 +33,7 @@ COLUMNS: tables.Columns = {
     "+-": lambda row: number(row["bits_spread"], ".3f"),
     "rate": lambda row: f"{row['learning_rate']:g}",
     "tried": "rates",
+    "train": lambda row: number(row.get("train_bits"), ".3f"),
     "at 1": lambda row: number(row["at_one"], ".3f"),
     "+- at 1": lambda row: number(row["at_one_spread"], ".3f"),
     "accuracy": lambda row: f"{row['accuracy']:.2%}",
@@ -55,7 +58,7 @@ def _mean(group: list[dict]) -> dict:
     return same | {
         "seeds": sorted(row["seed"] for row in group),
         "bits_spread": statistics.stdev(bits) if len(bits) > 1 else None,
-        # Older results have no time of a step, and neither have short runs.
+        # Older results lack some, and short runs have no time of a step.
         **{
             name: statistics.mean(row[name] for row in group)
             for name in MEANS
@@ -64,7 +67,7 @@ def _mean(group: list[dict]) -> dict:
     }
 
 
-MEANS = ("bits", "accuracy", "seconds", "step_ms")
+MEANS = ("bits", "train_bits", "accuracy", "seconds", "step_ms")
 
 
 def best_rate(rows: list[dict], network: Network, steps: int) -> float | None:
@@ -188,7 +191,7 @@ def draw(found: dict, task: str) -> Any:
 
 
 def _span(rows: list[dict], name: str) -> str:
-    """The values of a column: one number, or the least and the most."""
+    """Returns the values of a column: one number, or the least and the most."""
     values = {row[name] for row in rows}
     return " to ".join(map(str, sorted({min(values), max(values)})))
 

@@ -193,7 +193,7 @@ def _rates(given: argparse.Namespace, task: str) -> tuple[float, ...]:
 
 
 def _known(given: argparse.Namespace) -> dict:
-    """The results of an earlier run to add to, if that is wanted."""
+    """Returns the results of an earlier run to add to, if that is wanted."""
     path = given.output / "quality.json"
     if given.resume and path.is_file():
         found = json.loads(path.read_text())

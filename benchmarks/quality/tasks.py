@@ -1,4 +1,4 @@
-"""The tasks of `quality`: the next byte of a text, flights, and digits."""
+"""The tasks of `quality`: the next byte of texts, flights, and digits."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from benchmarks.quality import flights
+from benchmarks.quality import flights, prose
 from tutorials.tfds_builders import source_text
 
 CONTEXT = 16  # bytes
 VALIDATION_BYTES = 2**16
 # Rates are chosen on one half of the held-out data, and bits are of the other.
-OF_CONTEXT = ("context", "keras", "flights")
+OF_CONTEXT = ("context", "keras", "prose", "little-prose", "flights")
 TASKS = ("bytes", "digits", *OF_CONTEXT, "transformer")
 WINDOW = 64  # bytes that a Transformer sees
 BYTES = 256
@@ -46,6 +46,8 @@ def load(name: str, seed: int, steps: int) -> Task:
         "digits": digits,
         "context": from_context,
         "keras": from_keras,
+        "prose": from_prose,
+        "little-prose": from_little_prose,
         "flights": from_flights,
         "transformer": windows,
     }
@@ -60,19 +62,33 @@ def next_byte(
     The folder is the standard library unless another one is given.
     """
     source = source_text.read(folder)
-    train, held_out = source.texts
+    texts = source.texts
+    return _of_texts(
+        "bytes", *texts, _about(source, *texts), seed, steps, batch
+    )
+
+
+def _of_texts(
+    name: str,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    about: dict,
+    seed: int,
+    steps: int,
+    batch: int = 512,
+) -> Task:
     draw = np.random.default_rng(seed)
     places = draw.integers(CONTEXT, len(train), steps * batch)
     even = np.linspace(CONTEXT, len(held_out) - 1, VALIDATION_BYTES)
     return Task(
-        "bytes",
+        name,
         contexts(train, places),
         contexts(held_out, even.astype("int64")),
         classes=BYTES,
         vocabulary=BYTES,
         batch=batch,
         learning_rate=1e-3,
-        about=_about(source, train, held_out),
+        about=about,
     )
 
 
@@ -86,6 +102,24 @@ def from_keras(seed: int, steps: int) -> Task:
     folder = Path(keras.__file__).parent
     task = _halved("keras", next_byte(seed, steps, folder=folder))
     return task._replace(about=task.about | {"keras": keras.__version__})
+
+
+def from_prose(seed: int, steps: int, little: bool = False) -> Task:
+    """Returns the same of English prose."""
+    found = prose.read(little)
+    name = "little-prose" if little else "prose"
+    about = {
+        prose.PACKAGE: found.version,
+        "checksum": found.checksum,
+        **_sizes(found.train, found.held_out),
+    }
+    texts = found.train, found.held_out
+    return _halved(name, _of_texts(name, *texts, about, seed, steps))
+
+
+def from_little_prose(seed: int, steps: int) -> Task:
+    """Returns the same, with a fifteenth of the text to train on."""
+    return from_prose(seed, steps, little=True)
 
 
 def _halved(name: str, task: Task) -> Task:
@@ -130,9 +164,12 @@ def _about(
     return {
         "python": source.python,
         "checksum": source.checksum,
-        "train_bytes": len(train),
-        "validation_bytes": len(held_out),
+        **_sizes(train, held_out),
     }
+
+
+def _sizes(train: np.ndarray, held_out: np.ndarray) -> dict:
+    return {"train_bytes": len(train), "validation_bytes": len(held_out)}
 
 
 def from_flights(seed: int, steps: int, batch: int = 512) -> Task:

@@ -8,7 +8,7 @@ import re
 from sphinx.util import logging
 
 PACKAGE = "keras_treegate"
-# What is in these folders is not for users.
+# These folders are not for users.
 PRIVATE = {"backend", "benchmarks", "core", "trees"}
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ LABELS = {
     SHALLOW: "trees, depth 6, root and leaves",
     DEEP: "trees, depth 9, four levels",
 }
-# What stands beside a point, and the network that was trained, by that which is
+# The label of a point and the network that was trained, by the network that is
 # timed for a byte.
 DENSE = {
     (width, "dense"): (f"Dense {width}",) * 2 for width in (128, 512, 1152)

@@ -98,7 +98,7 @@ def draw_bits(axes):
 
 
 def place_of(level, node):
-    """Where the node with this number in its level is drawn."""
+    """Returns where the node with this number in its level is drawn."""
     step = (TREE_RIGHT - TREE_LEFT) / 2**level
     return TREE_LEFT + (node + 0.5) * step, TREE_TOP - level * LEVEL_HEIGHT
 

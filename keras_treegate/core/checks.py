@@ -14,7 +14,7 @@ from keras_treegate.types import Config, Tensor
 
 Found = TypeVar("Found")
 
-# What `float` takes, except for texts.
+# The types that `float` takes, except for texts.
 NUMERIC = SupportsFloat | SupportsIndex
 
 MAX_INTEGER = 2**31 - 1  # of all backends; a seed of PyTorch's is no larger

@@ -12,6 +12,8 @@ The shape alphabet of the whole package:
     S  units of the gate source
     U  rows of a level, in each tree, that are read for a batch; the place of a
        row among them is its position
+    N  rows of a table: of one level, in all trees, or of embeddings
+    R  rows of a table that are read for a batch, of all trees
 
 A leaf code is `c = sum of b_l * 2^(D - l)`, l = 1..D: the first bit decides at
 the root. The node at level l is row `g * 2^l + (c >> (D - l))`. With the tree's

@@ -28,8 +28,8 @@ DIGITS = 2 * TOKEN_DIGITS
 RADIX_OF_HALF = RADIX**4
 HALF_PLACES = (1, RADIX, RADIX**2, RADIX**3)
 
-# What the digits of a hash are divided by, and how many values they have. Three
-# of them make up each of the two digits of `core.codes`.
+# The divisors of the digits of a hash, and the numbers of their values. Three
+# digits make up each of the two digits of `core.codes`.
 HASH_PLACES = (1, 2**4, 2**8, 2**10, 2**14, 2**18)
 HASH_RADICES = (2**4, 2**4, 2**2, 2**4, 2**4, 2**2)
 

@@ -24,7 +24,7 @@ def look_up(table: RowTable, ids: Tensor) -> Tensor:
     count = ops.shape(ids)[0]
     static = count if isinstance(count, int) else None
     if static == 0:
-        # Of no rows there would be no gradient; that of this one is zero.
+        # Without a row there would be no gradient; that of this one is zero.
         one = ops.concatenate([ids, ops.zeros((1,), ids.dtype)])
         return look_up(table, one)[:0]
     if static is None and not ops.is_tensor(count):

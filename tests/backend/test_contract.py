@@ -1,4 +1,4 @@
-"""What the functions of every backend promise, against the oracle."""
+"""The promises of every backend's functions, against the oracle."""
 
 import inspect
 
@@ -22,7 +22,7 @@ IDS = [1, 4, 6, 7]
 
 
 def variables():
-    """Tables of the ranks and dtypes that a level and its slots have."""
+    """Makes tables of the ranks and dtypes that a level and its slots have."""
     random = np.random.default_rng(0)
     return [
         keras.Variable(random.normal(size=(9, 2, 3)), dtype="float32"),
@@ -177,7 +177,7 @@ def test_merged_gradients_have_distinct_ids_and_the_same_sum(ids):
 
 
 def level_of(nodes, random):
-    """A level whose rows owe decay."""
+    """Returns a level whose rows owe decay."""
     state = {"dtype": "float32", "trainable": False}
     stamps = np.zeros((len(nodes), 2))
     stamps[:, 0] = -random.random(len(nodes))
@@ -189,7 +189,7 @@ def level_of(nodes, random):
 
 
 def sums_of_read_levels(levels, rows):
-    """As a backend without a faster way would compute leaf sums."""
+    """Computes leaf sums as a backend without a faster way would."""
     ids = [needed.ids for needed in rows.levels]
     return reference.leaf_sums(list(map(backend.read_table, levels, ids)), rows)
 

@@ -132,7 +132,7 @@ HASHES = {
 
 @pytest.mark.parametrize("hashes", HASHES.values(), ids=HASHES)
 def test_hash_codes(hashes):
-    """Integers of any size, in Python, are what they are compared with."""
+    # They are compared with integers of any size, in Python.
     tokens = random().integers(-(2**31), 2**31, (4, 2, 5)).astype("int32")
     tokens[0] = [[-1, 0, 255, 256, -256], [2**31 - 1, -(2**31), 1, 2, 3]]
     ages = hashes[-1][0]
@@ -170,7 +170,7 @@ def test_hash_codes(hashes):
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_a_gradient_changes_no_output(dtype):
-    """PyTorch takes another way where one is asked for."""
+    # PyTorch takes another way where a gradient is asked for.
     tables, _ = tables_of(8, dtype, False)
     x = random().normal(size=(5, 8)).astype("float32")
     codes = ops.convert_to_tensor(
@@ -192,7 +192,7 @@ def test_a_gradient_changes_no_output(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("inputs", [3, 8])
 def test_one_example_in_a_graph(inputs, dtype, monkeypatch):
-    """TensorFlow takes other ways for it."""
+    # TensorFlow takes other ways for one example.
     tables, _ = tables_of(inputs, dtype, False)
     x = random().normal(size=(5, inputs)).astype("float32")
     codes = random().integers(0, LEAVES, (5, TREES)).astype("int32")

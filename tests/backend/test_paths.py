@@ -30,7 +30,7 @@ class PathProduct(keras.layers.Layer):
 
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch):
-    """Under TensorFlow small eager products are left to the reference."""
+    """Sets to 0 the size below which TensorFlow uses the reference eagerly."""
     paths = sys.modules.get("keras_treegate.backend.tensorflow.products")
     if paths is not None:
         monkeypatch.setattr(paths, "SMALL", 0)
@@ -51,7 +51,7 @@ each_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
 def example(shape, dtype="float32"):
-    """Inputs (B, G, W), sums (R, W, Q), positions (G, B), and dy (B, Q)."""
+    """Draws inputs (B, G, W), sums (R, W, Q), positions (G, B), dy (B, Q)."""
     batch, trees, width, units, positions = SHAPES[shape]
     random = np.random.default_rng(len(shape))
     x = random.normal(size=(batch, trees, width)).astype(dtype)
@@ -63,7 +63,7 @@ def example(shape, dtype="float32"):
 
 
 def expected(x, sums, positions, dy):
-    """The product and its gradients for inputs and sums, one by one."""
+    """Computes the product and its gradients for inputs and sums by NumPy."""
     y = np.zeros(dy.shape)
     dx, dsums = np.zeros(x.shape), np.zeros(sums.shape)
     for b in range(len(x)):

@@ -19,7 +19,7 @@ class Doubling:
         return [slot * 2 for slot in slots], last_step
 
     def next_values(self, nodes, stamps, slots):
-        # Of the gradient's dtype, which may be larger than that of the table.
+        # The gradient's dtype may be larger than that of the table.
         nodes = keras.ops.cast(nodes, self.gradient.dtype) * 2 - self.gradient
         for slot in slots:
             nodes = nodes + slot
@@ -30,6 +30,6 @@ DOUBLING = SharedUpdate(Doubling)
 
 
 def plain_tables(nodes):
-    """Tables of a level whose optimizer keeps nothing."""
+    """Returns tables of a level whose optimizer keeps nothing."""
     stamps = np.zeros((nodes.shape[0], 2))
     return OptimizerTables(nodes, keras.Variable(stamps, dtype="float32"), [])

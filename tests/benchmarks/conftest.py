@@ -36,5 +36,5 @@ def measured_here():
 
 @pytest.fixture(scope="session")
 def in_this_process():
-    """A context that starts no process: `inference` and `callbacks` do."""
+    """Returns a context that starts no process, as two benchmarks do."""
     return measured_here

@@ -18,7 +18,7 @@ RUNS = {
     "training": f"--batch 3 --units 4 --depth 2 --trees 2 {TURNS}",
     "peers": "--peers tree dense --work step --batch 3 --units 4 --hidden 4 "
     f"--depth 2 --trees 2 {TURNS}",
-    # Of two sizes, one does not fit into 3 MB.
+    # One of two sizes does not fit into 3 MB.
     "accelerator": "--batch 3 --units 8 512 --depth 2 --trees 2 --memory 0.003 "
     f"--work step forward --minutes 5 {TURNS}",
     # Large enough to ask for pages of memory.
@@ -29,7 +29,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, in_this_process):
-    """What a benchmark found, and the folder that it wrote to."""
+    """Returns what a benchmark found, and the folder that it wrote to."""
     done = {}
 
     def run(name):

@@ -16,7 +16,7 @@ SMALL = "--depths 2 --units 4 --trees 2 --batch 4 --steps 2 --rounds 3"
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
-    """What a tiny run of the command wrote; its folder."""
+    """Returns the folder that a tiny run of the command wrote to."""
     folder = tmp_path_factory.mktemp("results")
     arguments = ["callbacks", "--backend", BACKEND, *SMALL.split()]
     assert main([*arguments, "--output", str(folder)]) == 0

@@ -38,7 +38,7 @@ def test_stored_bytes_are_those_of_the_variables(levels, slots):
 
 
 def other_numbers(layer):
-    """The numbers of a layer that are no nodes."""
+    """Returns the numbers of a layer that are no nodes."""
     nodes = {id(variable) for variable in layer.nodes}
     others = [v for v in layer.variables if id(v) not in nodes]
     return sum(int(np.prod(v.shape)) for v in others)

@@ -64,7 +64,7 @@ def test_ratios_are_of_one_round_and_one_runtime(found):
 
 @pytest.mark.parametrize("contest", [STACK, BYTES], ids=["layer", "bytes"])
 def test_examples_take_other_paths(contest):
-    """A tree that was not drawn would fold to one leaf and be fast for it."""
+    # A tree that was not drawn would fold to one leaf and be fast for it.
     model = serving.build_network(contest, "float32")
     examples = serving.draw_examples(model)
     assert examples[0].shape[0] == 1

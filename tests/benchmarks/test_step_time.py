@@ -25,7 +25,7 @@ WIDTH = 2  # of a tree's block of the three inputs
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory, in_this_process):
-    """What a run printed, and the folder that it wrote to."""
+    """Returns what a run printed, and the folder that it wrote to."""
     folder = tmp_path_factory.mktemp("benchmark") / "new" / "folder"
     arguments = [
         *("step-time", "--backend", BACKEND, "--depths", "2", "1"),
@@ -38,7 +38,7 @@ def benchmark(tmp_path_factory, in_this_process):
     with pytest.MonkeyPatch.context() as patch, in_this_process():
         patch.setattr(sys, "argv", ["", *map(str, arguments)])
         patch.setattr(sys, "stdout", output)
-        # As `python -m` does, but without another import of Keras.
+        # Does what `python -m` does, without another import of Keras.
         patch.delitem(sys.modules, f"{package}.__main__")
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(package, run_name="__main__")

@@ -1,4 +1,4 @@
-"""What upcycling and growing are worth: the study runs, and tells all."""
+"""The study of upcycling and growing runs, and tells all."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from tutorials.tfds_builders import source_text
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """What a run wrote and printed, and the depth and steps of each fit."""
+    """Returns what a run wrote and printed, and each fit's depth and steps."""
     text = np.random.default_rng(0).integers(0, 256, 4000).astype("uint8")
     source = types.SimpleNamespace(
         texts=(text, text[::-1]), python="3", checksum="0"

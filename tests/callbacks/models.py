@@ -23,7 +23,7 @@ def tree(name, depth=2, threshold="zero", **kwargs):
 
 
 def nested_model(optimizer="sgd", **compile_arguments):
-    """Two layers of one name, one of them in a model in a model."""
+    """Returns two layers of one name, one of them in a model in a model."""
     inner = keras.Sequential(
         [keras.Input((3,)), tree("same", depth=3)], name="inner"
     )
@@ -42,7 +42,7 @@ def model_of(*layers, width=WIDTH, **compile_arguments):
 
 
 def visits_of(layer, x):
-    """What NumPy counts of the leaf codes of inputs, (G, L)."""
+    """Counts the leaf codes of inputs with NumPy, (G, L)."""
     codes = keras.ops.convert_to_numpy(layer.leaf_codes(x))
     leaves = 2**layer.depth
     return np.stack(
@@ -51,7 +51,7 @@ def visits_of(layer, x):
 
 
 def entropy_of(visits):
-    """The gate entropy by its formula, leaf by leaf."""
+    """Returns the gate entropy by its formula, leaf by leaf."""
     trees, leaves = visits.shape
     total = 0.0
     for g in range(trees):

@@ -1,4 +1,4 @@
-"""What both callbacks write, and where."""
+"""The lines that both callbacks write, and their places."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""What TensorBoard reads of what the callbacks write."""
+"""TensorBoard reads the files that the callbacks write."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ assert list(pathlib.Path(sys.argv[2]).iterdir())
 
 
 def read(folder):
-    """What TensorBoard's own reader finds in a folder."""
+    """Returns what TensorBoard's own reader finds in a folder."""
     from tensorboard.backend.event_processing import event_accumulator
 
     events = event_accumulator.EventAccumulator(

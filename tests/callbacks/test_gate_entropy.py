@@ -1,4 +1,4 @@
-"""What is `GateEntropy`'s own: bits and churn."""
+"""`GateEntropy` alone has bits and churn."""
 
 import keras
 import numpy as np

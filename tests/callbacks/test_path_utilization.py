@@ -1,4 +1,4 @@
-"""What is `PathUtilization`'s own: collapse, dead leaves, decay debt."""
+"""`PathUtilization` alone has collapse, dead leaves and decay debt."""
 
 import warnings
 
@@ -91,7 +91,7 @@ def test_decay_debt_is_what_idle_rows_owe():
         verbose=0,
         callbacks=[PathUtilization(details=True, warn_below=None)],
     )
-    # Of 7 rows of each tree, 4 off the path owe all four steps of 10%.
+    # In each tree of 7 rows, 4 off the path owe all four steps of 10%.
     expected = 4 / 7 * (1 - 0.9**4)
     assert history.history["decay_debt"] == pytest.approx([expected], rel=1e-5)
 

@@ -23,7 +23,7 @@ def build():
 
 
 def two_devices():
-    """A layer and a model on two devices."""
+    """Returns a layer and a model on two devices."""
     if keras.backend.backend() == "jax":
         devices = keras.distribution.list_devices()
         assert len(devices) == 2

@@ -13,29 +13,29 @@ def tensor(x):
 
 
 def advance(clock, rate):
-    """`decay.advance` of NumPy arrays; the last axes are any."""
+    """Calls `decay.advance` with NumPy arrays of any last axes."""
     return ops.convert_to_numpy(decay.advance(tensor(clock), tensor(rate)))
 
 
 def total(clock):
-    """What a clock (2, ...) says, in float64."""
+    """Returns the sum of a clock's two parts (2, ...), in float64."""
     return np.asarray(clock, "float64").sum(axis=0)
 
 
 def step_of(rate):
-    """What a step of decay should add, in float64, of the float32 rate."""
+    """Returns what a step should add to a clock, in float64, of its rate."""
     return np.log1p(-np.asarray(rate, "float32").astype("float64"))
 
 
 def split(value):
-    """A float64 as a pair of float32 whose sum it is."""
+    """Returns a float64 as a pair of float32 whose sum it is."""
     high = np.asarray(value, "float32")
     low = np.asarray(value - high.astype("float64"), "float32")
     return np.stack([high, low])
 
 
 def signed(factors):
-    """The clock after steps of decay by these factors, `1 - rate` each."""
+    """Returns the clock after steps of decay by these factors, `1 - rate`."""
     clock = np.zeros(2, "float32")
     for factor in factors:
         clock = advance(clock, 1 - factor)
@@ -43,7 +43,7 @@ def signed(factors):
 
 
 def time_of(clock):
-    """The time of a clock, as NumPy: what a row is stamped with."""
+    """Returns the time of a clock, as NumPy: what a row is stamped with."""
     return ops.convert_to_numpy(decay.read_clock(tensor(clock))[0])
 
 
@@ -53,7 +53,7 @@ def sign_of(clock):
 
 
 def values_at(clock, writes):
-    """What rows are worth at a clock that were 1 at those of `writes`."""
+    """Returns the values at a clock of rows that were 1 at those of writes."""
     stamps = np.stack([time_of(then) for then in writes])
     rows = np.array([sign_of(then) for then in writes])  # as they are written
     owed = decay.owed(tensor(clock), tensor(stamps))
@@ -97,7 +97,7 @@ def test_a_step_loses_nothing_of_its_sum():
         rtol=3e-7,
         atol=2.0**-46 * np.abs(total(before)).max(),
     )
-    # What is small is in the second number.
+    # The second number holds the small part.
     assert np.all(np.abs(after[1]) <= np.spacing(np.abs(after[0])))
 
 
@@ -107,10 +107,8 @@ def test_a_step_of_no_decay_leaves_the_clock():
 
 
 def test_a_million_tiny_steps_decay_by_their_product():
-    """In 1,000 parts side by side, each from where the one before it ends.
-
-    The errors of the parts add up to at least the error of the whole.
-    """
+    # There are 1,000 parts side by side, each from where the one before it
+    # ends: the errors of the parts add up to at least the error of the whole.
     rate, parts, steps = 1e-7, 1000, 1000
     exact = step_of(rate) * steps * np.arange(parts + 1)
     clocks = split(exact[:-1])

@@ -1,4 +1,4 @@
-"""What a mask leaves out leaves no trace, however the mask comes."""
+"""Masked steps leave no trace, however the mask comes."""
 
 import keras
 import numpy as np
@@ -29,13 +29,13 @@ def made_layer(credit="straight", **kwargs):
 
 
 def padded(seed=0, shift=5.0):
-    """Steps (B, T, P) of a mean that is far from the zeros of padding."""
+    """Draws steps (B, T, P) with a mean far from the zeros of padding."""
     x = normal(len(LENGTHS), STEPS, WIDTH, seed=seed) + shift
     return np.where(REAL[..., None], x, 0).astype("float32")
 
 
 def assert_only(layer, source, real=REAL, steps=1):
-    """Visits and mean are those of the real steps of a gate source."""
+    """Asserts that visits and mean are those of the real steps of a source."""
     source = source[real]
     gate = layer.gate
     expected = oracle.MovingMean(gate.units, 0.9)

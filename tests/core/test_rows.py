@@ -32,7 +32,7 @@ def uniform_codes(random, batch, trees, depth):
 
 
 def zipf_codes(random, batch, trees, depth):
-    """Few leaves get most examples, and which they are differs by tree."""
+    """Returns codes of few leaves for most examples, other leaves by tree."""
     ranks = np.minimum(random.zipf(1.5, size=(batch, trees)), 2**depth) - 1
     leaves = np.stack([random.permutation(2**depth) for _ in range(trees)])
     return leaves[np.arange(trees), ranks]
@@ -56,7 +56,7 @@ def codes_of(draw, shape):
 
 
 def depths_of(levels, depth):
-    """The depths that store nodes."""
+    """Returns the depths that store nodes."""
     if levels == "some":
         return tuple(sorted({0, depth // 2, max(depth - 1, 0), depth}))
     return sizes.checked_levels(levels, depth)
@@ -66,7 +66,7 @@ each_levels = pytest.mark.parametrize("levels", ["all", "ends", "some"])
 
 
 def batch_rows(codes, depths, form):
-    """`forest.batch_rows` with NumPy arrays in it, `None` where that is."""
+    """Returns `forest.batch_rows` as NumPy arrays, `None` where that is."""
     rows = forest.batch_rows(ops.convert_to_tensor(codes), depths, form)
     levels = [
         tree.LevelRows(
@@ -78,17 +78,17 @@ def batch_rows(codes, depths, form):
 
 
 def is_compact(level, batch, form):
-    """Whether the ids of a level are spelled out."""
+    """Returns whether the ids of a level are spelled out."""
     return form == "all" or (form == "auto" and 2**level > batch)
 
 
 def positions_of(level, batch, form):
-    """`U`, the positions of a tree in this level."""
+    """Returns `U`, the positions of a tree in this level."""
     return min(batch, 2**level) if is_compact(level, batch, form) else 2**level
 
 
 def needed_rows(codes, level, depth):
-    """The rows (B, G) on each example's path, from the definition."""
+    """Returns the rows (B, G) on each example's path, from the definition."""
     return np.array(
         [
             [
@@ -268,7 +268,7 @@ def test_distinct_rows_of_rows_in_order(shape, data):
 
 @pytest.mark.parametrize("bound", [2**28, 2**28 + 1])
 def test_keys_are_put_in_order_at_any_bound(bound):
-    """Up to 2^28, with 8 examples, in numbers of 31 bits; then without."""
+    # With 8 examples, keys up to 2^28 fit into numbers of 31 bits.
     random = np.random.default_rng(0)
     keys = random.integers(bound - 9, bound, size=(3, 8)).astype("int32")
     keys[0, 3:5] = bound - 1, 0
@@ -327,7 +327,7 @@ class PathRows(keras.layers.Layer):
     [("auto", 9, (3, 300)), ("all", 4, (5, 40)), ("none", 4, (5, 40))],
 )
 def test_compiled_the_paths_are_the_same(form, depth, batches):
-    """TensorFlow does not know the batch size here while it traces."""
+    # TensorFlow does not know the batch size here while it traces.
     trees = 2
     inputs = keras.Input((trees,), dtype="int32")
     model = keras.Model(inputs, PathRows(depth, form)(inputs))

@@ -98,7 +98,7 @@ def test_a_layer_that_does_not_fit_stays_wholly_as_it_was(case, tmp_path):
         new.load_weights(file, skip_mismatch=True)
     for variable, value in zip(new.layers[1].variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
-    # What is beside it is loaded.
+    # The variables beside it are loaded.
     for one, two in zip(
         old.layers[0].variables, new.layers[0].variables, strict=True
     ):
@@ -130,7 +130,7 @@ def test_a_layer_is_loaded_after_another_file_was_refused(tmp_path):
 
 
 def test_weights_of_reinforce_can_be_used_without_it(tmp_path):
-    """As for a last training with gates that stand still."""
+    # A last training may want gates that stand still.
     old, new = model_of(tree(credit=Reinforce())), model_of(tree())
     new.load_weights(saved(old, tmp_path))
     np.testing.assert_array_equal(
@@ -139,7 +139,7 @@ def test_weights_of_reinforce_can_be_used_without_it(tmp_path):
 
 
 def test_files_of_before_are_loaded(tmp_path):
-    """Which do not tell what the parts of a layer have."""
+    # Those do not tell what the parts of a layer have.
     old, new = model_of(tree()), model_of(tree(seed=1))
     file = saved(old, tmp_path)
     parts = []
@@ -206,7 +206,7 @@ class Read(dict):
 
 
 def test_variables_are_assigned_in_their_order():
-    """So that processes that load together do the same at the same time."""
+    # Processes that load together do the same at the same time.
     layer = tree(depth=5)
     layer.build((None, 8))
     store = {}

@@ -33,7 +33,7 @@ def lambda_layer():
 
 
 def changed(**changes):
-    """The config of a model, with the entry of one layer changed."""
+    """Returns the config of a model, with the entry of one layer changed."""
     config = copy.deepcopy(config_of(keras.layers.Dense(2)))
     config["config"]["layers"][1] |= changes
     return config

@@ -47,7 +47,7 @@ class Patterns:
         self.probabilities = self._probabilities()
 
     def repeated(self, y):
-        """Targets of the examples, for all their patterns."""
+        """Returns targets of the examples, for all their patterns."""
         return np.repeat(y, self.count, axis=0)
 
     def _probabilities(self):
@@ -66,7 +66,7 @@ class Patterns:
         return np.exp(sum(found))
 
     def exact_gradients(self, losses_of):
-        """Of the expected loss, summed over the examples; as autodiff says.
+        """Returns those of the expected loss, summed over examples.
 
         Args:
             losses_of: Function of the outputs, returns a loss for each row.
@@ -79,7 +79,7 @@ class Patterns:
         return self._gradients(expected)
 
     def estimated_gradients(self, loss_of):
-        """The mean over all patterns of what a loss gives as gradients.
+        """Returns the mean over all patterns of what a loss gives as gradients.
 
         Args:
             loss_of: Function of the outputs and sample weights.
@@ -103,7 +103,7 @@ def fix_bits(layer, bits):
 
 
 def _probabilities(losses):
-    """The probability of each example's pattern, with its gradient."""
+    """Returns the probability of each example's pattern, with its gradient."""
     total = 0
     for score in scores.due(ops.convert_to_tensor(losses)):
         value = score.log_probability

@@ -1,4 +1,4 @@
-"""What all credit assignments share: names, configs, gate inputs."""
+"""Properties that all credit assignments share: names, configs, gate inputs."""
 
 import keras
 import numpy as np

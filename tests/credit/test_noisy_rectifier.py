@@ -25,7 +25,7 @@ from tests.random_layers import (
 
 
 def noisy_kernel(layer, activations):
-    """(B, P, Q) by the formula, of activations (B, G, D)."""
+    """Computes (B, P, Q) by the formula, of activations (B, G, D)."""
     trees, depth = activations.shape[1:]
     nodes = [level.astype("float64") for level in all_levels(layer)]
     inputs = layer.input_spec.axes[-1]
@@ -80,7 +80,7 @@ def test_outputs_are_those_of_the_formula(case):
 
 
 def largest_step(credit, points):
-    """Of the outputs, in a walk of the gates through where they flip."""
+    """Returns that of the outputs, as gates walk through where they flip."""
     layer = TreeGatedDense(2, depth=3, num_trees=2, seed=0, credit=credit)
     x = np.tile(normal(1, 4, seed=1), (points, 1))
     walk = np.linspace(-3, 3, points)[:, None]

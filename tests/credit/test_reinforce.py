@@ -19,7 +19,7 @@ from tests.random_layers import normal
 
 
 def tree(units=2, depth=1, num_trees=2, **kwargs):
-    """A layer with random nodes, so that the path matters."""
+    """Returns a layer with random nodes, so that the path matters."""
     kwargs.setdefault("credit", Reinforce(seed=0))
     return TreeGatedDense(
         units,
@@ -32,7 +32,7 @@ def tree(units=2, depth=1, num_trees=2, **kwargs):
 
 
 def two_layers():
-    """Dense, whose outputs gate, and two tree layers: 4 bits."""
+    """Makes a Dense layer, whose outputs gate, and two tree layers: 4 bits."""
     dense = keras.layers.Dense(
         3, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0)
     )
@@ -43,7 +43,7 @@ def two_layers():
 
 
 def learned(model):
-    """The trainable variables without the state of the decay."""
+    """Returns the trainable variables without the state of the decay."""
     return [
         v
         for v in model.trainable_variables
@@ -56,7 +56,7 @@ def squared(y_true, y_pred):
 
 
 def expected_loss(values, units, x, y, temperature):
-    """By the formulas alone: the sum over bits of P(bits) * loss(bits)."""
+    """Computes the sum over bits of P(bits) * loss(bits) by formulas alone."""
     kernel, bias, *layers = values
     total = 0.0
     for example, target in zip(x, y, strict=True):
@@ -121,7 +121,7 @@ def test_fit_follows_the_exact_gradient_of_the_expected_loss(temperature):
 
 
 def sequence_model(mixing):
-    """Two positions, 4 bits; positions see each other where it is mixing."""
+    """Makes a model of two positions and 4 bits; mixing lets them see both."""
     inputs = keras.Input((2, 3))
     y = keras.layers.Dense(2)(inputs)
     y = tree(2)(y)

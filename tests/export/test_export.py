@@ -26,7 +26,7 @@ def random():
 
 
 def examples():
-    """Inputs, some next to 0, and tokens, some of them of no vocabulary."""
+    """Draws inputs, some next to 0, and tokens, some of no vocabulary."""
     x = random().normal(size=(EXAMPLES, INPUTS)).astype("float32")
     x[5], x[6, ::2], x[7] = 0, -1e-39, 1e-39
     tokens = random().integers(0, VOCABULARY, (EXAMPLES, TOKENS))
@@ -35,7 +35,7 @@ def examples():
 
 
 def tree_model(gate, **options):
-    """A model of one tree layer, whose nodes are drawn and owe decay."""
+    """Makes a model of one tree layer, whose nodes are drawn and owe decay."""
     x = keras.Input((INPUTS,))
     tokens = keras.Input((TOKENS,), dtype="int32")
     read = {"gate_inputs": tokens} if gate.reads_integers else {}
@@ -69,7 +69,7 @@ def running_mean():
 
 
 def pruned():
-    """A folded model some of whose leaves are equal, and stored once."""
+    """Makes a folded model, some of whose leaves are equal and stored once."""
     model, layer = tree_model(sign_gate())
     nodes = layer.nodes[-1].numpy()
     nodes[nodes.shape[0] // 2 :: 2] = 0
@@ -138,7 +138,7 @@ def side_by_side(models):
 
 @pytest.fixture(scope="module")
 def all_forms():
-    """The model of all forms, and what Keras says they compute."""
+    """Returns the model of all forms, and what Keras says they compute."""
     models = forms()
     assert tuple(models) == NAMES
     model = side_by_side(models.values())
@@ -147,7 +147,7 @@ def all_forms():
 
 @pytest.fixture(scope="module")
 def outputs(all_forms, tmp_path_factory):
-    """A function of a format: what its file computes, by batch size."""
+    """Returns a function of a format: what its file computes, by batch size."""
     made = {}
 
     def of_format(file_format):
@@ -196,7 +196,7 @@ def test_a_file_computes_what_keras_computes(
 
 @pytest.mark.parametrize("gate", [sign_gate, hash_gate])
 def test_a_tree_that_was_trained(gate, tmp_path):
-    """In the one format that all backends export to."""
+    # This is the one format that all backends export to.
     model, layer = tree_model(gate())
     x = examples()
     y = random().normal(size=(EXAMPLES, UNITS))
@@ -211,7 +211,7 @@ def test_a_tree_that_was_trained(gate, tmp_path):
 
 @each_format
 def test_a_layer_of_a_language_model(file_format, tmp_path, monkeypatch):
-    """Inputs of three axes, a window of tokens, and a product in parts."""
+    # It has inputs of three axes, a window of tokens, a product in parts.
     monkeypatch.setattr(exported, "CHUNK", 2 * 4 * UNITS)
     tokens = keras.Input((6,), dtype="int32")
     x = keras.Input((6, 16))

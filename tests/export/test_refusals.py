@@ -1,4 +1,4 @@
-"""What cannot be exported is refused before there is a file."""
+"""Models that cannot be exported are refused before there is a file."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_treegate.layers import TreeGatedDense
 from keras_treegate.trees import exported
 from tests.export import runtimes
 
-# What the error of a format says where no layer at all is exported to it.
+# Errors of formats that no layer at all is exported to.
 NO_FORMAT = {
     "tensorflow": {"torch": "requires PyTorch backend"},
     "jax": {
@@ -90,7 +90,7 @@ def test_more_leaves_than_float32_counts():
 
 
 def test_unknown_sizes_of_three_axes(tmp_path):
-    """Only the exporter of JAX to ONNX needs to know them."""
+    # Only the exporter of JAX to ONNX needs to know them.
     layer = TreeGatedDense(4, depth=2, node_initializer="glorot_uniform")
     model = keras.Sequential([keras.Input((3, 8)), layer])
     model(np.zeros((1, 3, 8), "float32"))

@@ -11,7 +11,7 @@ ROWS, UNITS, PLACES = 50, 4, 3
 
 
 def owing_model():
-    """A model of an embedding whose rows owe decay, and its tied output."""
+    """Makes a model of an embedding that owes decay, and its tied output."""
     ids = keras.Input((PLACES,), dtype="int32")
     layer = SparseEmbedding(ROWS, UNITS, "normal")
     hidden = keras.layers.Flatten()(layer(ids))

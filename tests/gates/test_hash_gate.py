@@ -87,7 +87,7 @@ def test_bits_of_an_order_read_no_older_token():
 
 
 def worst_share(codes, leaves):
-    """The largest share of a leaf in any tree, of one that were even."""
+    """Returns the largest share of a leaf, as a multiple of an even one."""
     return max(
         np.bincount(tree, minlength=leaves).max() * leaves / len(tree)
         for tree in codes.T
@@ -96,7 +96,7 @@ def worst_share(codes, leaves):
 
 @pytest.mark.parametrize(("orders", "depth"), [(2, 8), ((1, 2, 3), 9)])
 def test_leaves_of_random_tokens_are_even(orders, depth):
-    """As even as drawn ones: 2^16 examples over at most 512 leaves."""
+    # There are 2^16 examples over at most 512 leaves.
     random = np.random.default_rng(1)
     tokens = random.integers(0, 50000, (2**16, 4)).astype("int32")
     codes = codes_of(built(orders, depth, num_trees=8), tokens)
@@ -107,7 +107,7 @@ def test_leaves_of_random_tokens_are_even(orders, depth):
 
 
 def test_neighbouring_tokens_are_spread_like_random_ones():
-    """A vocabulary in order, as bytes are: every bit is balanced in it."""
+    # A vocabulary in order, as bytes are: every bit is balanced in it.
     tokens = np.arange(4096, dtype="int32")[:, None]
     codes = codes_of(built(1, 4, num_trees=32, width=1), tokens)
     expected = 4096 / 16
@@ -120,7 +120,7 @@ def test_neighbouring_tokens_are_spread_like_random_ones():
 
 
 def test_leaves_of_text_are_as_even_as_its_contexts_allow():
-    """Bytes of this file, in pairs: few contexts have most of the text."""
+    # The text is this file, in pairs of bytes: few contexts are most of it.
     text = np.frombuffer(pathlib.Path(__file__).read_bytes(), "uint8")
     tokens = np.stack([text[:-1], text[1:]], axis=-1)
     codes = codes_of(built(2, 6, num_trees=16, width=2), tokens)
@@ -146,7 +146,7 @@ def test_a_fresh_seed_is_kept(tmp_path):
 
 
 def text_model(gate=None, **kwargs):
-    """A model of texts whose trees read the last two tokens."""
+    """Returns a model of texts whose trees read the last two tokens."""
     tokens = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(11, 6)(tokens)
     layer = TreeGatedDense(
@@ -304,7 +304,7 @@ def test_credit_that_trains_gates_is_refused(name):
 
 
 def test_leaves_without_a_context_are_no_collapse():
-    """One text of one token: a single leaf in each tree is all there is."""
+    # One text of one token: a single leaf in each tree is all there is.
     model, _ = text_model()
     model.compile("sgd", "mse")
     callbacks = [

@@ -85,8 +85,7 @@ def test_no_hashes():
 
 @each_kind
 def test_a_runtime_may_divide_in_float32(hashes, monkeypatch):
-    """A token next to 2^31 is rounded up to it."""
-
+    # A token next to 2^31 is rounded up to it.
     def quotient(numbers, divisor):
         found = ops.cast(numbers, "float32") / ops.cast(divisor, "float32")
         return ops.cast(ops.trunc(found), "int32")
@@ -101,7 +100,7 @@ def test_a_runtime_may_divide_in_float32(hashes, monkeypatch):
 
 
 def test_no_number_that_is_divided_has_more_bits_than_float32(monkeypatch):
-    """But for the tokens."""
+    # Tokens alone have more.
     divided = []
     computed = backend.quotient
 

@@ -18,7 +18,7 @@ from tests.random_layers import assert_close, few, normal
 
 
 class Activations(keras.layers.Layer):
-    """What the credit assignments read of a gate."""
+    """The part of a gate that credit assignments read."""
 
     def __init__(self, gate):
         super().__init__()
@@ -77,7 +77,7 @@ NEAR_ZERO = [6e-8, 1e-5, 1e-38, 1e-40, 2.0**-126, 2.0**-127, 1e-45, -1e-40, 0]
 @pytest.mark.parametrize("threshold", ["zero", "running_mean"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_subnormal_numbers_take_one_path_everywhere(dtype, threshold, jit):
-    """XLA and Eigen take them for 0; PyTorch and NumPy compute with them."""
+    # XLA and Eigen take them for 0; PyTorch and NumPy compute with them.
     source = ops.cast(ops.convert_to_tensor(np.array([NEAR_ZERO])), dtype)
     # The source's values, which no backend flushes on the way out.
     exact = np.array([NEAR_ZERO]).astype(ml_dtypes.finfo(dtype).dtype)
@@ -107,7 +107,7 @@ def test_a_subnormal_threshold_is_zero():
 
 
 def test_activations_have_their_gradient_at_zero_too():
-    """A unit at 0 is to learn from `NoisyRectifier` and `Reinforce`."""
+    # A unit at 0 is to learn from `NoisyRectifier` and `Reinforce`.
     gate = SignGate(units=[[0], [1], [2], [3]])
     gate.build((None, 4))
     layer = Activations(gate)

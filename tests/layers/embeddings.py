@@ -38,12 +38,12 @@ class OneHotEmbedding(keras.layers.Layer):
 
 
 def table():
-    """The values (N, Q) that every layer starts with."""
+    """Returns the values (N, Q) that every layer starts with."""
     return np.random.default_rng(7).normal(size=(ROWS, UNITS)).astype("float32")
 
 
 def zipf_ids(examples, seed=0):
-    """Ids (examples, places): a few often, twice in a batch, most rarely."""
+    """Draws ids (examples, places): few often, twice in a batch, most never."""
     random = np.random.default_rng(seed)
     ids = random.zipf(1.4, size=(examples, PLACES)) - 1
     return np.minimum(ids, ROWS - 1).astype("int32")
@@ -55,7 +55,7 @@ def targets(examples, seed=1):
 
 
 def make_model(kind, optimizer, **options):
-    """A model of one embedding, compiled; its output is looked up."""
+    """Returns a model of one embedding, compiled; its output is looked up."""
     layer = kind(ROWS, UNITS, name="embedding")
     model = keras.Sequential([keras.Input((PLACES,), dtype="int32"), layer])
     layer.embeddings.assign(table())

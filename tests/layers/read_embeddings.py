@@ -31,7 +31,7 @@ def model_of(kind, rows=ROWS):
 
 
 def outputs_of_files(folder):
-    """Outputs of all forms in which the embeddings were saved, by name."""
+    """Returns outputs of all forms that embeddings were saved in, by name."""
     found = {"model": keras.models.load_model(folder / "model.keras")}
     for name, kind in (
         ("sparse", SparseEmbedding),

@@ -11,7 +11,7 @@ from keras_treegate.layers import TreeGatedDense
 
 
 def build_model(seed):
-    """Two tree layers with every kind of state that a file must carry."""
+    """Makes two tree layers with each kind of state that a file must carry."""
     return keras.Sequential(
         [
             keras.Input((5,)),

@@ -1,4 +1,4 @@
-"""What tree layers and folded ones refuse alike."""
+"""Tree layers and folded ones refuse alike."""
 
 import re
 
@@ -17,7 +17,7 @@ X = np.eye(4, dtype="float32")
 
 
 def sparse_tensors():
-    """The sparse tensors of the framework, by name."""
+    """Returns the sparse tensors of the framework, by name."""
     backend = keras.backend.backend()
     symbolic = keras.KerasTensor((None, 4), sparse=True)
     found = {"scipy": scipy.sparse.csr_matrix(X), "symbolic": symbolic}

@@ -27,7 +27,7 @@ QUICK = {"run_eagerly": BACKEND != "jax"}
 
 @pytest.fixture(scope="module", name="folder")
 def a_folder_with_files(tmp_path_factory):
-    """Files of an embedding whose rows owe decay, and its outputs."""
+    """Returns files of an embedding whose rows owe decay, and its outputs."""
     folder = tmp_path_factory.mktemp("embeddings")
     model = model_of(SparseEmbedding)
     layer = model.layers[0].words

@@ -26,7 +26,7 @@ from tests.optimizers.rules import DECAY, RATE, RULES
 
 BACKEND = keras.backend.backend()
 STEPS = 2000
-# What takes the least time for a few steps.
+# These take the least time for a few steps.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

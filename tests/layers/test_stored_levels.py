@@ -152,7 +152,7 @@ def test_a_grown_layer_gets_a_new_level_of_leaves(levels, grown):
 
 
 def test_dropped_leaves_merge_into_the_stored_level_above():
-    """By hand: one tree of depth 2, whose leaves have 4, 1, 0 and 5 visits."""
+    # One tree of depth 2, whose leaves have 4, 1, 0 and 5 visits.
     layer = TreeGatedDense(1, depth=2, num_trees=1, levels="ends", name="tree")
     model = keras.Sequential([keras.Input((2,)), layer])
     layer.nodes[0].assign(np.zeros((1, 2, 1)))

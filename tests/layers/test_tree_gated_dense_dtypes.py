@@ -21,12 +21,12 @@ from tests.random_layers import (
     randomize,
 )
 
-# What the compute dtype of each policy resolves, for sums of a few terms.
+# The resolution of each policy's compute dtype, for sums of a few terms.
 TOLERANCES = {"float32": 2e-5, "mixed_bfloat16": 1e-1, "mixed_float16": 2e-2}
 
 
 def values_that_rounding_would_route_elsewhere():
-    """Positive inputs that are zero in float16, and pairs of close ones."""
+    """Makes inputs above 0 that are 0 in float16, and pairs of close ones."""
     x = np.abs(normal(6, 5))
     x[:3] *= 1e-20
     x[3:] = 1 + x[3:] * 1e-4

@@ -77,7 +77,7 @@ def too_large(accepted, received, advice):
         yield
 
 
-# What is too large for any input is refused at construction.
+# A size that is too large for any input is refused at construction.
 @pytest.mark.parametrize("depth", [32, 64, 10_000, 10**9])
 def test_more_than_two_to_the_31_rows_in_a_tree(depth):
     with too_large(r"2\*\*31 rows", f"depth={depth}", "Lower `depth`"):

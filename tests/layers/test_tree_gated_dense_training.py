@@ -140,7 +140,7 @@ def test_a_frozen_layer_stays_as_it_is():
 @pytest.mark.parametrize("depth", [2, 9])
 @pytest.mark.parametrize("threshold", ["zero", "running_mean"])
 def test_a_model_trains_after_one_of_its_sizes_is_gone(threshold, depth):
-    """What is compiled serves all models of a size, and needs none of them."""
+    # Compiled functions serve all models of a size, and need none of them.
     x, y = normal(16, 12), normal(16, 3, seed=1)
     for _ in range(2):
         gate = SignGate(threshold=threshold, seed=0)

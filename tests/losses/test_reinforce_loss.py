@@ -73,7 +73,7 @@ def test_the_value_is_that_of_the_loss(case, weighted, mask):
 
 
 def during_a_gradient(training, value):
-    """How many scores wait, and a value, while a gradient is taken."""
+    """Returns how many scores wait, and a value, while a gradient is taken."""
     found = []
 
     def of_outputs(outputs):

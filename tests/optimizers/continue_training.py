@@ -16,13 +16,13 @@ from tests.optimizers.routing import inputs_for, zipf_codes
 from tests.optimizers.rules import DECAY, RULES, cosine
 
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 3
-# What takes the least time for a few steps.
+# These take the least time for a few steps.
 EAGERLY = keras.backend.backend() != "jax"
 RULE_NAMES = ("SGD with Nesterov", "Adam", "Adagrad, rowwise")
 
 
 def data():
-    """Batches, the first half of which is for the first backend."""
+    """Draws batches, the first half of which is for the first backend."""
     random = np.random.default_rng(0)
     codes = zipf_codes(random, 20 * BATCH, TREES, DEPTH, power=3.0)
     x = inputs_for(random, codes, DEPTH)
@@ -31,7 +31,7 @@ def data():
 
 
 def begin(rule):
-    """A model that was trained for half of the steps, and owes decay."""
+    """Trains a model for half of the steps, so that it owes decay."""
     layer = TreeGatedDense(UNITS, DEPTH, num_trees=TREES, seed=1, name="trees")
     model = keras.Sequential(
         [

@@ -8,12 +8,12 @@ from keras_treegate import backend
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.tables import row_table
 
-# What PyTorch indexes with; others have no such integers by default.
+# PyTorch indexes with int64, which others do not have by default.
 INDEX = "int64" if keras.backend.backend() == "torch" else "int32"
 
 
 def make_level(values, name):
-    """A level of nodes (R, W, Q) with these values, in a layer of its own."""
+    """Makes a level of nodes (R, W, Q) with these values, in its own layer."""
     rows, width, units = values.shape
     layer = TreeGatedDense(
         units, depth=0, num_trees=rows, use_bias=False, name=name
@@ -26,14 +26,14 @@ def make_level(values, name):
 
 
 def touched_and_spare(gradient, num_ids):
-    """Ascending ids: the rows of a gradient that are not zero, and others."""
+    """Draws ascending ids: rows of a gradient that are not 0, and others."""
     touched = np.flatnonzero(np.any(gradient != 0, axis=(1, 2)))
     others = np.setdiff1d(np.arange(len(gradient)), touched)
     return np.sort(np.concatenate([touched, others[: num_ids - len(touched)]]))
 
 
 def as_rows(gradient, num_ids):
-    """A gradient (R, W, Q) as `num_ids` of its rows."""
+    """Returns a gradient (R, W, Q) as `num_ids` of its rows."""
     ids = touched_and_spare(gradient, num_ids)
     return backend.RowGradient(
         ops.convert_to_tensor(ids, dtype=INDEX),
@@ -43,7 +43,7 @@ def as_rows(gradient, num_ids):
 
 
 def apply(optimizer, gradients):
-    """One step.
+    """Makes one step.
 
     Args:
         optimizer: A Keras optimizer.
@@ -64,7 +64,7 @@ def apply(optimizer, gradients):
 
 
 def slots_of(optimizer, variable):
-    """The values of an optimizer's own variables for a variable, by name.
+    """Returns an optimizer's own variables for a variable, as values by name.
 
     Slots of rows have the name of the table's clock.
     """

@@ -1,4 +1,4 @@
-"""How the gradients of the nodes came to an optimizer, a pytest fixture."""
+"""A fixture that tells how the gradients of nodes came to an optimizer."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from keras_treegate import backend
 
 
 class Lifted(dict):
-    """How the gradients of the nodes came, by variable path.
+    """The forms that the gradients of the nodes came in, by variable path.
 
     The values are sets of "rows", "dense" and the causes of lost rows.
     """
@@ -17,7 +17,7 @@ class Lifted(dict):
         kinds.add(cause or ("rows" if rows else "dense"))
 
     def of(self, layer):
-        """The kinds of the levels of a layer, `None` for one without any."""
+        """Returns the kinds of a layer's levels, `None` for one without any."""
         return [self.get(nodes.path) for nodes in layer.nodes]
 
 

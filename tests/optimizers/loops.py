@@ -13,7 +13,7 @@ def loss_of(model, x, y):
 
 
 def gradient_tape(wrap):
-    """A step in a `tf.function`, or as `wrap` says."""
+    """Makes a step in a `tf.function`, or as `wrap` says."""
 
     def train(model, batches):
         import tensorflow as tf
@@ -51,7 +51,7 @@ def as_it_is(step):
 
 
 def backward(no_grad):
-    """`loss.backward()`, and the update with or without `torch.no_grad()`."""
+    """Calls `loss.backward()`, and updates, maybe under `torch.no_grad()`."""
 
     def train(model, batches):
         import torch
@@ -68,7 +68,7 @@ def backward(no_grad):
 
 
 def stateless(compile_step):
-    """`stateless_call` and `stateless_apply`, in the order of the guides."""
+    """Calls `stateless_call`, `stateless_apply`, in the order of the guides."""
 
     def train(model, batches):
         import jax
@@ -109,7 +109,7 @@ def stateless(compile_step):
 
 
 def one_jit(gradients, apply):
-    """The whole step in one jit, its state donated."""
+    """Makes the whole step in one jit, its state donated."""
     import jax
 
     return jax.jit(no_jit(gradients, apply), donate_argnums=0)
@@ -126,7 +126,7 @@ def no_jit(gradients, apply):
 
 
 def two_jits(gradients, apply):
-    """The gradients leave one compiled function and enter another."""
+    """Hands the gradients from one compiled function to another."""
     import jax
 
     return no_jit(jax.jit(gradients), jax.jit(apply))

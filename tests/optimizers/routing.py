@@ -8,7 +8,7 @@ from keras_treegate.layers import TreeGatedDense
 
 
 def zipf_codes(random, examples, trees, depth, power=2.0):
-    """Leaf codes (examples, G): the k-th leaf has a weight of `1 / k^power`."""
+    """Draws leaf codes (examples, G), the k-th with a weight `1 / k^power`."""
     weights = 1 / np.arange(1, 2**depth + 1) ** power
     weights /= weights.sum()
     return np.stack(
@@ -23,7 +23,7 @@ def zipf_codes(random, examples, trees, depth, power=2.0):
 
 
 def inputs_for(random, codes, depth):
-    """Inputs (B, G * D) that `make_layer` routes to these codes (B, G)."""
+    """Makes inputs (B, G * D) that `make_layer` routes to codes (B, G)."""
     places = 2 ** np.arange(depth)[::-1]
     bits = (codes[..., None] // places) % 2  # (B, G, D)
     sizes = random.uniform(0.2, 1.0, size=bits.shape)
@@ -32,7 +32,7 @@ def inputs_for(random, codes, depth):
 
 
 def make_layer(units, trees, depth, row_levels="auto", seed=0, **kwargs):
-    """A layer for `inputs_for`, its nodes drawn from a seed, and built."""
+    """Builds a layer for `inputs_for`, with nodes drawn from a seed."""
     gate = SignGate(units=np.arange(trees * depth).reshape(trees, depth))
     layer = TreeGatedDense(
         units, depth=depth, num_trees=trees, gate=gate, **kwargs
@@ -57,6 +57,6 @@ def make_model(layer, optimizer, **compile_arguments):
 
 
 def needed_rows(codes, level, depth):
-    """The distinct rows of a level that leaf codes (B, G) need."""
+    """Returns the distinct rows of a level that leaf codes (B, G) need."""
     trees = np.arange(codes.shape[1])
     return np.unique(trees * 2**level + (codes >> (depth - level)))

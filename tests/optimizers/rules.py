@@ -81,7 +81,7 @@ RULES = {
 
 
 class Option(NamedTuple):
-    """How an optimizer is made and used.
+    """An optimizer to be made, and its use.
 
     arguments: for both optimizers, ours and the stock one.
     later: the learning rate to set when half of the steps are done.
@@ -98,7 +98,7 @@ def cosine(steps):
 
 
 def cosine_rate(step, steps):
-    """The learning rate of step `step`, from 0 on, in float64."""
+    """Returns the learning rate of step `step`, from 0 on, in float64."""
     return RATE * (1 + math.cos(math.pi * step / steps)) / 2
 
 

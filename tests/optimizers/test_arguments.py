@@ -1,4 +1,4 @@
-"""What the optimizers accept, refuse and say of themselves."""
+"""Arguments that optimizers accept and refuse, and their texts."""
 
 import inspect
 
@@ -105,7 +105,7 @@ NUMBERS = {
     "epsilon": [StepAwareAdam, StepAwareAdagrad],
     "initial_accumulator_value": [StepAwareAdagrad],
 }
-# Of which `None` is a value.
+# `None` is a value of these.
 OPTIONAL = {
     "weight_decay",
     "clipnorm",
@@ -341,7 +341,7 @@ def test_the_learning_rate_can_be_set_and_read(optimizer):
 
 @each_optimizer
 def test_the_weight_decay_is_still_there_after_a_step(optimizer):
-    """It is taken from Keras for the length of a step."""
+    # It is taken from Keras for the length of a step.
     optimizer = optimizer(weight_decay=0.1)
     variable = keras.Variable(np.ones(3))
     feeding.apply(optimizer, [(variable, np.ones(3, "float32"))])

@@ -1,4 +1,4 @@
-"""What the tables of a step have in common is computed once for all of them."""
+"""Common parts of the tables of a step are computed once for all of them."""
 
 import keras
 import numpy as np
@@ -75,7 +75,7 @@ def test_the_scalars_of_a_step_are_computed_once():
 
 @pytest.mark.parametrize("as_rows", [False, True])
 def test_each_table_keeps_a_clock_of_its_own(as_rows):
-    """One decays in each step, one never, one has no gradient at first."""
+    # One decays in each step, one never, one has no gradient at first.
     levels = levels_of("always", "never", "later")
     always, never, later = levels
     rule = StepAwareSGD(0.1, weight_decay=0.5)

@@ -59,7 +59,7 @@ each_case = pytest.mark.parametrize(
 
 @functools.cache
 def data():
-    """Codes, inputs and targets of all steps, in order."""
+    """Returns codes, inputs and targets of all steps, in order."""
     random = np.random.default_rng(0)
     codes = zipf_codes(random, STEPS * BATCH, TREES, DEPTH, power=4.0)
     x = inputs_for(random, codes, DEPTH)
@@ -69,7 +69,7 @@ def data():
 
 @functools.cache
 def probe():
-    """Inputs and targets for each of the leaves."""
+    """Returns inputs and targets for each of the leaves."""
     codes = np.arange(2**DEPTH)[:, None]
     random = np.random.default_rng(1)
     x = inputs_for(random, codes, DEPTH)
@@ -141,7 +141,7 @@ def dense(rule, schedule):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
-    """Equal to a part of the largest number."""
+    """Asserts that numbers are equal to a part of the largest."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
@@ -196,7 +196,7 @@ def assert_owes_nothing(layer):
 
 @functools.cache
 def loaded(rule, schedule):
-    """The model of the file, and what it says before it is trained."""
+    """Returns the model of a file, and its outputs before it is trained."""
     model = keras.models.load_model(step_aware(rule, schedule).watch.path)
     model.layers[-1].row_levels = "all"
     clock = model.layers[-1].tree_levels[-1].clock.numpy()
@@ -238,7 +238,7 @@ def test_a_model_saved_in_the_middle_goes_on_bit_for_bit(rule, schedule):
 
 
 def owing_layer(optimizer, units=1, uses=1):
-    """A layer trained by hand for some steps, with decay that is not paid."""
+    """Trains a layer by hand for some steps, with decay that is not paid."""
     layer = make_layer(units, TREES, DEPTH, row_levels="all")
     inputs = [keras.Input((DEPTH,)) for _ in range(uses)]
     model = keras.Model(inputs, [layer(x) for x in inputs])
@@ -252,7 +252,7 @@ def owing_layer(optimizer, units=1, uses=1):
 
 
 def train_on_batch(model, x, y):
-    """With the same data for each input and output of a model."""
+    """Trains with the same data for each input and output of a model."""
     uses = len(model.inputs)
     data = (x, y) if uses == 1 else ([x] * uses, [y] * uses)
     model.train_on_batch(*data)

@@ -14,7 +14,7 @@ from tests.optimizers.rules import DECAY, RULES
 
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 3
-# What takes the least time for a few steps.
+# These take the least time for a few steps.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 
@@ -48,7 +48,7 @@ def train(model, batches):
 
 
 def state_of(model, layer):
-    """All that a step may write, without what counts skipped steps."""
+    """Returns all that a step may write, without what counts skipped steps."""
     inner = model.optimizer.inner_optimizer
     variables = [*layer.nodes, *inner.variables]
     for level in layer.tree_levels:
@@ -57,7 +57,7 @@ def state_of(model, layer):
 
 
 def test_scaling_keeps_rows_and_changes_nothing(lifted):
-    """In float32, where a scale of a power of two is exact."""
+    # In float32 a scale of a power of two is exact.
     inner = RULES["Adam"].make(weight_decay=DECAY)
     scaled, layer = model_with(LossScaleOptimizer(inner), dtype="float32")
     plain, other = model_with(
@@ -84,7 +84,7 @@ def test_in_half_precision_rows_and_dense_are_the_same():
 
 
 def test_the_scaling_that_compile_adds_is_right_too():
-    """It looks at whole gradients; where rows are lost, a warning says so."""
+    # It looks at whole gradients; where rows are lost, a warning says so.
     inner = RULES["SGD with momentum"].make(weight_decay=DECAY)
     model, layer = model_with(inner, **QUICK)
     kind = keras.optimizers.LossScaleOptimizer
@@ -94,7 +94,7 @@ def test_the_scaling_that_compile_adds_is_right_too():
     ours = RULES["SGD with momentum"].make(weight_decay=DECAY)
     same, other = model_with(LossScaleOptimizer(ours), "none", **QUICK)
     train(same, data())
-    # As they are read, because the stock one settles the rows in each step.
+    # Compared as they are read: the stock one settles the rows in each step.
     for one, two in zip(layer.tree_levels, other.tree_levels, strict=True):
         np.testing.assert_allclose(
             ops.convert_to_numpy(one.read()),
@@ -145,7 +145,7 @@ def test_the_scale_grows_after_some_finite_steps():
     ids=["grows", "falls"],
 )
 def test_the_loss_has_the_scale_of_each_step_of_fit(settings, last):
-    """In a graph that `compile` makes, of an optimizer that is not built."""
+    # `compile` makes the graph, of an optimizer that is not built.
     inner = StepAwareSGD(0.1, momentum=0.9)
     optimizer = LossScaleOptimizer(inner, **settings)
     scaled, layer = model_with(optimizer, dtype="float32")
@@ -242,7 +242,7 @@ def test_what_overwrites_its_variable_is_not_divided(gradient, expected):
 
 
 def test_float8_scales_are_those_of_keras():
-    """`loss_scale` in them would make them thousands of times too small."""
+    # `loss_scale` in them would make them thousands of times too small.
     x = np.linspace(-2, 2, 24).reshape(3, 8).astype("float32")
     scales = []
     for kind in (keras.optimizers.LossScaleOptimizer, LossScaleOptimizer):

@@ -1,4 +1,4 @@
-"""What models that are built, trained and deleted leave behind."""
+"""Models that are built, trained and deleted leave nothing behind."""
 
 import gc
 import weakref

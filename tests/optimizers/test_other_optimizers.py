@@ -18,7 +18,7 @@ from tests.optimizers.routing import inputs_for, make_layer, zipf_codes
 
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 4
 WIDTH = TREES * DEPTH
-# What takes the least time for a few steps.
+# These take the least time for a few steps.
 QUICK = {"run_eagerly": keras.backend.backend() != "jax"}
 DECAY = 5.0  # a row that sleeps for a step has lost half of itself
 
@@ -166,8 +166,7 @@ def test_a_stock_optimizer_goes_on_in_a_loop_of_ones_own(loop):
 
 
 def test_models_without_a_loss_go_on():
-    """Keras does not call such a model before its first step."""
-
+    # Keras does not call such a model before its first step.
     class OwnLoss(keras.Sequential):
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
             return ops.mean(ops.square(ops.subtract(y, y_pred)))
@@ -187,7 +186,7 @@ def test_models_without_a_loss_go_on():
 
 
 def test_two_models_that_share_a_layer_train_it_in_turn():
-    """One by a step-aware optimizer with decay, the other by a stock one."""
+    # One is by a step-aware optimizer with decay, the other by a stock one.
     trained = []
     for make in (StepAwareSGD, keras.optimizers.SGD):
         model, layer = new_model()
@@ -215,7 +214,7 @@ def test_another_decay_goes_on_from_what_is_owed():
 
 
 def test_a_step_aware_optimizer_settles_nothing_that_it_did_not_touch():
-    """That other optimizers settle costs it nothing."""
+    # Other optimizers settle, which costs it nothing.
     model, layer = new_model()
     train_on_batch(model, batches(3))
     level = layer.tree_levels[-1]
@@ -233,10 +232,8 @@ def test_a_step_aware_optimizer_settles_nothing_that_it_did_not_touch():
 @pytest.mark.parametrize("iterations", [0, 10_000])
 @pytest.mark.parametrize("make", [StepAwareAdam, StepAwareSGD])
 def test_iterations_can_be_set(make, iterations):
-    """As in Keras's own optimizer: slots are what the steps left of them.
-
-    Every row is touched in each step, where both are the same.
-    """
+    # In Keras's own optimizer, too, slots are what the steps left of them.
+    # Every row is touched in each step, where both are the same.
     stock, options = {
         StepAwareAdam: (keras.optimizers.Adam, {}),
         StepAwareSGD: (keras.optimizers.SGD, {"momentum": 0.9}),

@@ -37,7 +37,7 @@ each_batch = pytest.mark.parametrize("batch", POWERS)
 
 @functools.cache
 def data(batch):
-    """Codes, inputs and targets of all steps, in order."""
+    """Returns codes, inputs and targets of all steps, in order."""
     random = np.random.default_rng(batch)
     codes = zipf_codes(random, STEPS * batch, TREES, DEPTH, POWERS[batch])
     x = inputs_for(random, codes, DEPTH)
@@ -79,6 +79,6 @@ def test_rows_and_dense_give_the_same_weights_and_slots(rule, batch, lifted):
 
 
 def assert_close(actual, expected, tolerance=1e-6):
-    """Equal to a part of the largest number."""
+    """Asserts that numbers are equal to a part of the largest."""
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)

@@ -15,7 +15,7 @@ from tests.optimizers.routing import make_layer
 
 @pytest.fixture(scope="module", name="folder")
 def a_folder_with_models(tmp_path_factory):
-    """Their files, and with `go_on` what came of the models themselves."""
+    """Saves models, and beside each what came of training it on by `go_on`."""
     folder = tmp_path_factory.mktemp("models")
     for number, rule in enumerate(RULE_NAMES):
         model = begin(rule)
@@ -82,7 +82,7 @@ def test_state_round_trips_through_save_own_variables():
 @pytest.mark.parametrize("iterations", [3, 1])
 @pytest.mark.parametrize("is_scaled", [False, True])
 def test_files_without_the_steps_taken_are_loaded(is_scaled, iterations):
-    """Those of version 0.1.0, where `iterations` may have been set since."""
+    # Files of version 0.1.0 have none; `iterations` may have been set since.
     optimizers, layers = [], []
     for _ in range(2):
         optimizer = inner = StepAwareAdam()

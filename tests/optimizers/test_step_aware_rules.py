@@ -1,4 +1,4 @@
-"""What every step-aware optimizer must be, in one table.
+"""Properties of every step-aware optimizer, in one table.
 
 Each case is a rule and an option. It is run once, for 50 steps, on variables
 of other layers, on a level of which every row is touched in every step, and on
@@ -72,7 +72,7 @@ def initial_values():
 
 
 def plain_variables():
-    """Keras variables of the names that the others and the nodes have."""
+    """Makes Keras variables of the names that the others and the nodes have."""
     return {
         name: keras.Variable(value, name="nodes_0" if name in LEVELS else name)
         for name, value in initial_values().items()
@@ -138,7 +138,7 @@ run = functools.cache(Run)
 
 
 def assert_close(actual, expected, tolerance=3e-6):
-    """Equal to a part of the largest number."""
+    """Asserts that numbers are equal to a part of the largest."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)

@@ -20,13 +20,13 @@ from tests.optimizers.rules import DECAY, RULES
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH, STEPS = 2, 3, 2, 3, 4
 WIDTH = TREES * DEPTH
-# What takes the least time for a few steps.
+# These take the least time for a few steps.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 
 @functools.cache
 def batches(time=None):
-    """Inputs (B, P) or (B, time, P) and targets, for each step."""
+    """Returns inputs (B, P) or (B, time, P) and targets, for each step."""
     random = np.random.default_rng(0)
     shape = (STEPS, BATCH) if time is None else (STEPS, BATCH, time)
     codes = zipf_codes(random, int(np.prod(shape)), TREES, DEPTH)
@@ -87,14 +87,14 @@ def time_distributed(row_levels):
 
 
 def any_time(row_levels):
-    """One use with more axes, whose number of examples is not known."""
+    """Uses a layer once, with more axes and an unknown number of examples."""
     layer = tree_layer(row_levels)
     inputs = keras.Input((None, WIDTH))
     return keras.Model(inputs, layer(inputs)), [layer]
 
 
 def frozen_then_not(row_levels):
-    """Trained once while the tree layer is frozen."""
+    """Trains once while the tree layer is frozen."""
     layer = tree_layer(row_levels)
     head = keras.layers.Dense(
         UNITS, kernel_initializer="ones", bias_initializer="ones"
@@ -139,7 +139,7 @@ class Trained:
         self.warnings = [text for text in texts if "is dense" in text]
 
     def numbers(self):
-        """The levels as they are read, all other weights, and the slots."""
+        """Returns levels as they are read, all other weights, and the slots."""
         values = [
             ops.convert_to_numpy(level.read())
             for layer in self.layers
@@ -178,7 +178,7 @@ def assert_stayed_in_rows(done, lifted):
 
 
 def assert_became_dense(done, lifted, cause):
-    """At all levels, with one warning that names the layer and the cause."""
+    """Asserts it of all levels, and one warning that names layer and cause."""
     (layer,) = done.layers
     (warning,) = done.warnings
     assert re.search(cause, warning)
@@ -274,8 +274,7 @@ def test_two_uses_lose_no_gradient(structure, time, way, lifted):
 
 
 def test_two_uses_with_batches_of_several_sizes_lose_no_gradient():
-    """Where a step is compiled anew, the cause is not said again."""
-
+    # A step that is compiled anew does not say the cause again.
     def train_unevenly(model, data):
         for x, y in data:
             model.train_on_batch(x, y)

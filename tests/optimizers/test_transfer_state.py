@@ -1,4 +1,4 @@
-"""What a new optimizer takes over of an old one."""
+"""A new optimizer takes over the state of an old one."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def inner_step_aware():
     return StepAwareSGD(RATE, weight_decay=DECAY)
 
 
-# How an optimizer is made, and what of it is told the exclusions.
+# Functions that make an optimizer, and find its part for exclusions.
 OPTIMIZERS = {
     "step-aware": (inner_step_aware, lambda optimizer: optimizer),
     "stock": (inner_sgd, lambda optimizer: optimizer),
@@ -42,7 +42,7 @@ def variables():
 
 
 def one_step(optimizer, variables):
-    """What a step with zero gradients leaves of variables of ones."""
+    """Returns variables of ones after a step with zero gradients."""
     zeros = np.zeros(3, "float32")
     feeding.apply(optimizer, [(variable, zeros) for variable in variables])
     return [variable.numpy()[0] for variable in variables]
@@ -58,7 +58,7 @@ def test_exclusions_hold_for_the_copies(case, built):
     if built:
         new.build(news)
     transfer_exclusions(old, new, zip(olds, news, strict=True))
-    # Of what is wrapped, because JAX scales in a `stateless_apply` only.
+    # The wrapped part steps, because JAX scales in `stateless_apply` only.
     stepped = one_step(told(new), news)
     np.testing.assert_allclose(stepped, [0.95, 1.0, 1.0])
 

@@ -1,4 +1,4 @@
-"""What a step reads and writes, without a clock.
+"""The rows that a step reads and writes, without a clock.
 
 Rows that a batch does not need are the same bits after a step, in the table,
 in the stamps and in every slot, however the gradient came.
@@ -34,14 +34,14 @@ def batch(codes, seed):
 
 
 def train_everywhere(model):
-    """Steps that touch every leaf, so that all slots hold something."""
+    """Makes steps that touch every leaf, so that all slots hold something."""
     leaves = np.tile(np.arange(2**DEPTH)[:, None], (1, TREES))
     for codes in np.split(leaves, 2**DEPTH // len(CODES)):
         model.train_on_batch(*batch(codes, seed=0))
 
 
 def tables_of(optimizer, level):
-    """All that has a row for each row of a level, by name."""
+    """Returns all that has a row for each row of a level, by name."""
     return {
         "nodes": level.nodes.numpy(),
         "stamps": level.stamps.numpy(),
@@ -50,13 +50,13 @@ def tables_of(optimizer, level):
 
 
 def written_rows(before, after):
-    """The rows in which two tables differ."""
+    """Returns the rows in which two tables differ."""
     differs = (before != after).reshape(len(before), -1)
     return np.flatnonzero(differs.any(axis=1))
 
 
 def one_step(rule, row_levels, **compile_arguments):
-    """The tables of each level before and after one step on `CODES`."""
+    """Returns the tables of each level before and after one step on `CODES`."""
     optimizer = RULES[rule].make(weight_decay=DECAY)
     layer = make_layer(UNITS, TREES, DEPTH, row_levels=row_levels)
     model = make_model(layer, optimizer, **compile_arguments)
@@ -87,7 +87,7 @@ def test_a_compiled_step_writes_the_rows_that_its_batch_needs():
 
 
 def test_a_step_of_fit_writes_the_rows_that_its_batch_needs():
-    """Without decay, because the end of `fit` would pay it to all rows."""
+    # Decay is off, because the end of `fit` would pay it to all rows.
     optimizer = RULES["Adam"].make()
     layer = make_layer(UNITS, TREES, DEPTH, row_levels="all")
     model = make_model(layer, optimizer)
@@ -104,7 +104,7 @@ def test_a_step_of_fit_writes_the_rows_that_its_batch_needs():
 def test_a_step_hands_over_no_more_rows_than_the_batch_can_touch(
     monkeypatch, batch_size
 ):
-    """What an update gets: `G * min(B, 2^l)` rows of each table."""
+    # An update gets `G * min(B, 2^l)` rows of each table.
     sizes = []
     updating_rows = backend.updating_rows
 
@@ -157,7 +157,7 @@ def test_rows_that_are_routed_to_without_a_gradient_count_as_untouched(
 @pytest.mark.parametrize("form", ["rows", "dense"])
 @each_rule
 def test_a_gradient_writes_only_the_rows_where_it_is_not_zero(rule, form):
-    """Also not the spare rows that a gradient holds zeros for."""
+    # The spare rows that a gradient holds zeros for are not written.
     random = np.random.default_rng(0)
     level = feeding.make_level(random.normal(size=(9, 2, 3)), "level")
     optimizer = RULES[rule].make(weight_decay=DECAY)

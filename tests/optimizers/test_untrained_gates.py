@@ -19,7 +19,7 @@ TOKENS = np.random.default_rng(1).integers(0, 5, (32, 6))
 
 
 def told(model, data=X, fits=1, optimizer=None, loss="mse"):
-    """The warnings of a model's fits that tell of gates."""
+    """Returns the warnings of a model's fits that tell of gates."""
     model.compile(optimizer or StepAwareAdam(0.01, weight_decay=0.1), loss)
     targets = [np.ones((32, *o.shape[1:])) for o in model.outputs]
     with warnings.catch_warnings(record=True) as found:

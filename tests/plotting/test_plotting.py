@@ -24,7 +24,7 @@ HISTORY = {
 
 @pytest.fixture(scope="module")
 def trained():
-    """A layer, and the history of its training."""
+    """Returns a layer, and the history of its training."""
     layer = tree("tree", depth=3)
     model = model_of(layer)
     model.compile(StepAwareAdam(0.01), "mse", metrics=["mae"])
@@ -45,7 +45,7 @@ def labels(axes):
 
 
 def drawn(figure):
-    """The bytes of the picture, which must be one."""
+    """Returns the bytes of the picture, which must be one."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     assert stream.getvalue().startswith(b"\x89PNG")

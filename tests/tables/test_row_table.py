@@ -16,7 +16,7 @@ FACTORS = np.array([0.25, 0.5, 1.0, 0.25])[:, None, None]
 
 @pytest.fixture(name="level")
 def a_level_that_owes():
-    """A level of four rows (2, 3), of which one owes nothing."""
+    """Returns a level of four rows (2, 3), of which one owes nothing."""
     layer = TreeGatedDense(3, depth=0, num_trees=4, use_bias=False)
     layer.build((None, 8))
     level = layer.tree_levels[0]
@@ -59,7 +59,7 @@ def test_reading_changes_nothing(level):
 
 @pytest.mark.parametrize("form", ["none", "all"])
 def test_the_gradient_is_that_of_the_decayed_rows(level, form):
-    """Not times the factor: as if the decay had been written."""
+    # It is not multiplied by the factor: as if the decay had been written.
     layer = level.layer
     layer.row_levels = form
     x = np.eye(8, dtype="float32")
@@ -78,7 +78,7 @@ def test_settling_pays_the_decay_and_stops_the_clock(level):
     np.testing.assert_array_equal(level.nodes.numpy()[2], idle)
     np.testing.assert_array_equal(level.clock.numpy(), np.zeros(2))
     np.testing.assert_array_equal(level.stamps.numpy(), np.zeros((4, 2)))
-    # What a reader sees does not change by a bit.
+    # A reader sees no bit change.
     np.testing.assert_array_equal(numpy(level.read()), before)
 
 

@@ -141,7 +141,7 @@ STRUCTURES = SAVED_WHOLE | SAVED_BY_WEIGHTS
 
 
 def outputs(model, x):
-    """The outputs of a model at inference, as float32 arrays."""
+    """Returns the outputs of a model at inference, as float32 arrays."""
 
     def call(x):
         found = keras.tree.flatten(model(x, training=False))
@@ -170,7 +170,7 @@ def randomize(model, seed=0):
 
 
 def values(model):
-    """All that a model holds, to tell later whether it is still the same."""
+    """Returns all that a model holds, to tell later whether it is the same."""
     return [variable.numpy().copy() for variable in model.variables]
 
 
@@ -185,13 +185,13 @@ def assert_nothing_shared(one, two):
 
 
 def tree(units, **kwargs):
-    """A small tree layer, which prunes with counts of its own."""
+    """Returns a small tree layer, which prunes with counts of its own."""
     arguments = {"depth": 2, "num_trees": 2, "seed": 0, **kwargs}
     return keras_treegate.layers.TreeGatedDense(units, **arguments)
 
 
 def pruned(model):
-    """The model without the last leaf of each tree, which none visited."""
+    """Prunes the last leaf of each tree, which no example visited."""
     layers = [
         layer
         for layer in descendants(model)

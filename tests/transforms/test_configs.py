@@ -34,7 +34,7 @@ class Callable:
 
 
 def ones(shape, dtype=None):
-    """Is named as an initializer of Keras, and is another."""
+    """Returns threes, under the name of an initializer of Keras."""
     return ops.full(shape, 3.0, dtype=dtype)
 
 

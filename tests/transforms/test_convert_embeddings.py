@@ -16,7 +16,7 @@ IDS = np.random.default_rng(0).integers(0, ROWS, (6, 5)).astype("int32")
 
 
 def text_classifier():
-    """A mask that a recurrent layer reads, and ids as floats."""
+    """Makes a model with a mask that a recurrent layer reads, of float ids."""
     model = keras.Sequential(
         [
             keras.Input((5,)),
@@ -29,7 +29,7 @@ def text_classifier():
 
 
 def shared():
-    """One embedding that is used twice, beside another, in a nested model."""
+    """Nests a model that uses one embedding twice, beside another."""
     ids = keras.Input((5,), dtype="int32")
     words = layers.Embedding(ROWS, UNITS, name="words")
     inner = keras.Sequential(

@@ -157,7 +157,7 @@ def test_leaves_below_nodes_of_zeros_are_stored_once():
 
 
 def test_one_tree_with_equal_leaves_beside_one_whose_leaves_all_differ():
-    """Each leaf then has its own row, and none of them another's."""
+    # Each leaf then has its own row, and none of them another's.
     model, layer = one_layer()
     deepest = layer.nodes[3].numpy()
     deepest[8:12] = 0  # in the second tree

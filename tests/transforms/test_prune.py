@@ -32,13 +32,13 @@ def counts(layer, x):
 
 
 def merged_leaves(layer, visits, min_visits):
-    """The leaf table after pruning: each kept path, or its group's mean."""
+    """Returns the pruned leaf table: each kept path, or its group's mean."""
     table = oracle.leaf_table([level.numpy() for level in layer.nodes])
     out, depth = np.zeros_like(table), layer.depth
     for tree in range(len(table)):
 
         def stop(code, tree=tree):
-            """The deepest kept node on the path, as (level, prefix)."""
+            """Returns the deepest kept node on the path, as (level, prefix)."""
             level = 0
             for deeper in range(1, depth + 1):
                 shift = depth - deeper

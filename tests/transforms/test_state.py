@@ -1,4 +1,4 @@
-"""What a layer keeps beside its variables is kept by every transform."""
+"""Every transform keeps what a layer has beside its variables."""
 
 import json
 from pathlib import Path
@@ -78,7 +78,7 @@ def held():
 
 
 def bins():
-    # As many as inputs, because Keras 3.12 tells that number as the width.
+    # Equal to the inputs, because Keras 3.12 tells that number as the width.
     layer = layers.Discretization(num_bins=6, output_mode="multi_hot")
     layer.adapt(normal(64, 6) * 5)
     return layer

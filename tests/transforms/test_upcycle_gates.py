@@ -65,7 +65,7 @@ def test_trees_that_read_tokens_give_the_same_outputs_and_train(tmp_path):
 
 
 def test_gates_may_read_tensors_inside_of_the_model():
-    """A layer on the way to the gates is called once, for both."""
+    # A layer on the way to the gates is called once, for both.
     model = text_model()
     (embedded,) = (model.get_layer("table").output,)
     new = upcycled(

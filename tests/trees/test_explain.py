@@ -1,4 +1,4 @@
-"""What `explain` prints, against the rows that a batch really needs."""
+"""The output of `explain`, against the rows that a batch really needs."""
 
 import re
 

@@ -24,7 +24,7 @@ if BACKEND == "torch":  # Keras refuses it there
 
 
 def counted(codes, leaves=2**DEPTH):
-    """What NumPy counts of leaf codes (B, G)."""
+    """Counts leaf codes (B, G) with NumPy."""
     return np.stack([np.bincount(tree, minlength=leaves) for tree in codes.T])
 
 

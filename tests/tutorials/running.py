@@ -42,7 +42,7 @@ def run_tutorial(name, folder, *arguments, before=""):
         env=os.environ
         | {
             "KERAS_BACKEND": keras.backend.backend(),
-            # As for `python tutorials/NAME.py`, its own folder.
+            # Its own folder, as for `python tutorials/NAME.py`.
             "PYTHONPATH": os.pathsep.join([str(TUTORIALS), str(ROOT)]),
             "PYTHONIOENCODING": "utf-8",
         },
@@ -52,7 +52,7 @@ def run_tutorial(name, folder, *arguments, before=""):
 
 
 def smoke_run(name, tmp_path_factory):
-    """What `--smoke` printed, with one framework alone, and where it wrote."""
+    """Returns what `--smoke` printed, with one framework, and its folder."""
     folder = tmp_path_factory.mktemp("tutorial")
     run = run_tutorial(name, folder, "--smoke", before=ONLY_ONE_FRAMEWORK)
     assert run.returncode == 0, run.stdout + run.stderr

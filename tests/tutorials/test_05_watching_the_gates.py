@@ -17,7 +17,7 @@ def run(tmp_path_factory):
 
 
 def row(text, name):
-    """What stands in a row of the table of the diagnosis, by network."""
+    """Returns a row of the table of the diagnosis, by network."""
     (found,) = re.findall(rf"^{name}  +(.+)$", text, re.M)
     return dict(zip(NETWORKS, found.split(), strict=True))
 

@@ -17,7 +17,7 @@ def run(tmp_path_factory):
 
 
 def numbers(pattern, text):
-    """The groups of the one place where the text has the pattern."""
+    """Returns the groups of the one place where the text has the pattern."""
     (found,) = re.findall(pattern, text, re.M)
     found = (found,) if isinstance(found, str) else found
     return [float(one.replace(",", "")) for one in found]

@@ -23,7 +23,7 @@ def refuse(*args, **kwargs):
 tfds.data_source = refuse
 """
 
-# As large as MNIST's images, but few of them and not downloaded.
+# These are as large as MNIST's images, but few, and not downloaded.
 MADE_UP_MNIST = """
 import numpy as np
 import tensorflow_datasets as tfds

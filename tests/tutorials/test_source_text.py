@@ -12,7 +12,7 @@ from tutorials.tfds_builders import source_text
 
 @pytest.fixture
 def library(tmp_path):
-    """A library of three files, among others that do not count."""
+    """Returns a library of three files, among others that do not count."""
     files = {
         "abc.py": b"x = 1\n",
         "json/decoder.py": b"\xff not text\n",

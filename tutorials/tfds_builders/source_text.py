@@ -58,7 +58,7 @@ class SourceText(NamedTuple):
 
 
 def read(folder: Path | None = None) -> SourceText:
-    """The source text of the running Python, or of another folder."""
+    """Returns the source text of the running Python, or of another folder."""
     root = Path(folder or sysconfig.get_path("stdlib"))
     files = {}
     for file in root.rglob("*.py"):

@@ -154,7 +154,7 @@ def gradient_of_inputs_by_units(
         )
     dtype = at_least_float32(gradient)
     trees, batch = positions.shape
-    # As in the forward pass, because XLA would make sums once for each shape.
+    # Reshaped as in the forward pass: XLA would make sums for each shape.
     table = sums.reshape(len(sums) * width, units)
     gradient = gradient.astype(dtype)
 

@@ -63,7 +63,7 @@ def gathered(
     padded = here.new_zeros(longest)
     padded[: len(here)] = here
     everywhere = here.new_empty((len(sizes), longest))
-    # As bytes, because not all engines send all dtypes.
+    # Sent as bytes, because not all engines send all dtypes.
     distributed.all_gather(
         list(everywhere.view(torch.uint8).unbind()),
         padded.view(torch.uint8),

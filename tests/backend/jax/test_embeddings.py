@@ -1,4 +1,4 @@
-"""What JAX makes of the step of a sparse embedding: no copy of its table."""
+"""JAX makes no copy of its table in the step of a sparse embedding."""
 
 import functools
 import re
@@ -16,7 +16,7 @@ ROWS = 2**10 + 1, 2**15 + 1
 
 
 def traced_step(rows, batch=BATCH):
-    """The train step of a model, and what it is called with."""
+    """Returns the train step of a model, and what it is called with."""
     layer = SparseEmbedding(rows, UNITS)
     model = keras.Sequential([keras.Input((PLACES,), dtype="int32"), layer])
     model.compile(StepAwareAdam(0.1, weight_decay=0.1), "mse")

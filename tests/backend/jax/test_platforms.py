@@ -1,4 +1,4 @@
-"""What JAX lowers for accelerators, which need not be there for that.
+"""JAX lowers steps for accelerators, which need not be there for that.
 
 That a step lowers says that every operation exists there, not that it is fast.
 But no operation of it may make an array as large as a table of rows, unless it
@@ -90,7 +90,7 @@ def values(variables):
 
 
 def data_for(model):
-    """Ones for each input of a model."""
+    """Returns ones for each input of a model."""
     arrays = [
         np.ones((BATCH, *tensor.shape[1:]), tensor.dtype)
         for tensor in model.inputs
@@ -104,7 +104,7 @@ def lowered(function, platform, *arguments):
 
 
 def operations(block):
-    """Every operation of a block, and of those inside of them."""
+    """Yields every operation of a block, and of those inside of them."""
     for operation in block.operations:
         yield operation
         for region in operation.regions:
@@ -113,7 +113,7 @@ def operations(block):
 
 
 def operations_as_large(lowered, size):
-    """The names of operations with a result of at least so many numbers."""
+    """Names the operations with a result of at least so many numbers."""
     module = lowered.compiler_ir("stablehlo")
     return [
         operation.operation.name

@@ -15,7 +15,7 @@ from tests.backend.test_paths import each_shape, example, expected
 @each_shape
 @pytest.mark.parametrize("block", [1, 40, 2**25])
 def test_blocks_of_any_size_give_the_same(shape, block):
-    """Blocks of one example, of some, and of all trees and examples."""
+    # A block is one example, some of them, or all trees and examples.
     x, sums, positions, dy = map(jnp.asarray, example(shape))
     blocks = jax.jit(partial(products.product_by_blocks, block=block))
     of_inputs = jax.jit(
@@ -45,7 +45,7 @@ def test_products_are_lowered_for_every_platform(function, platform):
 
 
 def test_no_array_of_all_kernels_is_made():
-    """Neither forward nor backward: (B, P, Q) would be 32 MB here."""
+    # (B, P, Q) would be 32 MB here, forward as backward.
     batch, trees, width, units, leaves = 512, 16, 8, 128, 4
     x = jax.ShapeDtypeStruct((batch, trees, width), "float32")
     sums = jax.ShapeDtypeStruct((trees * leaves, width, units), "float32")
@@ -58,7 +58,7 @@ def test_no_array_of_all_kernels_is_made():
 
 @pytest.mark.parametrize("depth", [2, 9])
 def test_a_batch_of_symbolic_size_is_right(depth):
-    """As Keras traces layers that do not tell their output shape."""
+    # Keras traces layers so that do not tell their output shape.
     layer = TreeGatedDense(3, depth=depth, num_trees=2, seed=0)
     layer.build((None, 20))
     (batch,) = jax.export.symbolic_shape("batch")
@@ -70,7 +70,7 @@ def test_a_batch_of_symbolic_size_is_right(depth):
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_table_of_bfloat16_is_cast_by_the_row(batch):
-    """XLA on CPU would cast the table, before the loop that gathers rows."""
+    # XLA on CPU would cast the table, before the loop that gathers rows.
     trees, width, units, rows = 4, 16, 64, 256
     x = jnp.ones((batch, trees, width))
     table = jax.ShapeDtypeStruct((trees * rows, width, units), "bfloat16")

@@ -1,4 +1,4 @@
-"""What only JAX can show: compiled memory, leaks, identity of gradients."""
+"""Only JAX can show these: compiled memory, leaks, identity of gradients."""
 
 import functools
 import gc
@@ -28,7 +28,7 @@ DEPTHS = 8, 13
 
 @functools.cache
 def compiled_step(depth, trees=TREES, batch=BATCH):
-    """A layer, and the train step of its model as XLA compiled it."""
+    """Returns a layer, and the train step of its model as XLA compiled it."""
     layer = TreeGatedDense(UNITS, depth=depth, num_trees=trees, seed=0)
     model = keras.Sequential([keras.Input((trees * WIDTH,)), layer])
     model.compile(StepAwareSGD(0.1, momentum=0.9, weight_decay=0.1), "mse")
@@ -39,7 +39,7 @@ def compiled_step(depth, trees=TREES, batch=BATCH):
 
 
 def compiled_step_of(model, data):
-    """The train step of a model, as XLA compiles it."""
+    """Returns the train step of a model, as XLA compiles it."""
     model.optimizer.build(model.trainable_variables)
     state = tuple(
         [variable.value for variable in variables]
@@ -101,7 +101,7 @@ def test_one_row_by_itself_copies_no_table(batch, monkeypatch):
 
 @pytest.mark.parametrize("levels", ["all", "ends", (0, 3, 6)])
 def test_levels_read_whole_are_summed_once_and_not_copied(levels):
-    """Though forward and backward passes read the sums in different ways."""
+    # Forward and backward passes read the sums in different ways.
     inner = TreeGatedDense(128, depth=6, num_trees=4, levels=levels, seed=0)
     model = keras.Sequential(
         [keras.Input((16,)), keras.layers.Dense(32), inner]
@@ -143,7 +143,7 @@ def make_level():
 
 
 def loss_of(level):
-    """A function of the trainable values of a level."""
+    """Returns a function of the trainable values of a level."""
 
     def loss(values):
         variables = (level.nodes, level.clock, level.stamps)
@@ -185,7 +185,7 @@ LOST = {
 
 
 def updated(gradient_of, in_one_jit):
-    """The nodes after a step of descent, and what was warned of."""
+    """Returns the nodes after a step of descent, and what was warned of."""
     level = make_level()
     optimizer = StepAwareSGD(0.1)
     variables = [level.nodes, level.clock, level.stamps]
@@ -358,7 +358,7 @@ def test_nodes_that_are_frozen_by_themselves_are_refused():
 
 
 def test_clock_and_stamps_have_gradients_of_zero():
-    """Which is what a stock optimizer that settled overwrites them with."""
+    # A stock optimizer that settled overwrites them with these.
     level = a_level_that_owes()
     values = [v.value for v in (level.nodes, level.clock, level.stamps)]
     for gradient in jax.grad(loss_of(level))(values)[1:]:

@@ -18,8 +18,8 @@ from tests.backend.test_paths import each_shape, example, expected
 @pytest.mark.parametrize("added", [1, 40, 100])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
-    """Of one example, of some (and a rest), and of all, in batches that
-    TensorFlow knows the size of when it traces, or not."""
+    # A block is one example, some (and a rest) or all, in batches that
+    # TensorFlow knows the size of when it traces, or does not.
     monkeypatch.setattr(xla_loops, "ADDED_PER_STEP", added)
     x, sums, positions, dy = map(tf.constant, example(shape))
     batch = len(x) if known else None
@@ -40,7 +40,7 @@ def test_blocks_of_any_size_give_the_same(shape, added, known, monkeypatch):
 
 
 def test_leaf_sums_read_tables_where_they_lie():
-    """No other array of a table's size is made, nor of its stamps'."""
+    # No other array of a table's size is made, nor of its stamps'.
     tables = [tf.Variable(tf.ones((size, 2, 4))) for size in (256, 512)]
     states = [
         (tf.zeros(2), tf.Variable(tf.zeros((table.shape[0], 2))))

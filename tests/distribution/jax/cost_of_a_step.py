@@ -56,7 +56,7 @@ def most_bytes(found, is_counted):
 
 
 def compiled_step(depth, levels):
-    """The text of a step as `fit` compiles it, and its model."""
+    """Returns the text of a step as `fit` compiles it, and its model."""
     model = build_model(depth, levels, vocabulary=8 * 2**depth)
     model.compile(StepAwareAdam(0.01, weight_decay=0.1), "mse")
     model.optimizer.build(model.trainable_variables)

@@ -34,7 +34,7 @@ def use(engine):
 
 
 def build_model(depth, levels="all", vocabulary=VOCABULARY):
-    """A model of a sparse embedding, a sign gate and a hash gate."""
+    """Returns a model of a sparse embedding, a sign gate and a hash gate."""
     x = keras.Input((WIDTH,), name="x")
     tokens = keras.Input((2,), dtype="int32", name="tokens")
     embedded = keras.layers.Flatten()(
@@ -67,7 +67,7 @@ def batches(count, size, vocabulary=VOCABULARY):
 
 
 def tables_of(model):
-    """The tables of rows of a model."""
+    """Returns the tables of rows of a model."""
     found = []
     for layer in model.layers:
         if isinstance(layer, SparseEmbedding):

@@ -32,7 +32,7 @@ def arrays(variables):
 
 
 def trained(engine, optimizer):
-    """The variables and outputs after training, and what lay on a device."""
+    """Returns variables and outputs after training, and what a device held."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     use(engine)

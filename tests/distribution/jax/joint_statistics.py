@@ -21,7 +21,7 @@ STEPS, BATCH = 20, 8
 
 
 def statistics(engine):
-    """The means of a gate and the baseline of its credit after training."""
+    """Returns a gate's means and its credit's baseline after training."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     use(engine)

@@ -50,7 +50,7 @@ def reports_of(optimizer):
     [(engine, key) for key, engines in ENGINES.items() for engine in engines],
 )
 def test_training_equals_that_of_one_device(engine, optimizer):
-    """Over 200 steps with decay, in which most rows sleep."""
+    # In 200 steps with decay most rows sleep.
     report = reports_of(optimizer)[engine]
     # Adam divides by the root of tiny velocities, in a stock step in all rows.
     tolerance = 2e-5 if optimizer == "stock" else 5e-6

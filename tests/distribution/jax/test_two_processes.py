@@ -76,7 +76,7 @@ def test_both_processes_end_with_the_same_bits(undisturbed):
 
 
 def test_two_processes_are_one_on_the_joint_batch(undisturbed):
-    """Over 200 steps with decay, in which most rows sleep."""
+    # In 200 steps with decay most rows sleep.
     expected = two_processes.train(two_processes.Share())
     actual, _ = undisturbed
     assert actual.keys() - {"epochs"} == expected.keys()

@@ -79,7 +79,7 @@ def test_two_processes_are_one_on_the_joint_batch(ends, name):
 
 
 def test_rows_sleep(ends):
-    """The other tests are of rows that were idle for many steps, and of few."""
+    # The other tests are of rows that were idle for many steps, and of few.
     last_steps = [
         value for key, value in ends("adam")[0].items() if "last_step" in key
     ]
@@ -92,8 +92,8 @@ def test_rows_sleep(ends):
 def test_what_is_sent_is_rows(ends):
     states = ends("adam")
     width = training.DEPTH * 3
-    # Of the two levels that are read by rows, each example touches a row of
-    # each tree.
+    # Two levels are read by rows. Each example touches a row of each tree in
+    # them.
     share = CASES["adam"].shares[0]
     rows = share * (2 * training.TREES * width + 3) * 4  # bytes
     dense = training.TREES * 2 ** training.LEVELS[1] * width * 4
