@@ -11,6 +11,7 @@ WIDTH = {"bytes": 256, "digits": 16, "transformer": 64} | dict.fromkeys(
     OF_CONTEXT, 128
 )
 DECAY = 0.1
+LARGE_DECAYS = (DECAY, 1.0)
 STRONG_DECAYS = (1.0, 10.0)
 
 # Steps of training: what is done in an hour on two cores, and in five minutes.
@@ -303,7 +304,7 @@ def decayed(task: str) -> list[Network]:
     return shallow + [
         one._replace(weight_decay=decay)
         for one in compared
-        for decay in STRONG_DECAYS
+        for decay in LARGE_DECAYS
     ]
 
 
