@@ -25,7 +25,7 @@ CONTESTANTS = {
     "forward": {model: (model, "") for model in FORWARD},
     "gradients": training.CONTESTANTS["gradients"],
 }
-# The times that a case's parameters are held at once: as weights, as gradients
+# Copies of a case's parameters that are held at once: as weights, as gradients
 # and as slots, and while a model is folded.
 COPIES = {
     "": 2.5,

@@ -7,7 +7,7 @@ from benchmarks.harness import options, plots, rounds
 from benchmarks.harness.models import Case
 
 MODELS = ("dense", "naive", "tree", "folded")
-# One is gathered, and a copy is made of it for the product.
+# The gathered kernels, and a copy of them for the product.
 NAIVE_KERNELS = 2
 
 LEGEND = """\

@@ -194,7 +194,7 @@ def parameters(layer):
 
 
 def multiply_adds(model):
-    """Counts those of Dense and tree-gated layers, for one image or one byte.
+    """Counts multiply-adds of Dense and tree layers, for one image or byte.
 
     `tree` is the work with the sums along paths, `folded` with these stored.
     """

@@ -42,7 +42,7 @@ FAST_COMPILATION = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
-# Each process of JAX reads what others have compiled, however fast. Programs
+# Processes of JAX share all that they compile, however fast it was. Programs
 # do not hold the lines of Python that their operations come from.
 FAST_JAX = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

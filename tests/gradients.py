@@ -33,7 +33,7 @@ def of_layer(layer, dy, *inputs, **kwargs):
 
 
 def of(variables, layer, values):
-    """Returns those values, one for each trainable one, of `variables`.
+    """Returns the entries of `values` that belong to `variables`.
 
     Args:
         variables: List of trainable variables of the layer.

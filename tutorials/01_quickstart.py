@@ -71,7 +71,7 @@ def to_bytes(examples):
 
 
 def examples_at(text, places):
-    """Cuts out the 16 bytes before each place (B, 16), and that byte (B,)."""
+    """Returns the bytes before each place (B, 16), and that at it (B,)."""
     before = text[places[:, np.newaxis] + np.arange(-context, 0)]
     return before.astype("int32"), text[places].astype("int32")
 

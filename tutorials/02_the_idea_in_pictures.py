@@ -162,7 +162,7 @@ def leaf_codes(points):
 
 
 def picture(axes, values, **style):
-    """Returns values of all points of the grid, as an image."""
+    """Draws values of all points of the grid; returns the image."""
     return axes.imshow(
         np.reshape(values, (200, 200)),
         extent=(-1, 1, -1, 1),

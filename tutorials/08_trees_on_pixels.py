@@ -283,7 +283,7 @@ def leaf_counts(label=None):
 
 
 def information(joint):
-    """Computes the bits that leaves tell about labels; (labels, leaves)."""
+    """Computes the bits that leaves tell about labels, from their counts."""
     joint = joint / joint.sum()
     independent = joint.sum(0) * joint.sum(1, keepdims=True)
     seen = joint > 0

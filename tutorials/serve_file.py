@@ -45,7 +45,7 @@ def open_litert(path):
 
 
 def microseconds(call, examples, rounds=9):
-    """Returns the median time of an example in some rounds of all of them."""
+    """Returns the median over rounds of the mean time of an example."""
     found = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -21,7 +21,7 @@ ON_DEVICE_COPY = 2**30
 
 
 class Framework(Protocol):
-    """The functions that each file of this folder has.
+    """The names that each file of this folder defines.
 
     `compiler` is `None` for what `fit` does by itself on CPU, or the name of
     another one, of `COMPILERS`.

@@ -33,7 +33,7 @@ EQUAL_PARAMETERS = {"bytes": 1152, "digits": 426}
 
 
 class Family(NamedTuple):
-    """The properties that networks have in common which are built alike.
+    """The common properties of networks that are built alike.
 
     line: the line of the picture that one is on, as a format of its fields and
         of `trees` in words.
@@ -95,7 +95,7 @@ FAMILIES = {
         n_grams="inputs",
         n_gram_bits=16,
     ),
-    # The rows are as wide as the layer; tables of equal and of fourfold size.
+    # Rows as wide as the layer: as many numbers as "n-grams" have, then 4-fold.
     "added n-grams": Family(
         *("Dense and added n-grams", {0: 5}),
         "Dense {width} and added n-grams of {orders}",
@@ -238,7 +238,7 @@ def more_of_context(task: str) -> list[Network]:
         layer,
         Network(task, "mixture", width, experts=16),
         tree(task, 6, 64)._replace(levels="ends"),
-        # Tables and trees have equally many numbers.
+        # The next two have equally many numbers: tables and trees.
         added,
         hashed(task, 7, "2", "ends"),
     ]
@@ -291,7 +291,7 @@ def against_overfitting(task: str) -> list[Network]:
 
 
 def decayed(task: str) -> list[Network]:
-    """Returns what has as few numbers as a Dense network, and weight decay."""
+    """Returns shallow trees, and networks of each kind with weight decay."""
     shallow = [hashed(task, depth, "1", "ends") for depth in (2, 4)]
     compared = [
         Network(task, "dense", WIDTH[task]),

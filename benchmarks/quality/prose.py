@@ -30,13 +30,13 @@ class Prose(NamedTuple):
 
 
 def read(little: bool = False) -> Prose:
-    """Reads the text, without chapters and verses, with 3.8 MB to train on.
+    """Reads the text without the numbers of its chapters and verses.
 
     The file is parsed, and the package is not imported: it would import
     another one, only to hold the text.
 
     Args:
-        little: Whether to train on a fifteenth of it.
+        little: Whether to train on a fifteenth of its 3.8 MB.
     """
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:

@@ -208,7 +208,7 @@ def _scale(axis: Any, values: list) -> None:
 
 
 def write_pictures(found: dict, folder: Path) -> None:
-    """Writes `quality-bytes.png` and `quality-digits.png`."""
+    """Writes a picture for each task, such as `quality-bytes.png`."""
     for task in tables.distinct(found["rows"], "task"):
         figure = draw(found, task)
         figure.savefig(folder / f"quality-{task}.png", dpi=150)

@@ -18,8 +18,9 @@ MINUTES = {"quick": 5.0, "full": 60.0}
 COUNTS = {
     "minutes": "training that would not end in time is broken off; 60 unless "
     "given, with --quick 5",
-    "steps": "steps of training; 500 for bytes, 660 for digits and 3000 for "
-    "context unless given, with --quick 300, 66 and 300",
+    "steps": "steps of training; 500 for bytes, 660 for digits, 1000 for "
+    "transformer and 3000 for others unless given, with --quick 300, 66, 100 "
+    "and 300",
     "seeds": "seeds of each network",
     "jobs": "networks trained side by side, on shares of the cores",
 }

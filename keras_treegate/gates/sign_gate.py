@@ -168,7 +168,7 @@ class SignGate(Gate):
             name="units",
             shape=shape,
             dtype="int32",
-            # Without units PyTorch would draw a tensor that no file can hold.
+            # Without units PyTorch would make a tensor that no file can hold.
             initializer=lambda shape, dtype=None: (
                 ops.convert_to_tensor(self._draw(num_sources), dtype="int32")
                 if self.depth

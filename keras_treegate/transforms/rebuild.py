@@ -54,7 +54,7 @@ Layer: TypeAlias = keras.layers.Layer
 # Returns the layer that takes the place of another, built.
 MakeLayer: TypeAlias = Callable[[], Layer]
 
-# The layers that transforms put in, and the functions that make a like one.
+# The layers that transforms put in, and what makes another like each.
 COPIED: dict[type[Layer], Callable[..., Layer]] = {
     RoutedDense: tree_like,
     SparseEmbedding: embedding_like,

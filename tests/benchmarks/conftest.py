@@ -36,5 +36,5 @@ def measured_here():
 
 @pytest.fixture(scope="session")
 def in_this_process():
-    """Returns a context that starts no process, as two benchmarks do."""
+    """Returns a context in which benchmarks start no process."""
     return measured_here

@@ -23,7 +23,7 @@ def tree(name, depth=2, threshold="zero", **kwargs):
 
 
 def nested_model(optimizer="sgd", **compile_arguments):
-    """Returns two layers of one name, one of them in a model in a model."""
+    """Returns a model of two layers of one name, one nested two models deep."""
     inner = keras.Sequential(
         [keras.Input((3,)), tree("same", depth=3)], name="inner"
     )

@@ -1,4 +1,4 @@
-"""The lines that both callbacks write, and their places."""
+"""The numbers that both callbacks write to `logs`, and who finds them."""
 
 import csv
 

@@ -23,7 +23,7 @@ def total(clock):
 
 
 def step_of(rate):
-    """Returns what a step should add to a clock, in float64, of its rate."""
+    """Returns what a step of this rate should add to a clock, in float64."""
     return np.log1p(-np.asarray(rate, "float32").astype("float64"))
 
 
@@ -53,7 +53,7 @@ def sign_of(clock):
 
 
 def values_at(clock, writes):
-    """Returns the values at a clock of rows that were 1 at those of writes."""
+    """Returns rows' values at `clock` if they were 1 at the clocks `writes`."""
     stamps = np.stack([time_of(then) for then in writes])
     rows = np.array([sign_of(then) for then in writes])  # as they are written
     owed = decay.owed(tensor(clock), tensor(stamps))

@@ -32,7 +32,7 @@ def uniform_codes(random, batch, trees, depth):
 
 
 def zipf_codes(random, batch, trees, depth):
-    """Returns codes of few leaves for most examples, other leaves by tree."""
+    """Draws codes, most of them of a few leaves, which differ by tree."""
     ranks = np.minimum(random.zipf(1.5, size=(batch, trees)), 2**depth) - 1
     leaves = np.stack([random.permutation(2**depth) for _ in range(trees)])
     return leaves[np.arange(trees), ranks]
@@ -83,7 +83,7 @@ def is_compact(level, batch, form):
 
 
 def positions_of(level, batch, form):
-    """Returns `U`, the positions of a tree in this level."""
+    """Returns `U`, the number of positions of a tree in this level."""
     return min(batch, 2**level) if is_compact(level, batch, form) else 2**level
 
 
@@ -268,7 +268,7 @@ def test_distinct_rows_of_rows_in_order(shape, data):
 
 @pytest.mark.parametrize("bound", [2**28, 2**28 + 1])
 def test_keys_are_put_in_order_at_any_bound(bound):
-    # With 8 examples, keys up to 2^28 fit into numbers of 31 bits.
+    # With 8 examples, keys below 2^28 leave room for places in 31 bits.
     random = np.random.default_rng(0)
     keys = random.integers(bound - 9, bound, size=(3, 8)).astype("int32")
     keys[0, 3:5] = bound - 1, 0

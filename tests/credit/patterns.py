@@ -66,7 +66,7 @@ class Patterns:
         return np.exp(sum(found))
 
     def exact_gradients(self, losses_of):
-        """Returns those of the expected loss, summed over examples.
+        """Returns gradients of the expected loss, summed over examples.
 
         Args:
             losses_of: Function of the outputs, returns a loss for each row.

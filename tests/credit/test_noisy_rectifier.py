@@ -80,7 +80,7 @@ def test_outputs_are_those_of_the_formula(case):
 
 
 def largest_step(credit, points):
-    """Returns that of the outputs, as gates walk through where they flip."""
+    """Returns the largest step of the outputs in a walk of the gates."""
     layer = TreeGatedDense(2, depth=3, num_trees=2, seed=0, credit=credit)
     x = np.tile(normal(1, 4, seed=1), (points, 1))
     walk = np.linspace(-3, 3, points)[:, None]

@@ -32,7 +32,7 @@ def tree(units=2, depth=1, num_trees=2, **kwargs):
 
 
 def two_layers():
-    """Makes a Dense layer, whose outputs gate, and two tree layers: 4 bits."""
+    """Makes a model: Dense, whose outputs gate, and two tree layers; 4 bits."""
     dense = keras.layers.Dense(
         3, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0)
     )

@@ -196,7 +196,7 @@ def test_a_file_computes_what_keras_computes(
 
 @pytest.mark.parametrize("gate", [sign_gate, hash_gate])
 def test_a_tree_that_was_trained(gate, tmp_path):
-    # This is the one format that all backends export to.
+    # ONNX is the one format that all backends export to.
     model, layer = tree_model(gate())
     x = examples()
     y = random().normal(size=(EXAMPLES, UNITS))

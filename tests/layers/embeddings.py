@@ -43,7 +43,7 @@ def table():
 
 
 def zipf_ids(examples, seed=0):
-    """Draws ids (examples, places): few often, twice in a batch, most never."""
+    """Draws ids (examples, places): few are frequent, most are rare."""
     random = np.random.default_rng(seed)
     ids = random.zipf(1.4, size=(examples, PLACES)) - 1
     return np.minimum(ids, ROWS - 1).astype("int32")

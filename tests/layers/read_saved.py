@@ -11,7 +11,7 @@ from keras_treegate.layers import TreeGatedDense
 
 
 def build_model(seed):
-    """Makes two tree layers with each kind of state that a file must carry."""
+    """Makes a model of two tree layers with all state that a file carries."""
     return keras.Sequential(
         [
             keras.Input((5,)),

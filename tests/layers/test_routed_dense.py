@@ -1,4 +1,4 @@
-"""Tree layers and folded ones refuse alike."""
+"""Tree layers and folded ones refuse the same inputs and calls."""
 
 import re
 

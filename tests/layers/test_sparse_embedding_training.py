@@ -26,7 +26,7 @@ from tests.optimizers.rules import DECAY, RATE, RULES
 
 BACKEND = keras.backend.backend()
 STEPS = 2000
-# These take the least time for a few steps.
+# A few steps take the least time so.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

@@ -192,7 +192,7 @@ ORDER += ["visits_low", "visits_high", "units"]
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_weights_have_one_order_on_every_backend(trainable):
-    # Legacy files have them so, also those that train before the others.
+    # Legacy files hold trainable weights before the others.
     layer = TreeGatedDense(3, depth=2, num_trees=2, trainable=trainable)
     layer.build((None, 5))
     assert [w.name for w in layer.weights] == ORDER

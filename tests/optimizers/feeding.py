@@ -8,7 +8,7 @@ from keras_treegate import backend
 from keras_treegate.layers import TreeGatedDense
 from keras_treegate.tables import row_table
 
-# PyTorch indexes with int64, which others do not have by default.
+# PyTorch indexes with int64, which JAX does not have by default.
 INDEX = "int64" if keras.backend.backend() == "torch" else "int32"
 
 
@@ -26,7 +26,7 @@ def make_level(values, name):
 
 
 def touched_and_spare(gradient, num_ids):
-    """Draws ascending ids: rows of a gradient that are not 0, and others."""
+    """Returns ascending ids: rows of a gradient that are not 0, and others."""
     touched = np.flatnonzero(np.any(gradient != 0, axis=(1, 2)))
     others = np.setdiff1d(np.arange(len(gradient)), touched)
     return np.sort(np.concatenate([touched, others[: num_ids - len(touched)]]))

@@ -13,7 +13,7 @@ def loss_of(model, x, y):
 
 
 def gradient_tape(wrap):
-    """Makes a step in a `tf.function`, or as `wrap` says."""
+    """Returns a loop of steps with a tape, each step wrapped by `wrap`."""
 
     def train(model, batches):
         import tensorflow as tf
@@ -51,7 +51,7 @@ def as_it_is(step):
 
 
 def backward(no_grad):
-    """Calls `loss.backward()`, and updates, maybe under `torch.no_grad()`."""
+    """Returns a loop of `backward()` and updates, maybe without gradients."""
 
     def train(model, batches):
         import torch
@@ -68,7 +68,7 @@ def backward(no_grad):
 
 
 def stateless(compile_step):
-    """Calls `stateless_call`, `stateless_apply`, in the order of the guides."""
+    """Returns a loop of `stateless_call` and `stateless_apply`."""
 
     def train(model, batches):
         import jax
@@ -109,7 +109,7 @@ def stateless(compile_step):
 
 
 def one_jit(gradients, apply):
-    """Makes the whole step in one jit, its state donated."""
+    """Compiles the whole step in one jit, whose state is donated."""
     import jax
 
     return jax.jit(no_jit(gradients, apply), donate_argnums=0)

@@ -81,7 +81,7 @@ RULES = {
 
 
 class Option(NamedTuple):
-    """An optimizer to be made, and its use.
+    """The arguments of an optimizer, and what is done with it.
 
     arguments: for both optimizers, ours and the stock one.
     later: the learning rate to set when half of the steps are done.

@@ -1,4 +1,4 @@
-"""Arguments that optimizers accept and refuse, and their texts."""
+"""Arguments that optimizers accept and refuse, and their configs."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Common parts of the tables of a step are computed once for all of them."""
+"""Scalars of a step are computed once for all of its tables."""
 
 import keras
 import numpy as np

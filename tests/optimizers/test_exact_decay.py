@@ -141,7 +141,7 @@ def dense(rule, schedule):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
-    """Asserts that numbers are equal to a part of the largest."""
+    """Asserts that arrays differ by at most a part of the largest number."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
@@ -196,7 +196,7 @@ def assert_owes_nothing(layer):
 
 @functools.cache
 def loaded(rule, schedule):
-    """Returns the model of a file, and its outputs before it is trained."""
+    """Returns a loaded model, its clock, and its outputs and loss."""
     model = keras.models.load_model(step_aware(rule, schedule).watch.path)
     model.layers[-1].row_levels = "all"
     clock = model.layers[-1].tree_levels[-1].clock.numpy()

@@ -14,7 +14,7 @@ from tests.optimizers.rules import DECAY, RULES
 
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 3
-# These take the least time for a few steps.
+# A few steps take the least time so.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 
@@ -145,7 +145,7 @@ def test_the_scale_grows_after_some_finite_steps():
     ids=["grows", "falls"],
 )
 def test_the_loss_has_the_scale_of_each_step_of_fit(settings, last):
-    # `compile` makes the graph, of an optimizer that is not built.
+    # `fit` makes the graph, and the optimizer is not built before.
     inner = StepAwareSGD(0.1, momentum=0.9)
     optimizer = LossScaleOptimizer(inner, **settings)
     scaled, layer = model_with(optimizer, dtype="float32")

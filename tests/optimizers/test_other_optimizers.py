@@ -18,7 +18,7 @@ from tests.optimizers.routing import inputs_for, make_layer, zipf_codes
 
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 4
 WIDTH = TREES * DEPTH
-# These take the least time for a few steps.
+# A few steps take the least time so.
 QUICK = {"run_eagerly": keras.backend.backend() != "jax"}
 DECAY = 5.0  # a row that sleeps for a step has lost half of itself
 
@@ -186,7 +186,7 @@ def test_models_without_a_loss_go_on():
 
 
 def test_two_models_that_share_a_layer_train_it_in_turn():
-    # One is by a step-aware optimizer with decay, the other by a stock one.
+    # One trains by a step-aware optimizer with decay, one by a stock one.
     trained = []
     for make in (StepAwareSGD, keras.optimizers.SGD):
         model, layer = new_model()
@@ -214,7 +214,7 @@ def test_another_decay_goes_on_from_what_is_owed():
 
 
 def test_a_step_aware_optimizer_settles_nothing_that_it_did_not_touch():
-    # Other optimizers settle, which costs it nothing.
+    # Other optimizers settle all rows; a step-aware one must not.
     model, layer = new_model()
     train_on_batch(model, batches(3))
     level = layer.tree_levels[-1]

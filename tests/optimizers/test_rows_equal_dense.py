@@ -79,6 +79,6 @@ def test_rows_and_dense_give_the_same_weights_and_slots(rule, batch, lifted):
 
 
 def assert_close(actual, expected, tolerance=1e-6):
-    """Asserts that numbers are equal to a part of the largest."""
+    """Asserts that arrays differ by at most a part of the largest number."""
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)

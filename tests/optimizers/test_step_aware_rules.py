@@ -138,7 +138,7 @@ run = functools.cache(Run)
 
 
 def assert_close(actual, expected, tolerance=3e-6):
-    """Asserts that numbers are equal to a part of the largest."""
+    """Asserts that arrays differ by at most a part of the largest number."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)

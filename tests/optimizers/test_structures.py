@@ -20,7 +20,7 @@ from tests.optimizers.rules import DECAY, RULES
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH, STEPS = 2, 3, 2, 3, 4
 WIDTH = TREES * DEPTH
-# These take the least time for a few steps.
+# A few steps take the least time so.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

@@ -1,4 +1,4 @@
-"""A new optimizer takes over the state of an old one."""
+"""Exclusions from weight decay go over to a new optimizer."""
 
 import keras
 import numpy as np

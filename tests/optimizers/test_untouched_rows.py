@@ -1,4 +1,4 @@
-"""The rows that a step reads and writes, without a clock.
+"""The rows that a step reads and writes; no time is measured.
 
 Rows that a batch does not need are the same bits after a step, in the table,
 in the stamps and in every slot, however the gradient came.

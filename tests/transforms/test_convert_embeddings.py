@@ -29,7 +29,7 @@ def text_classifier():
 
 
 def shared():
-    """Nests a model that uses one embedding twice, beside another."""
+    """Makes a model of an embedding used twice and one in a nested model."""
     ids = keras.Input((5,), dtype="int32")
     words = layers.Embedding(ROWS, UNITS, name="words")
     inner = keras.Sequential(

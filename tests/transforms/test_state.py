@@ -78,7 +78,7 @@ def held():
 
 
 def bins():
-    # Equal to the inputs, because Keras 3.12 tells that number as the width.
+    # There are as many bins as inputs: Keras 3.12 tells that as the width.
     layer = layers.Discretization(num_bins=6, output_mode="multi_hot")
     layer.adapt(normal(64, 6) * 5)
     return layer

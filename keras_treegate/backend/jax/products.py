@@ -154,7 +154,7 @@ def gradient_of_inputs_by_units(
         )
     dtype = at_least_float32(gradient)
     trees, batch = positions.shape
-    # Reshaped as in the forward pass: XLA would make sums for each shape.
+    # Reshaped as in the forward pass, or XLA would make the sums twice.
     table = sums.reshape(len(sums) * width, units)
     gradient = gradient.astype(dtype)
 

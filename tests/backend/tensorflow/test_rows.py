@@ -401,8 +401,8 @@ def test_sizes_that_are_known_stay_known_after_a_trace_of_unknown_ones():
 
 @pytest.mark.parametrize("folded", [False, True], ids=["tree", "folded"])
 def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
-    # The saved graph has what XLA compiles for `predict`.
-    # Deeper than what a batch of unknown size is taken to touch.
+    # Outputs are those of `predict`, and XLA compiles parts of the graph.
+    # The depth is more than a batch of unknown size is taken to touch.
     layer = TreeGatedDense(4, depth=10, num_trees=2, node_initializer="normal")
     model = keras.Sequential([keras.Input((12,)), layer])
     if folded:
@@ -417,7 +417,7 @@ def test_an_exported_model_serves_batches_of_any_size(folded, tmp_path):
 
 
 def test_layers_of_one_size_keep_their_own_tables_under_a_strategy():
-    # A function that TensorFlow compiles once must not keep the first layer's.
+    # A function compiled once must not remember the first layer's tables.
     x = np.random.default_rng(0).normal(size=(3, 12)).astype("float32")
 
     def outputs():

@@ -468,7 +468,7 @@ NATIVE = {
 
 @pytest.mark.parametrize("native", NATIVE)
 def test_optimizers_of_pytorch_meet_rows_that_owe_nothing(native):
-    # This holds for optimizers that write only some of the levels, too.
+    # They write two of three levels, and these alone are settled.
     random = np.random.default_rng(0)
     codes = np.array([[0], [1], [1], [3]])
     x = inputs_for(random, codes, 2)

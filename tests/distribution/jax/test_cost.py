@@ -60,7 +60,7 @@ LAYERS = [(32, 8, 2), (8, 8, 2)]
 
 
 def told(engine, depth, levels, devices):
-    """Returns the bytes sent by the model of `python -m benchmarks scale`."""
+    """Returns the bytes that `python -m benchmarks scale` says are sent."""
     levels = (0, depth) if levels == "ends" else range(depth + 1)
     split = sum(level >= 5 for level in levels) if engine == "rows" else 0
     sharing = devices if engine == "data" else devices // 2
