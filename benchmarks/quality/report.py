@@ -128,6 +128,8 @@ def write(found: dict, folder: Path) -> None:
     tables.write("quality", with_means, text(found), folder)
 
 
+LEGEND_WIDTH = 150  # letters, with 8 for each line that is drawn
+
 AXES = {
     "multiply_adds": "thousand multiply-adds of an example, as trained",
     "folded": "thousand multiply-adds of an example, folded",
@@ -178,7 +180,9 @@ def draw(found: dict, task: str) -> Any:
     what = {"digits": "digit", "flights": "flight"}.get(task, "byte")
     panels[0].set_ylabel(f"held-out bits per {what}")
     handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=5)
+    columns = LEGEND_WIDTH // (8 + max(map(len, lines)))
+    columns = min(max(columns, 1), 5)
+    figure.legend(*handles, loc="outside lower center", ncols=columns)
     tried = _span(rows, "rates")
     rates = (
         "all at one learning rate"
