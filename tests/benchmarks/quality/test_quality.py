@@ -261,10 +261,10 @@ def test_the_learning_rate_is_searched_with_the_first_seed(
     ]
     table = capsys.readouterr().out
     assert re.search(
-        r"^Dense 16 +1\.400 +1\.000 +0\.04 +5 +0\.500 +- ", table, re.M
+        r"^Dense 16 +1\.400 +1\.000 +0\.04 +5 +- +0\.500 +- ", table, re.M
     )
     assert re.search(
-        r"decay 0\.1 +1\.300 +1\.000 +0\.02 +5 +1\.300 +1\.000 ", table
+        r"decay 0\.1 +1\.300 +1\.000 +0\.02 +5 +- +1\.300 +1\.000 ", table
     )
     figure = report.draw(
         json.loads((tmp_path / "quality.json").read_text()), "digits"
@@ -296,7 +296,7 @@ def test_all_seeds_are_trained_at_the_rates_that_are_asked_for(
     assert trained == [(1, 0), (1, 1), (1, 2)]
     table = capsys.readouterr().out
     assert re.search(
-        r"decay 0\.1 +1\.250 +1\.000 +0\.04 +3 +1\.500 +1\.000 ", table
+        r"decay 0\.1 +1\.250 +1\.000 +0\.04 +3 +- +1\.500 +1\.000 ", table
     )
 
 
