@@ -109,7 +109,7 @@ def test_a_changed_file_is_refused(copy):
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_code_in_a_file_is_not_executed(copy, allowed):
-    # Nor in a program that allows it, for files of its own.
+    # A program may allow it for files of its own, and that changes nothing.
     executed = copy / "executed"
     code = keras.layers.Lambda(
         lambda x, path=str(executed): (open(path, "w"), x)[1]  # noqa: SIM115

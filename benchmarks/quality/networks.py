@@ -11,8 +11,8 @@ WIDTH = {"bytes": 256, "digits": 16, "transformer": 64} | dict.fromkeys(
     OF_CONTEXT, 128
 )
 DECAY = 0.1
-LARGE_DECAYS = (DECAY, 1.0)
-STRONG_DECAYS = (1.0, 10.0)
+DECAYS_OF_TEXT = (DECAY, 1.0)
+DECAYS_OF_FLIGHTS = (1.0, 10.0)
 
 # Steps of training: what is done in an hour on two cores, and in five minutes.
 STEPS = {"bytes": 500, "digits": 660, "transformer": 1000} | dict.fromkeys(
@@ -285,7 +285,7 @@ def against_overfitting(task: str) -> list[Network]:
         *(
             one._replace(weight_decay=decay)
             for one in (dense, leaves, projected)
-            for decay in STRONG_DECAYS
+            for decay in DECAYS_OF_FLIGHTS
         ),
     ]
 
@@ -304,7 +304,7 @@ def decayed(task: str) -> list[Network]:
     return shallow + [
         one._replace(weight_decay=decay)
         for one in compared
-        for decay in LARGE_DECAYS
+        for decay in DECAYS_OF_TEXT
     ]
 
 

@@ -26,7 +26,7 @@ from tests.optimizers.rules import DECAY, RATE, RULES
 
 BACKEND = keras.backend.backend()
 STEPS = 2000
-# A few steps take the least time so.
+# A few steps run fastest without compiling, but under JAX.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

@@ -16,7 +16,7 @@ from tests.optimizers.routing import inputs_for, zipf_codes
 from tests.optimizers.rules import DECAY, RULES, cosine
 
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 3
-# A few steps take the least time so.
+# A few steps run fastest without compiling, but under JAX.
 EAGERLY = keras.backend.backend() != "jax"
 RULE_NAMES = ("SGD with Nesterov", "Adam", "Adagrad, rowwise")
 

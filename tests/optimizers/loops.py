@@ -126,7 +126,7 @@ def no_jit(gradients, apply):
 
 
 def two_jits(gradients, apply):
-    """Hands the gradients from one compiled function to another."""
+    """Compiles gradients and update, each in a function of its own."""
     import jax
 
     return no_jit(jax.jit(gradients), jax.jit(apply))

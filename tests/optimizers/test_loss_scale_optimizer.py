@@ -14,7 +14,7 @@ from tests.optimizers.rules import DECAY, RULES
 
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 3
-# A few steps take the least time so.
+# A few steps run fastest without compiling, but under JAX.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

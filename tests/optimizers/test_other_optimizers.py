@@ -18,7 +18,7 @@ from tests.optimizers.routing import inputs_for, make_layer, zipf_codes
 
 TREES, DEPTH, UNITS, BATCH = 2, 1, 2, 4
 WIDTH = TREES * DEPTH
-# A few steps take the least time so.
+# A few steps run fastest without compiling, but under JAX.
 QUICK = {"run_eagerly": keras.backend.backend() != "jax"}
 DECAY = 5.0  # a row that sleeps for a step has lost half of itself
 

@@ -20,7 +20,7 @@ from tests.optimizers.rules import DECAY, RULES
 BACKEND = keras.backend.backend()
 TREES, DEPTH, UNITS, BATCH, STEPS = 2, 3, 2, 3, 4
 WIDTH = TREES * DEPTH
-# A few steps take the least time so.
+# A few steps run fastest without compiling, but under JAX.
 QUICK = {"run_eagerly": BACKEND != "jax"}
 
 

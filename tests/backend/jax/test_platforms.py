@@ -113,7 +113,7 @@ def operations(block):
 
 
 def operations_as_large(lowered, size):
-    """Names the operations with a result of at least so many numbers."""
+    """Returns names of operations whose results have so many numbers."""
     module = lowered.compiler_ir("stablehlo")
     return [
         operation.operation.name

@@ -58,7 +58,7 @@ def test_no_array_of_all_kernels_is_made():
 
 @pytest.mark.parametrize("depth", [2, 9])
 def test_a_batch_of_symbolic_size_is_right(depth):
-    # Keras traces a layer so if it does not tell its output shape.
+    # Keras traces with such a size where a layer tells no output shape.
     layer = TreeGatedDense(3, depth=depth, num_trees=2, seed=0)
     layer.build((None, 20))
     (batch,) = jax.export.symbolic_shape("batch")
